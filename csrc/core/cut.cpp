@@ -1,0 +1,102 @@
+#include "core/cut.h"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+namespace action100m {
+namespace {
+
+using Id = std::int64_t;
+
+// A dendrogram node as the tree sees it: absorbed neighbours widen its frames.
+struct Segment {
+  Id node;
+  std::size_t first, last;  // frames [first, last)
+};
+
+class Cutter {
+ public:
+  Cutter(const Id* children, std::size_t n, const double* edges, double min_duration,
+         double absorb_above)
+      : children_(children),
+        n_(n),
+        edges_(edges),
+        min_duration_(min_duration),
+        absorb_above_(absorb_above),
+        first_frame_(2 * n - 1) {
+    for (std::size_t i = 0; i < n; ++i) first_frame_[i] = i;
+    for (std::size_t i = 0; i + 1 < n; ++i) {
+      first_frame_[n + i] =
+          std::min(first_frame_[children[2 * i]], first_frame_[children[2 * i + 1]]);
+    }
+  }
+
+  Tree run() {
+    std::vector<Segment> queue{{static_cast<Id>(2 * n_ - 2), 0, n_}};
+    append(queue[0], -1, 0);
+    for (std::size_t i = 0; i < queue.size(); ++i) {
+      const auto halves = split(queue[i]);
+      if (!halves) continue;
+      for (const Segment& half : {halves->first, halves->second}) {
+        queue.push_back(half);
+        append(half, static_cast<Id>(i), tree_.level[i] + 1);
+      }
+    }
+    return std::move(tree_);
+  }
+
+ private:
+  double duration(const Segment& segment) const {
+    return edges_[segment.last] - edges_[segment.first];
+  }
+
+  void append(const Segment& segment, Id parent, Id level) {
+    tree_.start.push_back(edges_[segment.first]);
+    tree_.end.push_back(edges_[segment.last]);
+    tree_.parent.push_back(parent);
+    tree_.level.push_back(level);
+  }
+
+  std::pair<Segment, Segment> halves_of(const Segment& segment) const {
+    Id left = children_[2 * (segment.node - static_cast<Id>(n_))];
+    Id right = children_[2 * (segment.node - static_cast<Id>(n_)) + 1];
+    if (first_frame_[left] > first_frame_[right]) std::swap(left, right);
+    const std::size_t boundary = first_frame_[right];
+    return {{left, segment.first, boundary}, {right, boundary, segment.last}};
+  }
+
+  std::optional<std::pair<Segment, Segment>> split(Segment segment) {
+    std::size_t absorbed = 0;
+    while (segment.node >= static_cast<Id>(n_)) {
+      const auto [left, right] = halves_of(segment);
+      const bool left_lasts = duration(left) >= min_duration_;
+      const bool right_lasts = duration(right) >= min_duration_;
+      if (left_lasts && right_lasts) {
+        tree_.absorbed += absorbed;
+        return {{left, right}};
+      }
+      if (duration(segment) <= absorb_above_) break;
+      segment.node = duration(left) > duration(right) ? left.node : right.node;
+      ++absorbed;
+    }
+    return std::nullopt;
+  }
+
+  const Id* children_;
+  std::size_t n_;
+  const double* edges_;
+  double min_duration_;
+  double absorb_above_;
+  std::vector<std::size_t> first_frame_;  // of each dendrogram node
+  Tree tree_;
+};
+
+}  // namespace
+
+Tree cut(const std::int64_t* children, std::size_t n, const double* edges, double min_duration,
+         double absorb_above) {
+  return Cutter(children, n, edges, min_duration, absorb_above).run();
+}
+
+}  // namespace action100m

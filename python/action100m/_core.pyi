@@ -1,0 +1,14 @@
+import numpy as np
+from numpy.typing import NDArray
+
+__version__: str
+
+def ward(
+    rows: NDArray[np.float32] | NDArray[np.float64],
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]: ...
+def cut(
+    children: NDArray[np.int64],
+    edges: NDArray[np.float64],
+    min_duration: float,
+    absorb_above: float,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64], NDArray[np.int64], int]: ...

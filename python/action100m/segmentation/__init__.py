@@ -1,0 +1,1 @@
+"""Stage 1: frames to embeddings to a tree of segments."""

@@ -1,0 +1,1 @@
+"""Frame encoders, behind one protocol."""

@@ -1,0 +1,150 @@
+"""Dendrograms of frames and trees of segments, as flat arrays over the compiled core."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from action100m import _core
+
+MIN_DURATION = 0.5
+ABSORB_ABOVE = 60.0
+
+
+@dataclass(frozen=True, eq=False)
+class Dendrogram:
+    """The merges of n frames, numbered as scikit-learn numbers them.
+
+    Attributes:
+        children: (n-1, 2) int64; merge i joins these two nodes, the older first, into node n+i.
+            Ids below n are frames.
+        heights: (n-1,) float64; Ward distance of each merge. Not monotone: the chain constraint
+            allows inversions.
+    """
+
+    children: NDArray[np.int64]
+    heights: NDArray[np.float64]
+
+    @property
+    def n_frames(self) -> int:
+        """The number of frames, n."""
+        return len(self.heights) + 1
+
+    def first_frames(self) -> NDArray[np.int64]:
+        """(2n-1,) int64: the first frame of every node."""
+        n = self.n_frames
+        first = np.arange(2 * n - 1)
+        for merge, (a, b) in enumerate(self.children.tolist()):
+            first[n + merge] = min(first[a], first[b])
+        return first
+
+    def boundaries(self, k: int) -> NDArray[np.int64]:
+        """The k boundaries left when the last k merges are undone.
+
+        Args:
+            k: number of merges to undo, 0 to n-1.
+
+        Returns:
+            (k,) int64, increasing: the first frame after each boundary.
+        """
+        if not 0 <= k < self.n_frames:
+            raise ValueError(
+                f"Cannot undo {k} merges of {self.n_frames - 1}; k must be in between."
+            )
+        first = self.first_frames()
+        undone = self.children[self.n_frames - 1 - k :]
+        return np.sort(np.maximum(first[undone[:, 0]], first[undone[:, 1]]))
+
+
+@dataclass(frozen=True, eq=False)
+class Tree:
+    """A tree of segments: flat columns, in published order (by level, then by start).
+
+    Attributes:
+        start, end: (m,) float64 seconds, unrounded.
+        parent: (m,) int64 row of the parent; -1 for the root, which is row 0.
+        level: (m,) int64; the root is level 0.
+        absorbed: how many short segments went into their neighbour (see `cut`).
+    """
+
+    start: NDArray[np.float64]
+    end: NDArray[np.float64]
+    parent: NDArray[np.int64]
+    level: NDArray[np.int64]
+    absorbed: int = field(default=0)
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    @property
+    def duration(self) -> NDArray[np.float64]:
+        """(m,) float64 seconds."""
+        return self.end - self.start
+
+    @property
+    def is_leaf(self) -> NDArray[np.bool_]:
+        """(m,) bool: true for segments without children."""
+        leaf = np.ones(len(self), dtype=bool)
+        leaf[self.parent[1:]] = False
+        return leaf
+
+
+def ward(X: ArrayLike) -> Dendrogram:
+    """Cluster frames by exact Ward linkage in which only temporal neighbours may merge.
+
+    The result equals scikit-learn's ``AgglomerativeClustering(linkage="ward")`` with a chain as
+    connectivity: same ``children_``, heights to 1e-12 relative. Paper section: hierarchical
+    segmentation (arXiv 2601.10592); linkage after Ward (1963).
+
+    Args:
+        X: (n, d) float32 or float64, one row per frame in time order, n >= 1, d >= 1. Read in place
+            if C-contiguous. Sums are taken in float64 either way.
+
+    Raises:
+        TypeError: X is neither float32 nor float64.
+        ValueError: X is not two-dimensional, is empty, or holds NaN or infinity.
+    """
+    rows = np.asarray(X)
+    if rows.dtype not in (np.float32, np.float64):
+        raise TypeError(f"Embeddings must be float32 or float64, not {rows.dtype}.")
+    if rows.ndim != 2 or 0 in rows.shape:
+        raise ValueError(f"Embeddings must have shape (n, d) with n, d >= 1, not {rows.shape}.")
+    children, heights = _core.ward(np.ascontiguousarray(rows))
+    return Dendrogram(children, heights)
+
+
+def cut(
+    dendrogram: Dendrogram,
+    edges: ArrayLike,
+    min_duration: float = MIN_DURATION,
+    absorb_above: float = ABSORB_ABOVE,
+) -> Tree:
+    """Cut a dendrogram into a binary tree of segments, by duration.
+
+    From the root down, a split is kept only if both sides last at least `min_duration`; otherwise
+    the node is a leaf. Where that would leave a leaf longer than `absorb_above`, the short side is
+    absorbed by its neighbour and the longer side's own split is taken instead.
+
+    Args:
+        dendrogram: merges of n frames.
+        edges: (n+1,) seconds, strictly increasing; frame i lasts from ``edges[i]`` to
+            ``edges[i+1]``.
+        min_duration: seconds, >= 0.
+        absorb_above: seconds.
+
+    Raises:
+        ValueError: `edges` has the wrong shape or does not increase, or `min_duration` is negative.
+    """
+    times = np.ascontiguousarray(edges, dtype=np.float64)
+    if times.shape != (dendrogram.n_frames + 1,):
+        raise ValueError(
+            f"A dendrogram of {dendrogram.n_frames} frames needs {dendrogram.n_frames + 1} edges, "
+            f"not an array of shape {times.shape}."
+        )
+    if not (np.isfinite(times).all() and (np.diff(times) > 0).all()):
+        raise ValueError("Edges must be finite and strictly increasing.")
+    if not min_duration >= 0:
+        raise ValueError(f"min_duration must be at least 0 seconds, not {min_duration}.")
+    return Tree(*_core.cut(dendrogram.children, times, min_duration, absorb_above))

@@ -1,0 +1,1 @@
+"""Reading videos: one pass, in order, every `stride`-th frame."""

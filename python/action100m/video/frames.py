@@ -1,0 +1,119 @@
+"""What a decoder gives: batches of sampled frames, in order, and an account of the whole file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class FrameSpec:
+    """Which frames to take and at what size.
+
+    Attributes:
+        stride: every `stride`-th raw frame is sampled, starting with the first (the paper: 4).
+        short_side: pixels of the shorter display side after rotation and sample aspect ratio;
+            the other side follows from the display aspect.
+    """
+
+    stride: int
+    short_side: int
+
+
+@dataclass(frozen=True, eq=False)
+class FrameBatch:
+    """Consecutive sampled frames.
+
+    Attributes:
+        index: (b,) int64, raw frame numbers, counted from 0 in presentation order.
+        times: (b,) float64 seconds; 0 is the first frame's presentation time; strictly increasing.
+        pixels: (b, h, w, 3) uint8 RGB.
+    """
+
+    index: NDArray[np.int64]
+    times: NDArray[np.float64]
+    pixels: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What the container says before a frame is decoded.
+
+    Attributes:
+        width, height: display size in pixels, rotation and sample aspect ratio applied.
+        frame_rate: average frames per second, or None where the file does not say.
+        duration: claimed seconds, or None. Containers lie: use it for estimates only.
+        codec, container: FFmpeg's names.
+    """
+
+    width: int
+    height: int
+    frame_rate: float | None
+    duration: float | None
+    codec: str
+    container: str
+
+
+@dataclass(frozen=True)
+class DecodeReport:
+    """What one whole pass over a file found.
+
+    Attributes:
+        frames: raw frames decoded.
+        expected: raw frames that the file should have given.
+        end: seconds; where the last raw frame ends.
+        repaired_times: timestamps that did not advance and were replaced.
+        errors: decoder and demuxer errors.
+        first_error: the first of them in FFmpeg's words, or "".
+    """
+
+    frames: int
+    expected: int
+    end: float
+    repaired_times: int
+    errors: int
+    first_error: str
+
+    @property
+    def coverage(self) -> float:
+        """Share of the expected frames that were decoded, 0 to 1."""
+        return min(1.0, self.frames / self.expected) if self.expected else 0.0
+
+
+class FrameStream(Protocol):
+    """One pass over a video. Iterate to the end, then read `report`."""
+
+    @property
+    def info(self) -> VideoInfo: ...
+
+    @property
+    def report(self) -> DecodeReport:
+        """Complete once the iteration has ended; RuntimeError before."""
+        ...
+
+    def __iter__(self) -> Iterator[FrameBatch]: ...
+
+    def close(self) -> None: ...
+
+
+class VideoError(Exception):
+    """A file that cannot be used, with a reason that a person understands.
+
+    Attributes:
+        transient: another attempt may succeed (a decoder killed, a device busy).
+    """
+
+    def __init__(self, reason: str, *, transient: bool = False) -> None:
+        super().__init__(reason)
+        self.transient = transient
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (str(self), self.transient))
+
+
+def _rebuild(reason: str, transient: bool) -> VideoError:
+    return VideoError(reason, transient=transient)
