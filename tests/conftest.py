@@ -1,0 +1,19 @@
+"""Fixtures that every room's tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real clips that stands beside a developer's checkout."""
+    folder = Path(os.environ.get("ACTION100M_SHARED", _ROOT.parent / "shared"))
+    if not folder.is_dir():
+        pytest.skip(f"{folder} with the real clips is not here")
+    return folder
