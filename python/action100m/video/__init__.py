@@ -1,1 +1,22 @@
 """Reading videos: one pass, in order, every `stride`-th frame."""
+
+from action100m.video.decoder import DecodeLimits, Decoder
+from action100m.video.frames import (
+    DecodeReport,
+    FrameBatch,
+    FrameSpec,
+    FrameStream,
+    VideoError,
+    VideoInfo,
+)
+
+__all__ = [
+    "DecodeLimits",
+    "DecodeReport",
+    "Decoder",
+    "FrameBatch",
+    "FrameSpec",
+    "FrameStream",
+    "VideoError",
+    "VideoInfo",
+]

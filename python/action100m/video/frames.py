@@ -41,10 +41,11 @@ class FrameBatch:
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What the container says before a frame is decoded.
+    """What the container and the first frame say.
 
     Attributes:
-        width, height: display size in pixels, rotation and sample aspect ratio applied.
+        width, height: display size in pixels of the first frame, rotation and sample aspect
+            ratio applied.
         frame_rate: average frames per second, or None where the file does not say.
         duration: claimed seconds, or None. Containers lie: use it for estimates only.
         codec, container: FFmpeg's names.

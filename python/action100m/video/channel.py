@@ -1,0 +1,76 @@
+"""Messages and pixels between a run and its decoding child, over a socket."""
+
+from __future__ import annotations
+
+import pickle
+import socket
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from action100m.video.frames import FrameSpec
+
+_LENGTH = struct.Struct("=Q")
+
+
+@dataclass(frozen=True)
+class Open:
+    """Asks for a file; the child answers with a `VideoInfo` or a `VideoError`."""
+
+    path: str
+    spec: FrameSpec
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Announces a `FrameBatch`, whose pixels follow as raw bytes of this shape."""
+
+    index: NDArray[np.int64]
+    times: NDArray[np.float64]
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """Tells that packets are being decoded though no batch is full."""
+
+
+class Channel:
+    """Sends and receives pickled objects and raw arrays over a connected stream socket.
+
+    Only for a peer that we started ourselves: pickles are trusted. Receiving raises TimeoutError
+    when nothing comes for as long as the socket's timeout, EOFError when the peer is gone.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+
+    def send(self, message: object) -> None:
+        data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+        self._socket.sendall(_LENGTH.pack(len(data)) + data)
+
+    def send_pixels(self, pixels: NDArray[np.uint8]) -> None:
+        self._socket.sendall(memoryview(pixels).cast("B"))
+
+    def receive(self) -> object:
+        (length,) = _LENGTH.unpack(self._receive_exactly(bytearray(_LENGTH.size)))
+        return pickle.loads(self._receive_exactly(bytearray(length)))
+
+    def receive_pixels(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        pixels = np.empty(shape, np.uint8)
+        self._receive_exactly(memoryview(pixels).cast("B"))
+        return pixels
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _receive_exactly(self, buffer: bytearray | memoryview) -> bytearray | memoryview:
+        rest = memoryview(buffer)
+        while rest:
+            count = self._socket.recv_into(rest)
+            if not count:
+                raise EOFError
+            rest = rest[count:]
+        return buffer

@@ -1,0 +1,95 @@
+"""The process that decodes: it can be killed at any moment, and harms nobody when it dies."""
+
+from __future__ import annotations
+
+import os
+import resource
+import select
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+
+from action100m.video.channel import Batch, Channel, Heartbeat, Open
+from action100m.video.frames import VideoError
+from action100m.video.pyav import PyAVStream
+
+_HEARTBEAT_SECONDS = 0.5
+
+
+def main(fileno: int, threads: int, memory: int) -> None:
+    """Decode what the parent asks for until it closes its end of the socket.
+
+    Args:
+        fileno: our end of the socket pair.
+        threads: of the decoder.
+        memory: bytes of address space that this process may have.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    connection = socket.socket(fileno=fileno)
+    threading.Thread(target=_die_with_parent, args=(fileno,), daemon=True).start()
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_AS, memory)
+    channel = _Beating(connection)
+    try:
+        while isinstance(request := channel.receive(), Open):
+            _serve(channel, request, threads, memory)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        pass
+
+
+class _Beating(Channel):
+    """A channel that is never silent for long while `beat` is called."""
+
+    _last = 0.0
+
+    def send(self, message: object) -> None:
+        super().send(message)
+        self._last = time.monotonic()
+
+    def beat(self) -> None:
+        if time.monotonic() - self._last > _HEARTBEAT_SECONDS:
+            self.send(Heartbeat())
+
+
+def _serve(channel: _Beating, request: Open, threads: int, memory: int) -> None:
+    try:
+        _decode(channel, request, threads)
+    except VideoError as error:
+        channel.send(error)
+    except MemoryError:
+        reason = f"Decoding it needs more than the {memory / 2**30:.2g} GiB of memory allowed."
+        channel.send(VideoError(reason))
+
+
+def _decode(channel: _Beating, request: Open, threads: int) -> None:
+    stream = PyAVStream(Path(request.path), request.spec, threads=threads, on_progress=channel.beat)
+    try:
+        channel.send(stream.info)
+        for batch in stream:
+            channel.send(Batch(batch.index, batch.times, batch.pixels.shape))
+            channel.send_pixels(batch.pixels)
+        channel.send(stream.report)
+    finally:
+        stream.close()
+
+
+def _limit(what: int, amount: int) -> None:
+    _, hard = resource.getrlimit(what)
+    if hard != resource.RLIM_INFINITY:
+        amount = min(amount, hard)
+    resource.setrlimit(what, (amount, hard))
+
+
+def _die_with_parent(fileno: int) -> None:
+    """End this process, busy or not, once the parent's end of the socket is closed.
+
+    The kernel's own signal (PR_SET_PDEATHSIG) would not do: it comes when the thread that
+    started us ends, however well the process lives.
+    """
+    watch = select.poll()
+    watch.register(fileno, 0)  # hang-ups and errors only
+    while not any(event & select.POLLHUP for _, event in watch.poll()):
+        pass
+    os._exit(0)

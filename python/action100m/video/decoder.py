@@ -1,0 +1,214 @@
+"""Decodes videos in a child process, so that no file can hang or kill the run."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from action100m.video.channel import Batch, Channel, Heartbeat, Open
+from action100m.video.frames import (
+    DecodeReport,
+    FrameBatch,
+    FrameSpec,
+    FrameStream,
+    VideoError,
+    VideoInfo,
+)
+
+_START = """
+import ast, sys
+path, *numbers = sys.argv[1:]
+sys.path[:] = ast.literal_eval(path)
+from action100m.video.child import main
+main(*map(int, numbers))
+"""
+
+
+@dataclass(frozen=True)
+class DecodeLimits:
+    """What one file may use up.
+
+    Attributes:
+        memory: bytes of address space of the decoding process (Linux enforces it).
+        stall_seconds: the longest time without any progress.
+    """
+
+    memory: int = 4 << 30
+    stall_seconds: float = 60.0
+
+
+class Decoder:
+    """Decodes one video after another in one child process.
+
+    The child starts with the first video, serves many, and is replaced when it dies, stalls, or
+    a stream is closed before its end. One thread at a time uses a `Decoder`; any number of
+    them work side by side.
+    """
+
+    def __init__(self, limits: DecodeLimits | None = None, *, threads: int = 1) -> None:
+        self._limits = limits or DecodeLimits()
+        self._threads = threads
+        self._child: _Child | None = None
+        self._stream: _ChildStream | None = None
+
+    def open(self, path: str | os.PathLike[str], spec: FrameSpec) -> FrameStream:
+        """Open a video; an earlier stream of this decoder is closed.
+
+        Raises:
+            VideoError: the file is no usable video.
+        """
+        if self._stream is not None:
+            self._stream.close()
+        if self._child is None or not self._child.alive:
+            self.close()
+            self._child = _Child(self._limits, self._threads)
+        self._stream = _ChildStream(self._child, Path(path).absolute(), spec)
+        return self._stream
+
+    def close(self) -> None:
+        """End the child process."""
+        if self._child is not None:
+            self._child.kill()
+        self._child = self._stream = None
+
+    def __enter__(self) -> Decoder:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class _ChildStream:
+    """One pass over a video in the child: a `FrameStream`."""
+
+    def __init__(self, child: _Child, path: Path, spec: FrameSpec) -> None:
+        self._child = child
+        self._busy = True
+        self._report: DecodeReport | None = None
+        child.send(Open(str(path), spec))
+        info = self._receive("opening the file")
+        assert isinstance(info, VideoInfo)
+        self._info = info
+
+    @property
+    def info(self) -> VideoInfo:
+        return self._info
+
+    @property
+    def report(self) -> DecodeReport:
+        if self._report is None:
+            raise RuntimeError("The report is complete once all frames have been read.")
+        return self._report
+
+    def __iter__(self) -> Iterator[FrameBatch]:
+        seconds = 0.0
+        while self._busy:
+            answer = self._receive(f"decoding from {seconds:.1f} s on")
+            if isinstance(answer, FrameBatch):
+                seconds = float(answer.times[-1])
+                yield answer
+            else:
+                assert isinstance(answer, DecodeReport)
+                self._report, self._busy = answer, False
+
+    def close(self) -> None:
+        """Stop; a child that is still decoding is killed, and replaced at the next `open`."""
+        if self._busy:
+            self._busy = False
+            self._child.kill()
+
+    def _receive(self, doing: str) -> object:
+        try:
+            return self._child.receive(doing)
+        except VideoError:
+            self._busy = False  # the child waits for the next file, or is dead
+            raise
+        except BaseException:
+            self.close()  # an answer is half read: nothing after it can be understood
+            raise
+
+
+class _Child:
+    """The process, and our end of the socket to it."""
+
+    def __init__(self, limits: DecodeLimits, threads: int) -> None:
+        self._stall_seconds = limits.stall_seconds
+        ours, theirs = socket.socketpair()
+        ours.settimeout(limits.stall_seconds)
+        self._channel = Channel(ours)
+        self._messages: IO[bytes] = tempfile.TemporaryFile()
+        with theirs:
+            # Our own search path, and no `-m`: a file named like a module in the working
+            # directory must not be imported. No multiprocessing: the user's script may lack
+            # a `__main__` guard.
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _START, repr(sys.path)]
+                + [str(number) for number in (theirs.fileno(), threads, limits.memory)],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self._messages,
+                # The address space that OpenBLAS reserves for many cores would count.
+                env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+            )
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def send(self, message: object) -> None:
+        # A child that is gone shows when its answer is awaited.
+        with contextlib.suppress(OSError):
+            self._channel.send(message)
+
+    def receive(self, doing: str) -> object:
+        """The next answer, heartbeats left out; VideoError for what went wrong `doing` that."""
+        try:
+            while isinstance(answer := self._channel.receive(), Heartbeat):
+                pass
+            if isinstance(answer, Batch):
+                pixels = self._channel.receive_pixels(answer.shape)
+                return FrameBatch(answer.index, answer.times, pixels)
+        except TimeoutError:
+            self.kill()
+            reason = f"The decoder made no progress for {self._stall_seconds:g} s while {doing}."
+            raise VideoError(reason, transient=True) from None
+        except (EOFError, OSError):
+            raise VideoError(f"{self._obituary()} while {doing}.", transient=True) from None
+        if isinstance(answer, VideoError):
+            raise answer
+        return answer
+
+    def kill(self) -> None:
+        """End the process and wait for its end."""
+        self._process.kill()
+        self._process.wait()
+        self._channel.close()
+        self._messages.close()
+
+    def _obituary(self) -> str:
+        """How the process died, and its last words."""
+        code = self._process.wait()
+        self._messages.seek(max(0, self._messages.seek(0, os.SEEK_END) - 2000))
+        words = self._messages.read().decode(errors="replace").strip().split("\n")[-1]
+        self.kill()
+        if code < 0:
+            name = signal.Signals(-code).name
+            hint = ", perhaps for want of memory," if -code == signal.SIGKILL else ""
+            return f"The decoder was killed by {name}{hint}"
+        return f"The decoder ended with status {code} ({words or 'no message'})"

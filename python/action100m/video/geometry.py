@@ -1,0 +1,87 @@
+"""How a coded frame becomes a small upright RGB picture."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from av.sidedata.sidedata import Type
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
+
+from action100m.video.frames import VideoError
+
+# libswscale's numbers, as PyAV before 18 names only the first. AREA averages all source pixels;
+# ACCURATE_RND and BITEXACT give the same bits whatever vector instructions the CPU has.
+_AREA, _ACCURATE_RND, _BITEXACT = 0x20, 0x40000, 0x80000
+_SCALER = _AREA | _ACCURATE_RND | _BITEXACT
+_MAX_ASPECT = 50
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """What the display matrix asks for: first transpose, then mirror."""
+
+    transpose: bool = False
+    mirror_x: bool = False
+    mirror_y: bool = False
+
+    @classmethod
+    def of(cls, frame: VideoFrame) -> Orientation:
+        """The nearest of the eight orientations to the frame's display matrix."""
+        matrices = [bytes(side) for side in frame.side_data if side.type == Type.DISPLAYMATRIX]
+        if not matrices:
+            return cls()
+        a, b, _, c, d = struct.unpack_from("=5i", matrices[0])
+        transpose = abs(b) + abs(c) > abs(a) + abs(d)
+        x, y = (c, b) if transpose else (a, d)
+        return cls(transpose, x < 0, y < 0)
+
+    def apply(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """A view of an (h, w, 3) picture set upright."""
+        if self.transpose:
+            picture = picture.transpose(1, 0, 2)
+        return picture[:: -1 if self.mirror_y else 1, :: -1 if self.mirror_x else 1]
+
+
+class Scaler:
+    """Scales frames to one small size in one pass from their own pixel format to RGB.
+
+    Attributes:
+        display: width, height of the first frame as shown.
+        shape: (h, w, 3) of the pictures.
+    """
+
+    def __init__(self, first: VideoFrame, sample_aspect: Fraction | None, short_side: int) -> None:
+        self._orientation = Orientation.of(first)
+        width = first.width * (sample_aspect or 1)
+        height = Fraction(first.height)
+        if not 1 <= max(width, height) <= _MAX_ASPECT * min(width, height):
+            raise VideoError(f"Its pictures have an absurd shape: {first.width} x {first.height}.")
+        scale = short_side / min(width, height)
+        self._size = _round(width * scale), _round(height * scale)
+        self._reformatter = VideoReformatter()
+        self.display = self._upright(_round(width), _round(height))
+        width_out, height_out = self._upright(*self._size)
+        self.shape = (height_out, width_out, 3)
+
+    def draw(self, frame: VideoFrame, out: NDArray[np.uint8]) -> None:
+        """Write the frame, scaled and upright, to `out` of shape `shape`."""
+        width, height = self._size
+        # One thread: at this size a second costs more than it gives.
+        small = self._reformatter.reformat(
+            frame, width, height, "rgb24", interpolation=_SCALER, threads=1
+        )
+        plane = small.planes[0]
+        rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+        out[:] = self._orientation.apply(rows[:height, : width * 3].reshape(height, width, 3))
+
+    def _upright(self, width: int, height: int) -> tuple[int, int]:
+        return (height, width) if self._orientation.transpose else (width, height)
+
+
+def _round(length: Fraction) -> int:
+    return max(1, round(length))

@@ -1,0 +1,47 @@
+"""FFmpeg's error messages, caught before they reach the terminal."""
+
+from __future__ import annotations
+
+import re
+from types import TracebackType
+
+import av.logging
+
+_ADDRESS = re.compile(r" @ 0x[0-9a-f]+")
+
+
+class FFmpegLog:
+    """Catches what FFmpeg reports as an error, in all threads of the process.
+
+    FFmpeg has one log for the whole process: use one of these at a time.
+    """
+
+    def __enter__(self) -> FFmpegLog:
+        av.logging.set_level(av.logging.ERROR)
+        av.logging.set_skip_repeated(False)
+        self._capture = av.logging.Capture(local=False)
+        self._records = self._capture.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # PyAV's own type hints speak of one exception class only.
+        self._capture.__exit__(None, None, None)
+        av.logging.set_level(None)
+
+    def take(self) -> list[str]:
+        """The messages since the last call, without memory addresses."""
+        # Decoder threads append meanwhile: take exactly what was read.
+        count = len(self._records)
+        records = self._records[:count]
+        del self._records[:count]
+        return [clean(f"{name}: {message}") for _, name, message in records]
+
+
+def clean(message: str) -> str:
+    """One line without memory addresses."""
+    return " ".join(_ADDRESS.sub("", message).split())[:300]

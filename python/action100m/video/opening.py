@@ -1,0 +1,117 @@
+"""Opens a file as a video, or says in a sentence why it is none."""
+
+from __future__ import annotations
+
+import re
+import stat
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from action100m.video.frames import VideoError
+from action100m.video.log import FFmpegLog
+
+# Files are untrusted: formats that only list other files or addresses stay out, and whatever
+# slips through may open nothing but local files.
+_FORMATS = (
+    "3g2,3gp,apng,asf,av1,avi,bink,cavsvideo,dirac,dv,dvd,evc,f4v,flic,flv,gif,gxf,h261,h263,"
+    "h264,hevc,ivf,ivr,live_flv,lvf,m4a,m4v,matroska,mj2,mjpeg,mov,mp4,mpeg,mpegts,mpegvideo,"
+    "mpjpeg,msnwc_tcp,mtv,mv,mvi,mxf,nsv,nut,obu,ogg,r3d,rawvideo,rm,roq,smk,swf,thp,vc1,"
+    "vc1test,vivo,vob,vvc,webm,wtv,xmv,yuv4mpegpipe"
+)
+_PLAYLISTS = {"hls", "dash", "concat", "concatf", "sdp", "rtsp", "imf", "ffmetadata", "webvtt"}
+_MP4_BOXES = {b"ftyp", b"mdat", b"free", b"wide", b"skip", b"moov"}
+_DISCARD_ALL = 48  # AVDISCARD_ALL
+_REFUSED = re.compile(r"(\w+): Format not on whitelist")
+
+
+def open_video(path: Path, log: FFmpegLog) -> tuple[InputContainer, VideoStream]:
+    """Open a file and choose its video stream; all other streams are discarded.
+
+    Raises:
+        VideoError: the file cannot be read, is no video, or has no video stream that this
+            machine decodes.
+    """
+    head = _read_head(path)
+    log.take()
+    try:
+        # "file:" keeps names such as `concat:a` or `a%03d.mp4` from being more than names.
+        container = av.open(
+            f"file:{path.absolute()}",
+            metadata_errors="replace",
+            container_options={"protocol_whitelist": "file", "format_whitelist": _FORMATS},
+        )
+    except (av.FFmpegError, ValueError) as error:
+        raise VideoError(_why_not_open(head, log.take(), error)) from error
+    try:
+        return container, _choose_stream(container)
+    except BaseException:
+        container.close()
+        raise
+
+
+def _read_head(path: Path) -> bytes:
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise VideoError("Not a file: a folder, a device or a pipe stands there.")
+        with path.open("rb") as file:
+            head = file.read(64)
+    except FileNotFoundError:
+        raise VideoError("The file does not exist.") from None
+    except PermissionError:
+        raise VideoError("The file may not be read: permission denied.") from None
+    except OSError as error:
+        raise VideoError(f"The file cannot be read: {error.strerror}.", transient=True) from error
+    if not head:
+        raise VideoError("The file is empty.")
+    return head
+
+
+def _why_not_open(head: bytes, messages: list[str], error: Exception) -> str:
+    refused = next((m for m in map(_REFUSED.search, messages) if m), None)
+    if refused:
+        return _why_refused(refused.group(1))
+    if head[4:8] in _MP4_BOXES:
+        if any("moov atom not found" in message for message in messages):
+            return "The file ends before its index (the MP4 'moov' box): download it again."
+        return f"A damaged MP4 file: {_words(messages, error)}"
+    if not head.strip(b"\0"):
+        return "Not a video file: it starts with zeros, as an unfinished download does."
+    if all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head):
+        start = head.decode("ascii").split("\n")[0][:40]
+        return f"Not a video file: it is text that starts with {start!r}."
+    return f"Not a video file, or damaged at its start: {_words(messages, error)}"
+
+
+def _why_refused(name: str) -> str:
+    if name.endswith("_pipe") or name == "image2":
+        return f"A still picture, not a video ({name.removesuffix('_pipe').upper()})."
+    if name in _PLAYLISTS:
+        return f"A playlist, not a video ({name}): it only points to other files."
+    return f"Not a video file: its content is of the kind {name!r}."
+
+
+def _words(messages: list[str], error: Exception) -> str:
+    return messages[0] if messages else getattr(error, "strerror", None) or str(error)
+
+
+def _choose_stream(container: InputContainer) -> VideoStream:
+    pictures = Disposition.attached_pic | Disposition.timed_thumbnails
+    streams = [s for s in container.streams.video if not s.disposition & pictures]
+    if not streams:
+        kinds = sorted({stream.type for stream in container.streams if stream.type != "video"})
+        cover = " and a cover picture" if container.streams.video else ""
+        raise VideoError(f"No video stream: only {', '.join(kinds) or 'nothing'}{cover}.")
+    defaults = [s for s in streams if s.disposition & Disposition.default] or streams
+    best = container.streams.best("video")
+    chosen = next((s for s in defaults if s is best), defaults[0])
+    if chosen.codec_context is None:
+        raise VideoError("Its video codec is unknown here: no decoder is compiled in.")
+    for stream in container.streams:
+        # PyAV before 18 cannot: there the demuxer reads the others and drops them.
+        if stream is not chosen and hasattr(stream, "discard"):
+            stream.discard = _DISCARD_ALL
+    return chosen

@@ -1,0 +1,84 @@
+"""Counts what one pass over a file finds, and what it should have found."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.stream import VideoStream
+
+from action100m.video.clock import Clock
+
+_EARLY_END = re.compile("ended prematurely|partial file", re.IGNORECASE)
+
+
+@dataclass
+class Tally:
+    """Running counts of one pass.
+
+    Attributes:
+        frames: raw frames decoded.
+        demuxed: packets of the stream, empty and hidden ones included.
+        packets: packets that should have given a picture.
+        stops_short: the demuxer says that the file does.
+        cut_packet: the file ended inside the latest packet.
+        errors: error messages of decoder and demuxer.
+        first_error: the first of them.
+    """
+
+    frames: int = 0
+    demuxed: int = 0
+    packets: int = 0
+    stops_short: bool = False
+    cut_packet: bool = False
+    errors: int = 0
+    first_error: str = ""
+
+    def packet(self, packet: Packet[VideoStream]) -> None:
+        """Count a demuxed packet."""
+        if not packet.size:
+            self.demuxed += packet.pos is not None  # PyAV ends with a packet from nowhere
+            return
+        self.demuxed += 1
+        # Edit lists make a decoder digest packets whose pictures nobody is to see.
+        self.packets += not packet.is_discard
+        self.cut_packet = packet.is_corrupt
+
+    def complain(self, messages: list[str]) -> None:
+        """Count error messages."""
+        self.errors += len(messages)
+        self.first_error = self.first_error or messages[0]
+        self.stops_short |= any(_EARLY_END.search(message) for message in messages)
+
+    def expected(self, container: InputContainer, stream: VideoStream, clock: Clock) -> int:
+        """Raw frames that the file should have given, from what it holds and what it promises.
+
+        A claimed duration counts only where the file is known to stop short: complete files
+        often claim too much.
+        """
+        # Not every packet makes a picture in an intact file (alternate references, second
+        # fields): only as many are missed as there were errors.
+        broken = min(max(0, self.packets - self.frames), self.errors)
+        return self.frames + broken + self._missing(container, stream, clock)
+
+    def _missing(self, container: InputContainer, stream: VideoStream, clock: Clock) -> int:
+        kind = container.format.name
+        if kind.startswith("mov,"):
+            return max(0, len(stream.index_entries) - self.demuxed)
+        if kind == "avi":
+            return max(0, stream.frames - self.packets) if _riff_is_cut(container) else 0
+        if not (self.stops_short or self.cut_packet):
+            return 0
+        claimed = container.duration / 1e6 if container.duration else 0.0
+        return max(0, round((claimed - clock.origin - clock.now) / clock.interval) - 1)
+
+
+def _riff_is_cut(container: InputContainer) -> bool:
+    """Whether an AVI file is shorter than its first chunk says."""
+    path = Path(container.name.removeprefix("file:"))
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8)[4:], "little")
+    return path.stat().st_size < size + 8
