@@ -52,7 +52,7 @@ class Channel:
         self._socket.sendall(_LENGTH.pack(len(data)) + data)
 
     def send_pixels(self, pixels: NDArray[np.uint8]) -> None:
-        self._socket.sendall(memoryview(pixels).cast("B"))
+        self._socket.sendall(pixels.data.cast("B"))
 
     def receive(self) -> object:
         (length,) = _LENGTH.unpack(self._receive_exactly(bytearray(_LENGTH.size)))
@@ -60,7 +60,7 @@ class Channel:
 
     def receive_pixels(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         pixels = np.empty(shape, np.uint8)
-        self._receive_exactly(memoryview(pixels).cast("B"))
+        self._receive_exactly(pixels.data.cast("B"))
         return pixels
 
     def close(self) -> None:

@@ -11,8 +11,11 @@ import threading
 import time
 from pathlib import Path
 
+import av
+
 from action100m.video.channel import Batch, Channel, Heartbeat, Open
 from action100m.video.frames import VideoError
+from action100m.video.log import clean
 from action100m.video.pyav import PyAVStream
 
 _HEARTBEAT_SECONDS = 0.5
@@ -61,6 +64,8 @@ def _serve(channel: _Beating, request: Open, threads: int, memory: int) -> None:
     except MemoryError:
         reason = f"Decoding it needs more than the {memory / 2**30:.2g} GiB of memory allowed."
         channel.send(VideoError(reason))
+    except av.FFmpegError as error:
+        channel.send(VideoError(f"FFmpeg gave up: {clean(str(error))}"))
 
 
 def _decode(channel: _Beating, request: Open, threads: int) -> None:

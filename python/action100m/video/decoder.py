@@ -151,7 +151,7 @@ class _Child:
         ours, theirs = socket.socketpair()
         ours.settimeout(limits.stall_seconds)
         self._channel = Channel(ours)
-        self._messages: IO[bytes] = tempfile.TemporaryFile()
+        self._messages: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         with theirs:
             # Our own search path, and no `-m`: a file named like a module in the working
             # directory must not be imported. No multiprocessing: the user's script may lack

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import cast
 
 import numpy as np
-from av.sidedata.sidedata import Type
+from av.buffer import Buffer
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
@@ -32,10 +34,10 @@ class Orientation:
     @classmethod
     def of(cls, frame: VideoFrame) -> Orientation:
         """The nearest of the eight orientations to the frame's display matrix."""
-        matrices = [bytes(side) for side in frame.side_data if side.type == Type.DISPLAYMATRIX]
-        if not matrices:
+        sides = cast("Mapping[str, Buffer]", frame.side_data)  # PyAV's own hint is too narrow
+        if "DISPLAYMATRIX" not in sides:
             return cls()
-        a, b, _, c, d = struct.unpack_from("=5i", matrices[0])
+        a, b, _, c, d = struct.unpack_from("=5i", bytes(sides["DISPLAYMATRIX"]))
         transpose = abs(b) + abs(c) > abs(a) + abs(d)
         x, y = (c, b) if transpose else (a, d)
         return cls(transpose, x < 0, y < 0)
@@ -57,8 +59,7 @@ class Scaler:
 
     def __init__(self, first: VideoFrame, sample_aspect: Fraction | None, short_side: int) -> None:
         self._orientation = Orientation.of(first)
-        width = first.width * (sample_aspect or 1)
-        height = Fraction(first.height)
+        width, height = first.width * (sample_aspect or Fraction(1)), Fraction(first.height)
         if not 1 <= max(width, height) <= _MAX_ASPECT * min(width, height):
             raise VideoError(f"Its pictures have an absurd shape: {first.width} x {first.height}.")
         scale = short_side / min(width, height)
@@ -76,7 +77,7 @@ class Scaler:
             frame, width, height, "rgb24", interpolation=_SCALER, threads=1
         )
         plane = small.planes[0]
-        rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
         out[:] = self._orientation.apply(rows[:height, : width * 3].reshape(height, width, 3))
 
     def _upright(self, width: int, height: int) -> tuple[int, int]:

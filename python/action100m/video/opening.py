@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 import av
+import av.stream
 from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
@@ -24,7 +25,6 @@ _FORMATS = (
 )
 _PLAYLISTS = {"hls", "dash", "concat", "concatf", "sdp", "rtsp", "imf", "ffmetadata", "webvtt"}
 _MP4_BOXES = {b"ftyp", b"mdat", b"free", b"wide", b"skip", b"moov"}
-_DISCARD_ALL = 48  # AVDISCARD_ALL
 _REFUSED = re.compile(r"(\w+): Format not on whitelist")
 
 
@@ -110,8 +110,8 @@ def _choose_stream(container: InputContainer) -> VideoStream:
     chosen = next((s for s in defaults if s is best), defaults[0])
     if chosen.codec_context is None:
         raise VideoError("Its video codec is unknown here: no decoder is compiled in.")
+    discard = getattr(av.stream, "Discard", None)  # PyAV 17 must read the others and drop them
     for stream in container.streams:
-        # PyAV before 18 cannot: there the demuxer reads the others and drops them.
-        if stream is not chosen and hasattr(stream, "discard"):
-            stream.discard = _DISCARD_ALL
+        if discard is not None and stream is not chosen:
+            stream.discard = discard.all
     return chosen

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from fractions import Fraction
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.container import InputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -22,6 +22,7 @@ from action100m.video.log import FFmpegLog, clean
 from action100m.video.opening import open_video
 from action100m.video.tally import Tally
 
+_NO_TIMESTAMPS = 0x80  # AVFMT_NOTIMESTAMPS
 _BATCH_FRAMES = 32
 _BATCH_BYTES = 1 << 25
 
@@ -69,7 +70,7 @@ class PyAVStream:
             self._first: VideoFrame | None = first
             self._scaler = Scaler(first, self._stream.sample_aspect_ratio, spec.short_side)
             self._resources = resources.pop_all()
-        rate = _frame_rate(self._stream)
+        rate = _frame_rate(self._container, self._stream)
         self._clock = Clock(
             self._stream.time_base or Fraction(1, 90000), 1 / rate if rate else None
         )
@@ -132,6 +133,7 @@ class PyAVStream:
 
     def _decode(self) -> Iterator[VideoFrame]:
         packets = self._container.demux(self._stream)
+        cut: Packet[VideoStream] | None = None
         while True:
             try:
                 packet = next(packets, None)
@@ -142,28 +144,45 @@ class PyAVStream:
             if packet is None:
                 break
             self._tally.packet(packet)
+            if cut is not None:
+                yield from self._decode_packet(cut)
+            cut = packet if packet.is_corrupt else None
             # An empty packet would tell the decoder that the stream has ended.
-            if packet.size:
+            if packet.size and cut is None:
                 yield from self._decode_packet(packet)
         yield from self._decode_packet(None)
+        if cut is not None:
+            yield from self._decode_cut(cut)
+
+    def _decode_cut(self, packet: Packet[VideoStream]) -> Iterator[VideoFrame]:
+        """Decode the packet that the file's end cuts off, apart from all others.
+
+        An error while a decoder with several threads is emptied would take the frames before
+        with it. A packet that needs those frames is lost.
+        """
+        self._tally.complain(["The file ends inside a packet."])
+        if packet.is_keyframe:
+            self._stream.codec_context.flush_buffers()
+            yield from self._decode_packet(packet)
+            yield from self._decode_packet(None)
 
     def _decode_packet(self, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
-        error = None
+        frames: list[VideoFrame] = []
         try:
             frames = self._stream.decode(packet)
-        except av.FFmpegError as problem:
-            error, frames = problem, []
-        self._complain(error)
+        except MemoryError:
+            raise
+        except av.FFmpegError as error:
+            self._complain(error)
+        else:
+            self._complain(None)
         self._on_progress()
         return frames
 
     def _complain(self, error: av.FFmpegError | None) -> None:
-        """Count what the decoder said; running out of memory ends everything."""
         messages = self._log.take()
-        if error is not None:
-            if error.errno == errno.ENOMEM:
-                raise MemoryError
-            messages = messages or [clean(error.strerror)]
+        if error is not None and not messages:
+            messages = [clean(str(error))]
         if messages:
             self._tally.complain(messages)
 
@@ -172,6 +191,8 @@ def _batch(index: list[int], times: list[float], pixels: NDArray[np.uint8]) -> F
     return FrameBatch(np.array(index, np.int64), np.array(times, np.float64), pixels)
 
 
-def _frame_rate(stream: VideoStream) -> float | None:
-    rate = stream.average_rate or stream.guessed_rate
+def _frame_rate(container: InputContainer, stream: VideoStream) -> float | None:
+    # Without timestamps there is nothing to average: the codec's own word is better.
+    untimed = container.format.flags & _NO_TIMESTAMPS
+    rate = stream.guessed_rate if untimed else stream.average_rate or stream.guessed_rate
     return float(rate) if rate and rate > 0 else None
