@@ -201,6 +201,7 @@ def order(batch: Batch) -> Iterator[Breach]:
     step = np.diff(batch.level)
     wrong[1:] = (step < 0) | ((step == 0) & (np.diff(batch.start) < 0))
     wrong[1:] &= np.diff(batch.row) == 0
+    wrong[1:] &= ~(batch.level_missing[1:] | batch.level_missing[:-1])
     yield _nodes("order", wrong, lambda n: "It is listed after a node of a later level or start.")
 
 

@@ -24,13 +24,13 @@ def replaced(folder: Path, own: re.Pattern[str]) -> Iterator[Path]:
         FileExistsError: `folder` is no folder, or holds a file whose name `own` does not match.
     """
     folder = folder.resolve()  # a link to another disk stays a link
+    _refuse_foreign(folder, own)
     folder.parent.mkdir(parents=True, exist_ok=True)
     token = secrets.token_hex(4)
     fresh, old = (folder.with_name(f".{folder.name}.{token}.{role}") for role in ("new", "old"))
     with _locked(folder.with_name(f".{folder.name}.lock")) as alone:
         if alone:
             _heal(folder)
-        _refuse_foreign(folder, own)
         try:
             fresh.mkdir()
             yield fresh

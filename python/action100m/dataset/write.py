@@ -112,7 +112,7 @@ def write_shards(
         The files, train-00000-of-000NN.parquet, in order.
 
     Raises:
-        ValueError: other rows came than were announced, or not in order.
+        ValueError: other rows came than were announced, not in order, or of another schema.
         FileExistsError: `folder` holds something else than a dataset.
         OSError: a file could not be written.
     """
@@ -132,6 +132,8 @@ def _counted(rows: Iterable[pa.RecordBatch], total: int) -> Iterator[pa.RecordBa
     """The rows one by one; ValueError where they are not `total`, or not in order."""
     count, previous = 0, None
     for batch in rows:
+        if not batch.schema.equals(SCHEMA):
+            raise ValueError(f"A row has not the published schema, but {batch.schema}.")
         for at in range(len(batch)):
             row = batch.slice(at, 1)
             uid = row.column("video_uid")[0].as_py()
@@ -175,9 +177,9 @@ class _Shard:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with suppress(OSError) if kind else self._explained(), self._file:
-            if self._rows and not kind:
-                self._flush()
-            self._writer.close()
+            with self._writer:
+                if self._rows and not kind:
+                    self._flush()
             self._file.flush()
             os.fsync(self._file.fileno())
 
