@@ -403,6 +403,17 @@ def test_notes_measure_the_data(sound: list[Row], tmp_path: Path) -> None:
     assert notes["mean words of gpt.summary.detailed"].measured == "3.0"
 
 
+def test_words_are_counted_as_python_splits_them(sound: list[Row], tmp_path: Path) -> None:
+    texts = ["", " ", "one", " two  words\n", "é è\tê", None]
+    rows = deepcopy(sound[:1])
+    for node in rows[0]["nodes"]:
+        node["plm_action"] = None
+    for node, text in zip(rows[0]["nodes"], texts, strict=False):
+        node["plm_action"] = text
+    notes = {n.what: n for n in validate([write_rows(tmp_path / "a.parquet", rows)]).notes}
+    assert notes["mean words of plm_action"].measured == f"{np.mean([0, 0, 1, 2, 3]):.1f}"
+
+
 def test_absent_stages_are_noted(tmp_path: Path) -> None:
     write_shards([*batches(2)], tmp_path / "data", 2, {})
     notes = {note.what: str(note) for note in validate([tmp_path / "data"]).notes}

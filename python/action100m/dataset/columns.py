@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from action100m.schema import GPT, METADATA, NODE, TIME_DECIMALS
 
 ROOT, ORPHAN = -1, -2
+_UUID5 = "^[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-5[0-9A-Fa-f]{3}-[89ABab][0-9A-Fa-f]{3}-[0-9A-Fa-f]{12}$"
 
 
 class Batch:
@@ -57,6 +58,11 @@ class Batch:
     def count(self) -> NDArray[np.int64]:
         """(R,) nodes of each row."""
         return self.offsets[1:] - self.offsets[:-1]
+
+    @cached_property
+    def valid_id(self) -> NDArray[np.bool_]:
+        """(m,) True where node_id is a UUID of version 5."""
+        return mask(pc.match_substring_regex(self.node_id, _UUID5))
 
     @cached_property
     def centiseconds(self) -> NDArray[np.float64]:

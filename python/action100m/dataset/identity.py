@@ -9,12 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from action100m.dataset.columns import Batch, mask
+from action100m.dataset.columns import Batch
 from action100m.dataset.findings import Finding
-from action100m.dataset.rules import UUID5
 
 _NIBBLE = np.zeros(256, np.uint8)
 _NIBBLE[[*b"0123456789abcdef"]] = range(16)
@@ -49,7 +47,7 @@ class NodeIds:
 
     def add(self, file: Path, batch: Batch) -> None:
         """Take in a batch."""
-        valid = mask(pc.match_substring_regex(batch.node_id, UUID5))
+        valid = batch.valid_id
         self._halves.append(_halves(batch.node_id.filter(pa.array(valid))))
         self._places.append(self._count + np.flatnonzero(valid))
         self._batches.append((file, batch.first_row, batch.uid, self._count + batch.offsets))

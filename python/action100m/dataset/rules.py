@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from action100m.dataset.columns import ORPHAN, ROOT, Batch, mask, present
 from action100m.schema import MIN_ANNOTATED, MIN_SEGMENT, TIME_DECIMALS
 
-UUID5 = "^[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-5[0-9A-Fa-f]{3}-[89ABab][0-9A-Fa-f]{3}-[0-9A-Fa-f]{12}$"
 DECIMAL = r"^[0-9]+(\.[0-9]+)?$"
 _HUNDREDTHS = 10**TIME_DECIMALS
 # Each of a segment's two times was rounded, so that its length is known to a hundredth only.
@@ -94,8 +93,7 @@ def _line(times: pa.StringArray, lines: dict[int, int], reason: str) -> Callable
 
 def node_ids(batch: Batch) -> Iterator[Breach]:
     """node_id is a UUID of version 5."""
-    wrong = ~mask(pc.match_substring_regex(batch.node_id, UUID5))
-    yield _nodes("node_id", wrong, lambda n: "node_id is no UUID of version 5.")
+    yield _nodes("node_id", ~batch.valid_id, lambda n: "node_id is no UUID of version 5.")
 
 
 def roots(batch: Batch) -> Iterator[Breach]:

@@ -96,10 +96,10 @@ class Statistics:
         if texts.null_count == len(texts):
             return
         self._texts[name] += len(texts) - texts.null_count
-        spaced = pc.utf8_trim_whitespace(texts)
-        gaps = pc.count_substring_regex(spaced, r"\s+")
-        empty = pc.equal(spaced, "")
-        self._words[name] += (pc.sum(pc.add(gaps, 1)).as_py() or 0) - (pc.sum(empty).as_py() or 0)
+        trimmed = pc.ascii_trim_whitespace(texts)
+        words = pc.ascii_split_whitespace(trimmed)
+        self._words[name] += pc.sum(pc.list_value_length(words)).as_py()
+        self._words[name] -= pc.sum(pc.equal(trimmed, "")).as_py()  # splits into one empty word
 
     def notes(self) -> Iterator[Note]:
         """The figures, each beside the published one."""
