@@ -240,7 +240,7 @@ def without(*fields: str) -> Callable[[Row], None]:
         without("gpt", "llama3_caption"),
         without("gpt", "llama3_caption", "plm_action", "plm_caption"),
         lambda row: row.update(metadata=None),
-        lambda row: row["metadata"].update(dict.fromkeys(METADATA_TYPE.names)),
+        lambda row: row["metadata"].update({field.name: None for field in METADATA_TYPE}),
         transcript("0", "1.5", "1.5", "10"),
     ],
 )

@@ -185,7 +185,8 @@ _json = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=5,
 )
-_names = [*METADATA.names, "id", "_type", "timestamp", "release_date", "release_timestamp"]
+_names = [field.name for field in METADATA]
+_names += ["id", "_type", "timestamp", "release_date", "release_timestamp"]
 
 
 @given(st.dictionaries(st.sampled_from(_names), _json))

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from action100m.schema import GPT, METADATA, NODE, TIME_DECIMALS
+from action100m.schema import TIME_DECIMALS
 
 ROOT, ORPHAN = -1, -2
 _UUID5 = "^[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-5[0-9A-Fa-f]{3}-[89ABab][0-9A-Fa-f]{3}-[0-9A-Fa-f]{12}$"
@@ -33,10 +33,10 @@ class Batch:
     def __init__(self, rows: pa.RecordBatch, first_row: int) -> None:
         self.first_row = first_row
         self.uid = rows.column("video_uid")
-        self._metadata = dict(zip(METADATA.names, rows.column("metadata").flatten(), strict=True))
+        self._metadata = _fields(rows.column("metadata"))
         nodes = rows.column("nodes")
         self.offsets, self.row = _layout(nodes)
-        columns = dict(zip(NODE.names, nodes.flatten().flatten(), strict=True))
+        columns = _fields(nodes.flatten())
         self.node_id, self.parent_id = columns["node_id"], columns["parent_id"]
         self.plm_action, self.plm_caption = columns["plm_action"], columns["plm_caption"]
         self.llama3_caption, self.gpt = columns["llama3_caption"], columns["gpt"]
@@ -109,9 +109,9 @@ class Batch:
     def gpt_strings(self) -> dict[str, pa.StringArray]:
         """The five strings of `gpt` by their path, such as "action.brief"; (m,) each."""
         return {
-            f"{part.name}.{field.name}": strings
-            for part, structs in zip(GPT, self.gpt.flatten(), strict=True)
-            for field, strings in zip(part.type, structs.flatten(), strict=True)
+            f"{part}.{name}": strings
+            for part, structs in _fields(self.gpt).items()
+            for name, strings in _fields(structs).items()
         }
 
     def rows_with(self, nodes: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -128,6 +128,12 @@ def mask(booleans: pa.BooleanArray) -> NDArray[np.bool_]:
 def present(values: pa.Array) -> NDArray[np.bool_]:
     """(n,) True where a value is not null."""
     return mask(pc.is_valid(values))
+
+
+def _fields(structs: pa.StructArray) -> dict[str, pa.Array]:
+    """The columns of a struct by name; null where the struct is."""
+    names = [field.name for field in structs.type]
+    return dict(zip(names, structs.flatten(), strict=True))
 
 
 def _seconds(stored: pa.FloatArray) -> NDArray[np.float64]:
