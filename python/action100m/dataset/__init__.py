@@ -1,0 +1,1 @@
+"""The dataset: written as Parquet shards, and validated against the published format."""

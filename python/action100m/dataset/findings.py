@@ -1,0 +1,100 @@
+"""What a validation found: errors that name their place, notes that compare with the published."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+LISTED_PER_RULE = 20
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One broken rule at one place; places that do not apply are None.
+
+    Attributes:
+        file: the Parquet file.
+        rule: short name of the rule.
+        message: a sentence.
+        row: row in the file, from 0.
+        uid: the row's video_uid.
+        index: position in the row's nodes, from 0.
+        node: that node's node_id.
+    """
+
+    file: Path
+    rule: str
+    message: str
+    row: int | None = None
+    uid: str | None = None
+    index: int | None = None
+    node: str | None = None
+
+    def __str__(self) -> str:
+        place = str(self.file)
+        if self.row is not None:
+            place += f", row {self.row} (video {self.uid})"
+        if self.index is not None:
+            place += f", node {self.index} ({self.node})"
+        return f"{place}: {self.message} [{self.rule}]"
+
+
+@dataclass(frozen=True)
+class Note:
+    """A figure of the validated data beside that of the published data."""
+
+    what: str
+    measured: str
+    published: str
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.measured} (published: {self.published})"
+
+
+@dataclass(frozen=True)
+class Report:
+    """The outcome of a validation.
+
+    Attributes:
+        errors: at most LISTED_PER_RULE of each rule, in the order of the files.
+        totals: how many errors there are, by rule.
+        notes: figures beside the published ones; never a reason to fail.
+        files, videos, nodes: how many were read.
+    """
+
+    errors: tuple[Finding, ...]
+    totals: Mapping[str, int]
+    notes: tuple[Note, ...]
+    files: int
+    videos: int
+    nodes: int
+
+    @property
+    def ok(self) -> bool:
+        """True where no rule is broken."""
+        return not self.totals
+
+
+@dataclass
+class Errors:
+    """Collects findings; lists the first of each rule and counts all."""
+
+    listed: list[Finding] = field(default_factory=list)
+    totals: Counter[str] = field(default_factory=Counter)
+
+    def room(self, rule: str) -> int:
+        """How many more findings of the rule will be listed."""
+        return max(0, LISTED_PER_RULE - self.totals[rule])
+
+    def add(self, finding: Finding) -> None:
+        """Count a finding, and list it while there is room."""
+        if self.room(finding.rule):
+            self.listed.append(finding)
+        self.count(finding.rule, 1)
+
+    def count(self, rule: str, more: int) -> None:
+        """Count findings that are not listed."""
+        if more:
+            self.totals[rule] += more

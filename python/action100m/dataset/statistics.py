@@ -1,0 +1,171 @@
+"""The published statistics, measured on a dataset that streams by."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from action100m.dataset.columns import Batch, mask, present
+from action100m.dataset.findings import Note
+from action100m.schema import NO_ACTION
+
+_LONGEST = 10 * 3600 * 100  # hundredths of a second; longer segments count as this long
+_BUCKETS = {"under 3 s": 300, "3 to 10 s": 1000, "10 to 60 s": 6000, "over 60 s": _LONGEST + 1}
+_SHARES = ("62 %", "25 %", "10 %", "2 %")
+_WORDS = {
+    "plm_action": "6.5",
+    "plm_caption": "70",
+    "llama3_caption": "165",
+    "gpt.action.brief": "3.3",
+    "gpt.action.detailed": "27",
+    "gpt.action.actor": "6",
+    "gpt.summary.brief": "19",
+    "gpt.summary.detailed": "93",
+}
+
+
+class Statistics:
+    """Takes in batches, and gives the notes at the end. Its size does not grow with the data."""
+
+    def __init__(self) -> None:
+        self._leaves = np.zeros(_LONGEST + 1, np.int64)  # nodes by length in hundredths
+        self._inner = np.zeros(_LONGEST + 1, np.int64)
+        self._depths: Counter[int] = Counter()
+        self._per_minute: tuple[float, float] = (np.inf, -np.inf)
+        self._seconds = 0.0
+        self._videos: Counter[str] = Counter()  # by field that they have
+        self._asked: Counter[str] = Counter()  # nodes that should have a field, in these videos
+        self._null: Counter[str] = Counter()
+        self._words: Counter[str] = Counter()
+        self._texts: Counter[str] = Counter()
+        self._without_action = 0
+        self.videos = 0
+        self.nodes = 0
+
+    def add(self, batch: Batch) -> None:
+        """Take in a batch, broken rows too."""
+        self.videos += len(batch.uid)
+        self.nodes += len(batch.row)
+        self._add_lengths(batch)
+        leaf = batch.children == 0
+        self._add_field("plm_action", batch.plm_action, batch, np.ones_like(leaf))
+        self._add_field("plm_caption", batch.plm_caption, batch, np.ones_like(leaf))
+        self._add_field("llama3_caption", batch.llama3_caption, batch, leaf)
+        self._add_field("gpt", batch.gpt, batch, present(batch.gpt))
+        for path, strings in batch.gpt_strings.items():
+            self._count_words(f"gpt.{path}", strings)
+        brief = batch.gpt_strings["action.brief"]
+        self._without_action += int(mask(pc.equal(brief, NO_ACTION)).sum())
+
+    def _add_lengths(self, batch: Batch) -> None:
+        finite = np.isfinite(batch.centiseconds)
+        length = np.clip(np.where(finite, batch.centiseconds, 0), 0, _LONGEST).astype(np.int64)
+        leaf = batch.children == 0
+        for histogram, nodes in ((self._leaves, leaf), (self._inner, ~leaf)):
+            values, counts = np.unique(length[nodes & finite], return_counts=True)
+            histogram[values] += counts
+        filled = batch.count > 0
+        if not filled.any():
+            return
+        firsts = batch.offsets[:-1][filled]
+        self._depths.update(np.maximum.reduceat(batch.level, firsts).tolist())
+        seconds = length[firsts] / 100
+        self._seconds += float(seconds.sum())
+        long = seconds >= 60  # a short video's rate says nothing
+        rates = 60 * batch.count[filled][long] / seconds[long]
+        low, high = self._per_minute
+        self._per_minute = min([low, *rates.tolist()]), max([high, *rates.tolist()])
+
+    def _add_field(
+        self, name: str, values: pa.Array, batch: Batch, asked: NDArray[np.bool_]
+    ) -> None:
+        given = present(values)
+        rows = batch.rows_with(given)
+        self._videos[name] += int(rows.sum())
+        self._asked[name] += int((asked & rows[batch.row]).sum())
+        self._null[name] += int((asked & rows[batch.row] & ~given).sum())
+        if name in _WORDS:
+            self._count_words(name, values)
+
+    def _count_words(self, name: str, texts: pa.StringArray) -> None:
+        if texts.null_count == len(texts):
+            return
+        self._texts[name] += len(texts) - texts.null_count
+        trimmed = pc.ascii_trim_whitespace(texts)
+        words = pc.ascii_split_whitespace(trimmed)
+        self._words[name] += pc.sum(pc.list_value_length(words)).as_py()
+        self._words[name] -= pc.sum(pc.equal(trimmed, "")).as_py()  # splits into one empty word
+
+    def notes(self) -> Iterator[Note]:
+        """The figures, each beside the published one."""
+        if not self.nodes:
+            return
+        yield from self._tree_notes()
+        for name in ("plm_action", "plm_caption", "llama3_caption", "gpt"):
+            yield Note(f"videos with {name}", f"{self._videos[name]} of {self.videos}", "all")
+        for name, where in (
+            ("plm_action", "nodes"),
+            ("plm_caption", "nodes"),
+            ("llama3_caption", "leaves"),
+        ):
+            if asked := self._asked[name]:
+                rate = 1000 * self._null[name] / asked
+                published = "about 1" if name == "plm_caption" else "0"
+                yield Note(f"{where} without {name}, per 1,000", f"{rate:.2f}", published)
+        if annotated := self._asked["gpt"]:
+            share = 100 * self._without_action / annotated
+            published = "3.4 % in the samples, 3.23 % in the full set"
+            yield Note(f'annotated nodes with action "{NO_ACTION}"', f"{share:.2f} %", published)
+        for name, published in _WORDS.items():
+            if count := self._texts[name]:
+                yield Note(f"mean words of {name}", f"{self._words[name] / count:.1f}", published)
+
+    def _tree_notes(self) -> Iterator[Note]:
+        leaves = _Lengths(self._leaves)
+        every = _Lengths(self._leaves + self._inner)
+        if leaves.count:
+            yield Note("leaf length, median", f"{leaves.quantile(0.5):.2f} s", "1.06 s")
+            yield Note("leaf length, mean", f"{leaves.mean():.2f} s", "1.7 s")
+            yield Note("leaves under 3.5 s", f"{100 * leaves.share(0, 350):.1f} %", "95 %")
+            yield Note("longest leaf", f"{leaves.quantile(1):.2f} s", "10 to 26 s")
+        if self._seconds:
+            rate = f"{60 * self.nodes / self._seconds:.0f}"
+            if self._per_minute[0] <= self._per_minute[1]:
+                rate += " ({:.0f} to {:.0f} in videos of a minute or more)".format(
+                    *self._per_minute
+                )
+            yield Note("nodes per minute of video", rate, "40 to 130")
+        deepest = f"{min(self._depths)} to {max(self._depths)}"
+        yield Note("deepest level of a video", deepest, "10 to 19")
+        low = 0
+        for (bucket, high), published in zip(_BUCKETS.items(), _SHARES, strict=True):
+            if every.count:
+                yield Note(f"nodes {bucket}", f"{100 * every.share(low, high):.1f} %", published)
+            low = high
+
+
+class _Lengths:
+    """A histogram of lengths in hundredths of a second."""
+
+    def __init__(self, histogram: NDArray[np.int64]) -> None:
+        self._below = np.cumsum(histogram)
+        self._sum = float(histogram @ np.arange(len(histogram)))
+        self.count = int(self._below[-1])
+
+    def mean(self) -> float:
+        return self._sum / self.count / 100
+
+    def quantile(self, q: float) -> float:
+        """Seconds; the smallest length that at least a share q does not exceed."""
+        rank = max(1, int(np.ceil(q * self.count)))
+        return int(np.searchsorted(self._below, rank)) / 100
+
+    def share(self, low: int, high: int) -> float:
+        """Share of the lengths from `low` to below `high` hundredths."""
+        below = self._below[low - 1] if low else 0
+        return float(self._below[high - 1] - below) / self.count

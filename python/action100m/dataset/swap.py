@@ -1,0 +1,93 @@
+"""Replacing a folder in whole: what a reader finds there is the old dataset or the new one."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replaced(folder: Path, own: re.Pattern[str]) -> Iterator[Path]:
+    """Give an empty folder to fill, and put it in place of `folder` if nothing was raised.
+
+    The folder that gives way is first renamed to a hidden neighbour. Killed in between, the next
+    call renames it back before anything else. Exports of one folder take turns by a lock on a
+    hidden file beside it, so whatever else lies there under such a name is left from a crash.
+
+    Raises:
+        FileExistsError: `folder` is no folder, or holds a file whose name `own` does not match.
+    """
+    folder = folder.resolve()  # a link to another disk stays a link
+    _refuse_foreign(folder, own)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    token = secrets.token_hex(4)
+    fresh, old = (folder.with_name(f".{folder.name}.{token}.{role}") for role in ("new", "old"))
+    with _locked(folder.with_name(f".{folder.name}.lock")) as alone:
+        if alone:
+            _heal(folder)
+        try:
+            fresh.mkdir()
+            yield fresh
+            _sync(fresh)
+            if folder.exists():
+                folder.rename(old)
+            try:
+                fresh.rename(folder)
+            except BaseException:
+                if old.exists():
+                    old.rename(folder)
+                raise
+            _sync(folder.parent)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+            if folder.exists():
+                shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[bool]:
+    """Wait for the lock; False where the file system has none to give."""
+    with path.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            alone = True
+        except OSError:
+            alone = False
+        yield alone
+
+
+def _heal(folder: Path) -> None:
+    """Undo what a killed export left behind. Only for the holder of the lock."""
+    left = re.compile(re.escape(f".{folder.name}.") + r"[0-9a-f]{8}\.(new|old)")
+    for path in [path for path in folder.parent.iterdir() if left.fullmatch(path.name)]:
+        if path.suffix == ".old" and not folder.exists():
+            path.rename(folder)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _refuse_foreign(folder: Path, own: re.Pattern[str]) -> None:
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise FileExistsError(f"{folder} is a file; the dataset needs a folder.")
+    for path in sorted(folder.iterdir()):
+        if not own.fullmatch(path.name):
+            raise FileExistsError(
+                f"{folder} holds {path.name}, which no export wrote and which replacing the folder "
+                "would delete; choose another folder or move that file away."
+            )
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,192 @@
+"""Trees to rows in the published schema, and rows to Parquet shards that are swapped in whole."""
+
+from __future__ import annotations
+
+import os
+import re
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from action100m.dataset.swap import replaced
+from action100m.schema import METADATA, NODE, SCHEMA, TIME_DECIMALS
+from action100m.tree import Tree
+
+NODE_NAMESPACE = uuid.UUID("5d1f6c0e-9a43-4c58-8f0b-6f3c2f7f0a1e")
+SHARD_NAME = re.compile(r"train-([0-9]{5,})-of-([0-9]{5,})\.parquet")
+ROWS_PER_GROUP = 5
+ROWS_PER_SHARD = 512
+
+
+def node_rows(
+    uid: str, tree: Tree, annotations: Mapping[str, pa.Array] | None = None
+) -> pa.StructArray:
+    """The nodes of one video as the published schema has them.
+
+    Ids are UUIDv5 of the uid and the rounded times, so that a rerun gives the same ones.
+
+    Args:
+        uid: of the video.
+        tree: m segments, times in unrounded seconds; here they are rounded.
+        annotations: arrays of m values by field of the schema's node ("plm_caption", "gpt"…);
+            a field without one is null.
+
+    Returns:
+        (m,) of type schema.NODE, in the tree's order.
+
+    Raises:
+        ValueError: two segments have the same rounded times, or an annotation has no such field
+            or another length.
+    """
+    start, end = (np.rint(times * 10**TIME_DECIMALS) for times in (tree.start, tree.end))
+    ids = [
+        str(uuid.uuid5(NODE_NAMESPACE, f"{uid}\n{int(a)}\n{int(b)}"))
+        for a, b in zip(start, end, strict=True)
+    ]
+    if len(set(ids)) < len(ids):
+        raise ValueError(
+            f"Video {uid}: two segments have the same times after rounding to {TIME_DECIMALS} "
+            "decimals; cut the tree with a larger min_duration."
+        )
+    columns = {
+        "node_id": pa.array(ids, pa.string()),
+        "parent_id": pa.array(
+            [None if parent < 0 else ids[parent] for parent in tree.parent.tolist()], pa.string()
+        ),
+        "level": pa.array(tree.level, pa.int16()),
+        "start": pa.array((start / 10**TIME_DECIMALS).astype(np.float32)),
+        "end": pa.array((end / 10**TIME_DECIMALS).astype(np.float32)),
+        **(annotations or {}),
+    }
+    if unknown := columns.keys() - {field.name for field in NODE}:
+        raise ValueError(f"A node has no field named {', '.join(sorted(unknown))}.")
+    arrays = [columns.get(field.name, pa.nulls(len(tree), field.type)) for field in NODE]
+    return pa.StructArray.from_arrays(arrays, fields=list(NODE))
+
+
+def video_row(uid: str, metadata: Mapping[str, object], nodes: pa.StructArray) -> pa.RecordBatch:
+    """One video's row.
+
+    Args:
+        uid: of the video.
+        metadata: values by field of schema.METADATA; a missing one is null.
+        nodes: from `node_rows`.
+    """
+    offsets = pa.array([0, len(nodes)], pa.int32())
+    columns = [
+        pa.array([uid], pa.string()),
+        pa.array([metadata], METADATA),
+        pa.ListArray.from_arrays(offsets, nodes, type=SCHEMA.field("nodes").type),
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
+
+
+def write_shards(
+    rows: Iterable[pa.RecordBatch],
+    folder: Path,
+    total: int,
+    file_metadata: Mapping[str, str],
+    rows_per_shard: int = ROWS_PER_SHARD,
+) -> list[Path]:
+    """Write the dataset and put it in place of the one that `folder` held.
+
+    The bytes depend on the arguments only (and on pyarrow's version). At most a row group is held
+    in memory. Whatever fails, `folder` keeps what it held; killed between the two renames that
+    swap the folders, the next call puts the old one back first. A second export of the same
+    folder waits for the first. A dataset without videos is one shard without rows.
+
+    Args:
+        rows: batches of schema.SCHEMA, strictly increasing in `video_uid`.
+        folder: new, or written by this function before.
+        total: how many rows will come.
+        file_metadata: key-value metadata for every file.
+        rows_per_shard: videos per file.
+
+    Returns:
+        The files, train-00000-of-000NN.parquet, in order.
+
+    Raises:
+        ValueError: other rows came than were announced, not in order, or of another schema.
+        FileExistsError: `folder` holds something else than a dataset.
+        OSError: a file could not be written.
+    """
+    shards = max(1, -(-total // rows_per_shard))
+    names = [f"train-{number:05d}-of-{shards:05d}.parquet" for number in range(shards)]
+    with replaced(folder, SHARD_NAME) as fresh:
+        counted = _counted(rows, total)
+        for name in names:
+            with _Shard(fresh / name, file_metadata) as shard:
+                for row in islice(counted, rows_per_shard):
+                    shard.add(row)
+        next(counted, None)  # the last shard may have ended before the count was checked
+    return [folder / name for name in names]
+
+
+def _counted(rows: Iterable[pa.RecordBatch], total: int) -> Iterator[pa.RecordBatch]:
+    """The rows one by one; ValueError where they are not `total`, or not in order."""
+    count, previous = 0, None
+    for batch in rows:
+        if not batch.schema.equals(SCHEMA):
+            raise ValueError(f"A row has not the published schema, but {batch.schema}.")
+        for at in range(len(batch)):
+            row = batch.slice(at, 1)
+            uid = row.column("video_uid")[0].as_py()
+            if previous is not None and not previous < uid:
+                raise ValueError(
+                    f"Rows must come in the order of their uids: {uid} after {previous}."
+                )
+            if count == total:
+                raise ValueError(f"{total} rows were announced, and more came: {uid}.")
+            yield row
+            count, previous = count + 1, uid
+    if count < total:
+        raise ValueError(f"{total} rows were announced, and {count} came.")
+
+
+class _Shard:
+    """One Parquet file: rows in groups of five, on the disk once closed."""
+
+    def __init__(self, path: Path, file_metadata: Mapping[str, str]) -> None:
+        self._path = path
+        self._rows: list[pa.RecordBatch] = []
+        schema = SCHEMA.with_metadata(dict(sorted(file_metadata.items())))
+        with self._explained():
+            self._file = path.open("wb")
+            self._writer = pq.ParquetWriter(
+                self._file, schema, compression="snappy", write_page_checksum=True
+            )
+
+    def add(self, row: pa.RecordBatch) -> None:
+        self._rows.append(row)
+        if len(self._rows) == ROWS_PER_GROUP:
+            with self._explained():
+                self._flush()
+
+    def _flush(self) -> None:
+        self._writer.write_table(pa.Table.from_batches(self._rows, SCHEMA))
+        self._rows = []
+
+    def __enter__(self) -> _Shard:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with suppress(OSError) if kind else self._explained(), self._file:
+            with self._writer:
+                if self._rows and not kind:
+                    self._flush()
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            reason = f"{error.strerror or error}; the dataset that stood there before is unchanged"
+            raise OSError(error.errno, reason, str(self._path)) from error

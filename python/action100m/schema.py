@@ -1,0 +1,50 @@
+"""The published Arrow schema, field by field, and the constants that belong to the format."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+MIN_SEGMENT = 0.5  # seconds; every segment lasts at least this, a video's lone root apart
+MIN_ANNOTATED = 4.0  # seconds; from here on, inner nodes carry `gpt`
+NO_ACTION = "N/A"  # what `gpt.action` says where nothing visible is done
+TIME_DECIMALS = 2  # node times are rounded to so many decimals, then stored as float32
+
+
+def _list(value: pa.DataType) -> pa.DataType:
+    return pa.list_(pa.field("element", value))
+
+
+def _struct(**fields: pa.DataType) -> pa.DataType:
+    return pa.struct(list(fields.items()))
+
+
+TRANSCRIPT_LINE = _struct(time=pa.string(), text=pa.string())
+
+METADATA = _struct(
+    title=pa.string(),
+    description=pa.string(),
+    view_count=pa.int64(),
+    like_count=pa.int64(),
+    duration=pa.int64(),
+    upload_date=pa.string(),
+    transcript=_list(TRANSCRIPT_LINE),
+)
+
+GPT = _struct(
+    summary=_struct(brief=pa.string(), detailed=pa.string()),
+    action=_struct(brief=pa.string(), detailed=pa.string(), actor=pa.string()),
+)
+
+NODE = _struct(
+    node_id=pa.string(),
+    parent_id=pa.string(),
+    level=pa.int16(),
+    start=pa.float32(),
+    end=pa.float32(),
+    plm_action=pa.string(),
+    plm_caption=pa.string(),
+    llama3_caption=pa.string(),
+    gpt=GPT,
+)
+
+SCHEMA = pa.schema([("video_uid", pa.string()), ("metadata", METADATA), ("nodes", _list(NODE))])

@@ -1,0 +1,59 @@
+"""Makes small datasets in the published schema, as Python rows to be broken on purpose."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from action100m import Tree, cut, ward
+from action100m.dataset.write import node_rows, video_row
+from action100m.schema import GPT, SCHEMA
+
+METADATA = {"title": "Crane", "duration": 53, "upload_date": "20200131", "view_count": 7}
+
+
+def random_tree(seed: int, n_frames: int = 400, seconds_per_frame: float = 4 / 30) -> Tree:
+    """A tree over a random walk, whose pieces have uneven lengths."""
+    generator = np.random.default_rng(seed)
+    frames = np.cumsum(generator.normal(size=(n_frames, 4)), axis=0)
+    return cut(ward(frames), np.arange(n_frames + 1) * seconds_per_frame)
+
+
+def annotate(tree: Tree) -> dict[str, pa.Array]:
+    """Captions and gpt for the nodes that should have them, in made-up words."""
+    words = [f"words about node {n}" for n in range(len(tree))]
+    gpt = {
+        "summary": {"brief": "a summary", "detailed": "a longer summary"},
+        "action": {"brief": "N/A", "detailed": "N/A", "actor": "a person"},
+    }
+    annotated = ~tree.is_leaf & (np.round(tree.duration, 6) >= 4.0)
+    return {
+        "plm_action": pa.array(words),
+        "plm_caption": pa.array([None, *words[1:]], pa.string()),
+        "llama3_caption": pa.array(words, mask=~tree.is_leaf),
+        "gpt": pa.array([gpt if given else None for given in annotated], GPT),
+    }
+
+
+def batches(videos: int, *, annotated: bool = False) -> Iterator[pa.RecordBatch]:
+    """One row each, in the order of their uids; number 3 is a lone root under half a second."""
+    for number in range(videos):
+        uid = f"video{number:04d}"
+        tree = random_tree(number, n_frames=3 if number == 3 else 400)
+        yield video_row(uid, METADATA, node_rows(uid, tree, annotate(tree) if annotated else None))
+
+
+def as_python(rows: Iterator[pa.RecordBatch]) -> list[dict[str, Any]]:
+    """The rows as dicts."""
+    found: list[dict[str, Any]] = pa.Table.from_batches(rows, SCHEMA).to_pylist()
+    return found
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]], schema: pa.Schema = SCHEMA) -> Path:
+    """Write rows with pyarrow alone, in row groups of two."""
+    pq.write_table(pa.Table.from_pylist(rows, schema), path, row_group_size=2)
+    return path
