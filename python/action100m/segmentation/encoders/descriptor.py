@@ -47,7 +47,5 @@ def describe(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     if pixels.dtype != np.uint8:
         raise TypeError(f"Frames must be uint8 RGB, not {pixels.dtype}.")
     if pixels.ndim != 4 or pixels.shape[3] != 3 or 0 in pixels.shape[1:3]:
-        raise ValueError(
-            f"Frames must have shape (b, h, w, 3) with h, w >= 1, not {pixels.shape}."
-        )
+        raise ValueError(f"Frames must have shape (b, h, w, 3) with h, w >= 1, not {pixels.shape}.")
     return _core.describe(np.ascontiguousarray(pixels))
