@@ -16,24 +16,36 @@ FRAME_RATE = 25
 PIECES = (5, 10)
 SECONDS = (2.0, 8.0)
 
-# Clips that hold no hard cut, and the single shots of those that do: (file, start, end) in seconds.
+
+@dataclass(frozen=True)
+class Shot:
+    """Seconds `start` to `end` of a file, which show one scene without a cut."""
+
+    file: str
+    scene: str
+    start: float
+    end: float
+
+
+# Stretches without a cut. Takes of one person in one room are one scene: a change between them is
+# no coarse cut.
 SHOTS = (
-    ("asl/again.mkv", 0.0, 2.6),
-    ("asl/bird.mkv", 0.0, 2.1),
-    ("asl/book.mkv", 0.0, 3.6),
-    ("asl/brother.mkv", 0.0, 2.2),
-    ("asl/eat.mkv", 0.0, 1.5),
-    ("asl/help.mkv", 0.0, 1.9),
-    ("decord_flipping_a_pancake.mkv", 0.0, 10.3),
-    ("intel_one-by-one-person-detection.mp4", 0.0, 139.0),
-    ("mma_test.avi", 0.0, 6.5),
-    ("skv_bikes.mp4", 1.2, 3.04),
-    ("skv_bikes.mp4", 3.04, 5.48),
-    ("skv_bikes.mp4", 5.48, 7.48),
-    ("skv_bikes.mp4", 7.48, 9.68),
-    ("tc_nasa_13013.mp4", 0.0, 5.0),
-    ("tc_nasa_13013.mp4", 6.0, 8.0),
-    ("tc_nasa_13013.mp4", 8.1, 13.0),
+    Shot("asl/again.mkv", "signer 1", 0.0, 2.6),
+    Shot("asl/bird.mkv", "signer 2", 0.0, 2.1),
+    Shot("asl/book.mkv", "signer 3", 0.0, 3.6),
+    Shot("asl/brother.mkv", "signer 1", 0.0, 2.2),
+    Shot("asl/eat.mkv", "signer 4", 0.0, 1.5),
+    Shot("asl/help.mkv", "signer 1", 0.0, 1.9),
+    Shot("decord_flipping_a_pancake.mkv", "kitchen", 0.0, 10.3),
+    Shot("intel_one-by-one-person-detection.mp4", "room", 0.0, 139.0),
+    Shot("mma_test.avi", "makeup", 0.0, 6.5),
+    Shot("skv_bikes.mp4", "street", 1.2, 3.04),
+    Shot("skv_bikes.mp4", "street", 3.04, 5.48),
+    Shot("skv_bikes.mp4", "street", 5.48, 7.48),
+    Shot("skv_bikes.mp4", "street", 7.48, 9.68),
+    Shot("tc_nasa_13013.mp4", "telescope", 0.0, 5.0),
+    Shot("tc_nasa_13013.mp4", "telescope", 6.0, 8.0),
+    Shot("tc_nasa_13013.mp4", "telescope", 8.1, 13.0),
 )
 
 
@@ -52,7 +64,7 @@ class Clip:
 
 def decode_clips(videos: Path) -> dict[str, Clip]:
     """Every file of SHOTS, cropped about its centre to the shape of SIZE and scaled."""
-    return {name: _decode(videos / name) for name in dict.fromkeys(file for file, _, _ in SHOTS)}
+    return {name: _decode(videos / name) for name in dict.fromkeys(shot.file for shot in SHOTS)}
 
 
 def _decode(path: Path) -> Clip:
@@ -75,7 +87,7 @@ def _crop_and_scale(frame: av.VideoFrame) -> NDArray[np.uint8]:
 
 
 def concatenate(clips: dict[str, Clip], path: Path, seed: int) -> list[float]:
-    """Write one video of random pieces; neighbours come from different files.
+    """Write one video of random pieces; neighbours show different scenes.
 
     Returns:
         The cut times: the presentation times of the first frames of all pieces but the first.
@@ -100,11 +112,10 @@ def concatenate(clips: dict[str, Clip], path: Path, seed: int) -> list[float]:
 
 def _pieces(random: np.random.Generator) -> Iterator[tuple[str, float, float]]:
     """(file, start, seconds) of each piece; a shot shorter than the drawn length is taken whole."""
-    previous = ""
+    scene = ""
     for _ in range(random.integers(PIECES[0], PIECES[1] + 1)):
-        file, start, end = random.choice(
-            np.array([shot for shot in SHOTS if shot[0] != previous], dtype=object)
-        )
-        length = min(random.uniform(*SECONDS), end - start)
-        yield file, random.uniform(start, end - length), length
-        previous = file
+        others = [shot for shot in SHOTS if shot.scene != scene]
+        shot = others[random.integers(len(others))]
+        length = min(random.uniform(*SECONDS), shot.end - shot.start)
+        yield shot.file, random.uniform(shot.start, shot.end - length), length
+        scene = shot.scene

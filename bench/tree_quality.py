@@ -103,7 +103,7 @@ def near(boundaries: Sequence[float], case: Case) -> int:
 
 
 def score_rival(detector: Callable[[], SceneDetector], case: Case) -> float:
-    cuts = [start.get_seconds() for start, _ in detect(str(case.path), detector())[1:]]
+    cuts = [start.seconds for start, _ in detect(str(case.path), detector())[1:]]
     return f1(cuts, case.coarse_cuts, TOLERANCE)
 
 
