@@ -2,6 +2,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __version__: str
+DESCRIPTOR_DIMENSION: int
 
 def ward(
     rows: NDArray[np.float32] | NDArray[np.float64],
@@ -12,3 +13,4 @@ def cut(
     min_duration: float,
     absorb_above: float,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64], NDArray[np.int64], int]: ...
+def describe(frames: NDArray[np.uint8]) -> NDArray[np.float32]: ...

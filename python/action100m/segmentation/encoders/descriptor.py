@@ -1,0 +1,51 @@
+"""The built-in encoder: a hand-made descriptor of edges and colours, with no model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from action100m import _core
+from action100m.video.frames import FrameBatch
+
+
+class DescriptorEncoder:
+    """Describes every frame by itself: on a grid of 8 x 8 cells, where edges point and the colour.
+
+    Scene cuts are far apart in it, then changes of what stands where; noise, brightness and small
+    shakes are near. Same bits on every machine, however the frames are batched.
+    """
+
+    name = "descriptor"
+    identity = "descriptor/1"  # raise with every change of its numbers
+    short_side = 96
+    dimension = _core.DESCRIPTOR_DIMENSION
+
+    def encode(self, frames: Iterable[FrameBatch]) -> Iterator[NDArray[np.float32]]:
+        """Yield (b, 448) float32 for every batch, see `describe`."""
+        for batch in frames:
+            yield describe(batch.pixels)
+
+
+def describe(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Describe frames, each by itself.
+
+    Args:
+        pixels: (b, h, w, 3) uint8 RGB, h, w >= 1. Read in place if C-contiguous.
+
+    Returns:
+        (b, 448) float32: for each of 8 x 8 cells, row by row, the square roots of the shares of
+        edges that brighten to the right, left, down and up, then mean luma (about the frame's
+        mean), red-blue and green-magenta. Meant for squared Euclidean distances.
+
+    Raises:
+        TypeError: pixels are not uint8.
+        ValueError: pixels have another shape.
+    """
+    if pixels.dtype != np.uint8:
+        raise TypeError(f"Frames must be uint8 RGB, not {pixels.dtype}.")
+    if pixels.ndim != 4 or pixels.shape[3] != 3 or 0 in pixels.shape[1:3]:
+        raise ValueError(f"Frames must have shape (b, h, w, 3) with h, w >= 1, not {pixels.shape}.")
+    return _core.describe(np.ascontiguousarray(pixels))
