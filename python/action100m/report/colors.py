@@ -1,0 +1,39 @@
+"""Colours that tell branches apart: the nearer two segments are in the tree, the more alike."""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+import numpy as np
+from matplotlib.colors import LinearSegmentedColormap, to_hex
+from numpy.typing import NDArray
+
+from action100m.tree import Tree
+
+# Lightness grows with hue all the way, so that no form of colour blindness folds two ends together.
+BRANCHES = LinearSegmentedColormap.from_list(
+    "branches",
+    ["#44408f", "#3a5fa8", "#2f7fb0", "#2f9aa6", "#4bb091", "#84c07c", "#bfc96f", "#efc877"],
+)
+
+
+def palette(n: int) -> list[str]:
+    """`n` colours along the map, as #rrggbb."""
+    return [to_hex(color) for color in BRANCHES(np.linspace(0, 1, n))]
+
+
+def branch_positions(tree: Tree) -> NDArray[np.float64]:
+    """(m,) places on the colour map, 0 to 1.
+
+    Every segment owns a stretch of the map and shares it out among its children, by the square
+    root of their durations; a segment's place is the middle of its stretch.
+    """
+    low, high = np.zeros(len(tree)), np.ones(len(tree))
+    duration = np.sqrt(tree.duration)
+    for parent, group in groupby(range(1, len(tree)), key=tree.parent.tolist().__getitem__):
+        rows = list(group)
+        shares = np.concatenate([[0], np.cumsum(duration[rows])]) / duration[rows].sum()
+        stretch = high[parent] - low[parent]
+        low[rows] = low[parent] + stretch * shares[:-1]
+        high[rows] = low[parent] + stretch * shares[1:]
+    return (low + high) / 2

@@ -1,0 +1,73 @@
+"""What a report is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from action100m.tree import Tree
+
+State = Literal["failed", "stale", "pending", "skipped", "done"]
+STATES: tuple[State, ...] = ("failed", "stale", "pending", "skipped", "done")
+
+
+class Thumbnail(NamedTuple):
+    """A small picture of one moment.
+
+    Attributes:
+        seconds: when in the video.
+        jpeg: the encoded picture.
+    """
+
+    seconds: float
+    jpeg: bytes
+
+
+@dataclass(frozen=True, eq=False)
+class ReportedVideo:
+    """One video as the report shows it.
+
+    Attributes:
+        uid: the video's name in the dataset.
+        path: where its file is.
+        state: one of the five states.
+        reason: why it failed or was skipped, as a sentence; "" otherwise.
+        title: from the sidecar, if any.
+        duration: seconds, if known.
+        coverage: share of the frames that were decoded, 0 to 1, if known.
+        notes: what a reader should know, such as "3 timestamps repaired".
+        tree: its segments, if there are any.
+        thumbnails: gives its pictures. A callable, because a report shows the pictures of a few
+            videos only: it is called for those and no others.
+    """
+
+    uid: str
+    path: str
+    state: State
+    reason: str = ""
+    title: str | None = None
+    duration: float | None = None
+    coverage: float | None = None
+    notes: Sequence[str] = ()
+    tree: Tree | None = None
+    thumbnails: Callable[[], Sequence[Thumbnail]] = tuple
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What stands above the videos.
+
+    Attributes:
+        title: of the report; usually the run folder's path.
+        created: date and time, as text.
+        stages: for each stage, how many videos are in each state.
+        config: the resolved configuration, as text.
+        throughput: of the last run, as text; "" if unknown.
+    """
+
+    title: str
+    created: str
+    stages: Mapping[str, Mapping[State, int]] = field(default_factory=dict)
+    config: str = ""
+    throughput: str = ""

@@ -1,0 +1,210 @@
+"""The timeline figure of one video: a filmstrip over the icicle chart of its tree."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Sequence
+from functools import cache
+from itertools import groupby
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PolyCollection
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from action100m.report.colors import BRANCHES, branch_positions
+from action100m.report.data import Thumbnail
+from action100m.report.files import write_whole
+from action100m.report.text import clean, clock, counted, lasting
+from action100m.tree import Tree
+
+_FONT = "DejaVu Sans"  # comes with matplotlib: the same letters everywhere
+_INK, _FAINT = "#22252b", "#757b86"
+_DPI = 200
+_WIDTH, _LEFT, _RIGHT = 10.0, 0.55, 0.25  # inches, as all sizes below
+_TITLE, _STRIP, _GAP, _AXIS = 0.62, 0.6, 0.09, 0.42
+_PLOT = _WIDTH - _LEFT - _RIGHT
+_STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
+_RASTER_ABOVE = 5000  # segments: beyond, an SVG holds the chart as a picture
+
+_saving = threading.Lock()
+
+
+def timeline(tree: Tree, thumbnails: Sequence[Thumbnail] = (), title: str = "") -> Figure:
+    """Draw a tree of segments over time, with what is seen above it.
+
+    Leaves stand in full colour, inner segments in a tint of it; alike colours mean near branches.
+
+    Args:
+        tree: m segments.
+        thumbnails: pictures in time order; as many are shown as fit.
+        title: any text. Characters that the figure's font lacks are shown as □.
+    """
+    levels = int(tree.level.max()) + 1
+    row = float(np.clip(2.6 / levels, 0.13, 0.34))
+    strip = _STRIP + _GAP if thumbnails else 0.0
+    height = _TITLE + strip + levels * row + _AXIS
+    figure = Figure(figsize=(_WIDTH, height), dpi=_DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    figure.suppressComposite = True
+    _write_title(figure, tree, title, height)
+    if thumbnails:
+        _draw_strip(_add_axes(figure, height, _TITLE, _STRIP), tree, thumbnails)
+    _draw_icicle(_add_axes(figure, height, _TITLE + strip, levels * row), tree, levels, row)
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure whole or not at all; the same figure gives the same bytes.
+
+    Args:
+        figure: from `timeline`.
+        path: ends in .png or .svg.
+
+    Raises:
+        ValueError: another suffix.
+    """
+    kind = path.suffix.lower().removeprefix(".")
+    if kind not in ("png", "svg"):
+        raise ValueError(f"A figure is saved as .png or .svg, not as {path.name!r}.")
+    metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
+    buffer = io.BytesIO()
+    with _saving:  # matplotlib takes the salt of SVG ids from a global setting only
+        salt = matplotlib.rcParams["svg.hashsalt"]
+        matplotlib.rcParams["svg.hashsalt"] = "action100m"
+        try:
+            figure.savefig(buffer, format=kind, dpi=_DPI, metadata=metadata)
+        finally:
+            matplotlib.rcParams["svg.hashsalt"] = salt
+    write_whole(path, buffer.getvalue())
+
+
+def _add_axes(figure: Figure, height: float, top: float, tall: float) -> Axes:
+    box = (_LEFT / _WIDTH, 1 - (top + tall) / height, _PLOT / _WIDTH, tall / height)
+    axes = figure.add_axes(box, facecolor="none")
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.tick_params(colors=_FAINT, labelfontfamily=_FONT, labelsize=7.5, width=0.6, length=3)
+    return axes
+
+
+def _write_title(figure: Figure, tree: Tree, title: str, height: float) -> None:
+    facts = [
+        lasting(tree.end[0]),
+        counted(len(tree), "segment"),
+        counted(int(tree.is_leaf.sum()), "leaf"),
+        counted(int(tree.level.max()) + 1, "level"),
+    ]
+    lines = (
+        (_drawable(clean(title, 90)), 0.24, 11.5, _INK),
+        ("  ·  ".join(facts), 0.44, 8, _FAINT),
+    )
+    for text, top, size, color in lines:
+        figure.text(
+            _LEFT / _WIDTH,
+            1 - top / height,
+            text,
+            fontfamily=_FONT,
+            fontsize=size,
+            color=color,
+            parse_math=False,
+        )
+
+
+def _drawable(text: str) -> str:
+    known = _known_characters()
+    return "".join(c if ord(c) in known else "□" for c in text)
+
+
+@cache
+def _known_characters() -> frozenset[int]:
+    return frozenset(get_font(findfont(FontProperties(family=_FONT))).get_charmap())
+
+
+def _draw_strip(axes: Axes, tree: Tree, thumbnails: Sequence[Thumbnail]) -> None:
+    strip = _filmstrip(tree, thumbnails, round(_PLOT * _DPI), round(_STRIP * _DPI))
+    axes.imshow(strip, extent=(0, 1, 0, 1), aspect="auto", interpolation="none")
+    axes.set_axis_off()
+
+
+def _filmstrip(
+    tree: Tree, thumbnails: Sequence[Thumbnail], width: int, height: int
+) -> NDArray[np.uint8]:
+    """(height, width, 4): slots of one size, each with the picture nearest in time, none twice."""
+    with Image.open(io.BytesIO(thumbnails[0].jpeg)) as first:
+        natural = height * first.width / first.height
+    slots = max(1, min(round(width / natural), len(thumbnails)))
+    slot = width / slots
+    moments = np.array([thumbnail.seconds for thumbnail in thumbnails])
+    middles = (np.arange(slots) + 0.5) / slots * tree.end[0]
+    nearest = [int(np.abs(moments - middle).argmin()) for middle in middles]
+    strip = Image.new("RGBA", (width, height))
+    gap = max(2, height // 36)
+    size = (max(1, round(min(slot, natural * 1.3)) - gap), height)
+    for index, group in groupby(range(slots), key=nearest.__getitem__):
+        run = list(group)
+        center = (run[0] + run[-1] + 1) / 2 * slot
+        with Image.open(io.BytesIO(thumbnails[index].jpeg)) as picture:
+            fitted = ImageOps.fit(picture.convert("RGBA"), size, Image.Resampling.LANCZOS)
+        strip.paste(fitted, (round(center - size[0] / 2), 0))
+    return np.asarray(strip)
+
+
+def _draw_icicle(axes: Axes, tree: Tree, levels: int, row: float) -> None:
+    end = float(tree.end[0])
+    axes.set_xlim(0, end)
+    axes.set_ylim(levels, 0)
+    inch = end / _PLOT
+    right = tree.end - np.minimum(0.012 * inch, 0.25 * tree.duration)
+    top, bottom = tree.level + 0.03, tree.level + 1 - 0.012 / row
+    corners = [(tree.start, top), (right, top), (right, bottom), (tree.start, bottom)]
+    boxes = np.stack([np.stack(corner, axis=1) for corner in corners], axis=1)
+    colors = BRANCHES(branch_positions(tree))
+    colors[~tree.is_leaf, :3] = 1 - 0.42 * (1 - colors[~tree.is_leaf, :3])
+    bars = PolyCollection(list(boxes), facecolors=colors, linewidths=0)
+    bars.set_snap(False)
+    bars.set_rasterized(len(tree) > _RASTER_ABOVE)
+    axes.add_collection(bars, autolim=False)
+    _label_segments(axes, tree, colors, row, inch)
+    _mark_axes(axes, end, levels)
+
+
+def _label_segments(
+    axes: Axes, tree: Tree, colors: NDArray[np.float64], row: float, inch: float
+) -> None:
+    size = min(7.5, row * 72 * 0.62)
+    luminance = colors[:, :3] @ (0.3, 0.59, 0.11)
+    for i in np.flatnonzero(tree.duration > 0.42 * inch):
+        axes.text(
+            (tree.start[i] + tree.end[i]) / 2,
+            tree.level[i] + 0.53,
+            lasting(tree.duration[i]),
+            ha="center",
+            va="center_baseline",
+            fontfamily=_FONT,
+            fontsize=size,
+            color="white" if luminance[i] < 0.52 else _INK,
+        )
+
+
+def _mark_axes(axes: Axes, end: float, levels: int) -> None:
+    step = next((step for step in _STEPS if end / step <= 13), end / 10)
+    ticks = np.arange(0, end * (1 + 1e-9), step)
+    axes.set_xticks(ticks, [_tick(tick, step) for tick in ticks])
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
+    rows = [level for level in axes.get_yticks() if 0 <= level < levels and level == int(level)]
+    axes.set_yticks([level + 0.5 for level in rows], [f"{level:.0f}" for level in rows])
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylabel("level", fontfamily=_FONT, fontsize=7.5, color=_FAINT, labelpad=5)
+
+
+def _tick(seconds: float, step: float) -> str:
+    return f"{seconds:.1f} s" if step < 1 else clock(seconds)

@@ -1,0 +1,205 @@
+"""The run's report: one HTML file that needs no network, whatever the run's size."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+
+from action100m.report.advice import Causes
+from action100m.report.colors import branch_positions, palette
+from action100m.report.data import STATES, ReportedVideo, RunSummary, State, Thumbnail
+from action100m.report.files import write_whole
+from action100m.report.text import clean, counted
+from action100m.tree import Tree
+
+MAX_ROWS = 10_000
+MAX_TREES = 100
+_ROW_BYTES = 4_000_000  # all rows together; the same for what follows
+_TREE_SEGMENTS = 200_000
+_PICTURE_BYTES = 5_000_000
+_CAUSES = 50
+_COLORS = 64
+_PAGE = Path(__file__).parent / "page"
+
+
+def write_report(
+    path: Path,
+    summary: RunSummary,
+    videos: Iterable[ReportedVideo],
+    *,
+    max_rows: int = MAX_ROWS,
+    max_trees: int = MAX_TREES,
+) -> None:
+    """Write the report of a run, whole or not at all.
+
+    Reads `videos` once and keeps only what the page shows, so that a run may have any size.
+
+    Args:
+        path: the .html file; its folder must exist.
+        summary: what stands above the videos.
+        videos: in the order in which the table lists them within a state.
+        max_rows: videos in the table: failed ones first, done ones last.
+        max_trees: trees on the page, of the first videos that are done.
+    """
+    gathered = _gather(videos, max_rows, max_trees)
+    write_whole(path, _render(summary, gathered).encode())
+
+
+@dataclass
+class _Shown:
+    """A video whose tree is on the page."""
+
+    video: ReportedVideo
+    tree: Tree
+    thumbnails: Sequence[Thumbnail]
+
+
+@dataclass
+class _Gathered:
+    counts: Counter[State] = field(default_factory=Counter)
+    seconds: float = 0.0
+    rows: dict[State, list[str]] = field(default_factory=lambda: {state: [] for state in STATES})
+    shown: list[_Shown] = field(default_factory=list)
+    segments: int = 0
+    causes: Causes = field(default_factory=Causes)
+
+
+def _gather(videos: Iterable[ReportedVideo], max_rows: int, max_trees: int) -> _Gathered:
+    found = _Gathered()
+    for video in videos:
+        found.counts[video.state] += 1
+        if video.state == "failed":
+            found.causes.add(video)
+        tree = video.tree if video.state == "done" else None
+        if video.state == "done":
+            found.seconds += video.duration or 0.0
+        place = -1
+        if tree is not None and len(found.shown) < max_trees:
+            if found.segments + len(tree) <= _TREE_SEGMENTS:
+                place = len(found.shown)
+                found.segments += len(tree)
+                found.shown.append(_Shown(video, tree, video.thumbnails()))
+        if len(found.rows[video.state]) < max_rows:
+            found.rows[video.state].append(_row(video, place))
+    found.rows = _bounded(found.rows, max_rows)
+    return found
+
+
+def _bounded(rows: dict[State, list[str]], max_rows: int) -> dict[State, list[str]]:
+    """The first rows that fit, failed ones first."""
+    kept: dict[State, list[str]] = {state: [] for state in STATES}
+    count = size = 0
+    for state in STATES:
+        for row in rows[state]:
+            count, size = count + 1, size + len(row.encode())
+            if count > max_rows or size > _ROW_BYTES:
+                return kept
+            kept[state].append(row)
+    return kept
+
+
+def _row(video: ReportedVideo, place: int) -> str:
+    leaves = depth = None
+    if video.tree is not None:
+        leaves, depth = int(video.tree.is_leaf.sum()), int(video.tree.level.max())
+    return _json(
+        [
+            STATES.index(video.state),
+            clean(video.uid, 120),
+            clean(video.title or "", 160),
+            None if video.duration is None else round(video.duration, 2),
+            leaves,
+            depth,
+            None if video.coverage is None else round(video.coverage, 4),
+            clean(" · ".join(filter(None, [video.reason[:400], *video.notes])), 300),
+            clean(video.path, 240),
+            place,
+        ]
+    )
+
+
+def _render(summary: RunSummary, found: _Gathered) -> str:
+    script = (_PAGE / "report.js").read_text("utf-8")
+    shown_rows = sum(map(len, found.rows.values()))
+    total = found.counts.total()
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_PAGE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2").render(
+        title=clean(summary.title, 200),
+        created=clean(summary.created, 60),
+        throughput=clean(summary.throughput, 120),
+        config=summary.config[:100_000].encode("utf-8", "replace").decode(),
+        stages={clean(name, 60): counts for name, counts in summary.stages.items()},
+        states=STATES,
+        counts=found.counts,
+        total=total,
+        hours=found.seconds / 3600,
+        causes=found.causes.largest(_CAUSES),
+        other_causes=max(0, len(found.causes) - _CAUSES) + found.causes.others,
+        shown_rows=shown_rows,
+        left_out=total - shown_rows,
+        trees=len(found.shown),
+        rows=Markup(f"[{','.join(row for rows in found.rows.values() for row in rows)}]"),
+        details=[Markup(detail) for detail in _details(found.shown)],
+        palette=Markup(_json(palette(_COLORS))),
+        style=Markup((_PAGE / "report.css").read_text("utf-8")),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        counted=counted,
+    )
+
+
+def _details(shown: Sequence[_Shown]) -> Iterable[str]:
+    share = _PICTURE_BYTES // max(1, len(shown))
+    for one in shown:
+        tree = one.tree
+        yield _json(
+            {
+                "uid": clean(one.video.uid, 120),
+                "title": clean(one.video.title or "", 160),
+                "path": clean(one.video.path, 240),
+                "notes": [clean(note, 200) for note in one.video.notes[:20]],
+                # Hundredths of a second: what the dataset holds.
+                "start": np.rint(tree.start * 100).astype(int).tolist(),
+                "end": np.rint(tree.end * 100).astype(int).tolist(),
+                "parent": tree.parent.tolist(),
+                "color": np.rint(branch_positions(tree) * (_COLORS - 1)).astype(int).tolist(),
+                "pictures": [
+                    [round(picture.seconds, 2), base64.b64encode(picture.jpeg).decode()]
+                    for picture in _thinned(one.thumbnails, share)
+                ],
+            }
+        )
+
+
+def _thinned(thumbnails: Sequence[Thumbnail], size: int) -> list[Thumbnail]:
+    """Evenly spread pictures, as many as fit into `size` bytes of base64."""
+    room = size * 3 // 4
+    count = len(thumbnails)
+    while count:
+        places = (np.arange(count) + 0.5) * len(thumbnails) / count
+        picked = [thumbnails[int(place)] for place in places]
+        if sum(len(picture.jpeg) for picture in picked) <= room:
+            return picked
+        count -= 1
+    return []
+
+
+def _json(value: object) -> str:
+    """JSON that can stand in a script element: nothing in it can end the element."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -1,0 +1,45 @@
+"""Untrusted text made fit to show, and numbers as people read them."""
+
+from __future__ import annotations
+
+import unicodedata
+
+_BIDI_CONTROLS = frozenset(
+    "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+)
+
+
+def clean(text: str, limit: int) -> str:
+    """One line of at most `limit` characters that can be encoded and reorders nothing around it."""
+    shown = "".join(_visible(c) for c in text[: limit + 1])
+    shown = shown.strip()
+    return shown if len(text) <= limit else shown[: limit - 1].rstrip() + "…"
+
+
+def _visible(character: str) -> str:
+    if character in _BIDI_CONTROLS:
+        return ""
+    category = unicodedata.category(character)
+    if category == "Cs":
+        return "\ufffd"
+    return " " if category in ("Cc", "Zl", "Zp") else character
+
+
+def clock(seconds: float) -> str:
+    """A moment as m:ss or h:mm:ss."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def lasting(seconds: float) -> str:
+    """A duration: "0.8 s", "12 s", "3:05"."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    return f"{seconds:.0f} s" if seconds < 59.5 else clock(seconds)
+
+
+def counted(count: int, noun: str) -> str:
+    """A count with its noun: "1 leaf", "1,204 videos"."""
+    plural = {"leaf": "leaves"}.get(noun, noun + "s")
+    return f"{count:,} {noun if count == 1 else plural}"
