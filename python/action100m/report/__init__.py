@@ -1,1 +1,1 @@
-"""Figures and the HTML report of a run. Knows nothing of the run folder: callers hand over `data`."""
+"""Figures and the HTML report of a run, made from what `data` names: no run folder in sight."""

@@ -23,7 +23,7 @@ _ADVICE = tuple(
         (r"no such file|not found|missing|vanished", "Put the file back, or take it off the list."),
         (
             r"(no|without a?) ?video|only audio|audio only",
-            "There are no pictures to segment. Leave the file out, or look for the video it belongs to.",
+            "There are no pictures to segment. Leave the file out, or look for the video to it.",
         ),
         (
             r"\bempty\b|no bytes|0 bytes|no frames?\b",
@@ -31,8 +31,8 @@ _ADVICE = tuple(
         ),
         (
             r"moov|trunc|incomplete|cut off|coverage|could be decoded|were decoded",
-            "The file is incomplete or damaged. Fetch it again; a video that is damaged at its source "
-            "is taken as it is with a lower coverage limit.",
+            "The file is incomplete or damaged. Fetch it again; if it is damaged at its source, a "
+            "lower limit on coverage takes it as it is.",
         ),
         (r"memory", "Run fewer workers at once, or allow each more memory."),
         (

@@ -182,11 +182,14 @@ def _label_segments(
 ) -> None:
     size = min(7.5, row * 72 * 0.62)
     luminance = colors[:, :3] @ (0.3, 0.59, 0.11)
-    for i in np.flatnonzero(tree.duration > 0.42 * inch):
+    for i in np.flatnonzero(tree.duration > 0.2 * inch):
+        text = lasting(tree.duration[i])
+        if tree.duration[i] < (0.062 * len(text) + 0.07) * inch:
+            continue
         axes.text(
             (tree.start[i] + tree.end[i]) / 2,
             tree.level[i] + 0.53,
-            lasting(tree.duration[i]),
+            text,
             ha="center",
             va="center_baseline",
             fontfamily=_FONT,

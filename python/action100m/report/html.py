@@ -83,11 +83,14 @@ def _gather(videos: Iterable[ReportedVideo], max_rows: int, max_trees: int) -> _
         if video.state == "done":
             found.seconds += video.duration or 0.0
         place = -1
-        if tree is not None and len(found.shown) < max_trees:
-            if found.segments + len(tree) <= _TREE_SEGMENTS:
-                place = len(found.shown)
-                found.segments += len(tree)
-                found.shown.append(_Shown(video, tree, video.thumbnails()))
+        if (
+            tree is not None
+            and len(found.shown) < max_trees
+            and found.segments + len(tree) <= _TREE_SEGMENTS
+        ):
+            place = len(found.shown)
+            found.segments += len(tree)
+            found.shown.append(_Shown(video, tree, video.thumbnails()))
         if len(found.rows[video.state]) < max_rows:
             found.rows[video.state].append(_row(video, place))
     found.rows = _bounded(found.rows, max_rows)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import unicodedata
 
-_BIDI_CONTROLS = frozenset(
-    "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-)
+_BIDI_CONTROLS = frozenset("\u061c\u200e\u200f" + "".join(map(chr, range(0x202A, 0x202F)))) | {
+    chr(code) for code in range(0x2066, 0x206A)
+}
 
 
 def clean(text: str, limit: int) -> str:
     """One line of at most `limit` characters that can be encoded and reorders nothing around it."""
-    shown = "".join(_visible(c) for c in text[: limit + 1])
-    shown = shown.strip()
+    shown = "".join(_visible(c) for c in text[: limit + 1]).strip()
     return shown if len(text) <= limit else shown[: limit - 1].rstrip() + "…"
 
 
