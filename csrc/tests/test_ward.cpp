@@ -108,8 +108,8 @@ void bad_rows_are_named() {
 }  // namespace
 
 int main() {
-  for (const std::size_t n : {1, 2, 3, 50, 200}) {
-    for (const std::size_t d : {1, 7, 8, 21}) {
+  for (const std::size_t n : {1, 2, 3, 20, 130}) {
+    for (const std::size_t d : {1, 8, 21}) {
       for (const bool ties : {false, true}) {
         every_path_and_block_gives_the_slow_result<float>(n, d, ties);
         every_path_and_block_gives_the_slow_result<double>(n, d, ties);
