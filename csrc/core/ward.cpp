@@ -1,72 +1,222 @@
+// How it is fast: greedy Ward wants the cheapest pair of the whole chain, but merges far apart do
+// not touch each other. So the chain is worked through in blocks that fit into the cache, each up
+// to the same cost limit. Blocks overlap, and where two of them agree on a cluster they are joined
+// (see Run::agreement). Then the same again with the clusters that are left and a higher limit, and
+// at the end one run over the few that remain. The blocks' merges are numbered in global order.
 #include "core/ward.h"
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 #include <queue>
+#include <stdexcept>
+#include <string>
 #include <tuple>
-#include <vector>
+
+#include "core/run.h"
 
 namespace action100m {
 namespace {
 
-using Id = std::int64_t;
-using Candidate = std::tuple<double, Id, Id>;  // cost, newer id, older id
-
-struct Cluster {
-  std::vector<double> sum;
-  double count = 1;
-  Id left = -1, right = -1;
-};
-
-double merge_cost(const Cluster& a, const Cluster& b) {
-  double squares = 0;
-  for (std::size_t k = 0; k < a.sum.size(); ++k) {
-    const double difference = b.count * a.sum[k] - a.count * b.sum[k];
-    squares += difference * difference;
+template <class Scalar>
+class Ward {
+ public:
+  Ward(const Scalar* rows, std::size_t n, std::size_t d, std::int64_t* children, double* heights,
+       SimdPath path, std::size_t block)
+      : rows_(rows),
+        n_(n),
+        d_(d),
+        children_(children),
+        heights_(heights),
+        kernels_(kernels<Scalar>(path)),
+        block_(block),
+        arena_(d) {
+    chain_.clusters.resize(n);
+    for (std::size_t i = 0; i < n; ++i) {
+      chain_.clusters[i] = {{rows + i * d, 1, false}, static_cast<Id>(i)};
+    }
+    chain_.costs.resize(n, kNever);
   }
-  return squares / (a.count * b.count * (a.count + b.count));
-}
+
+  void run() {
+    while (chain_.clusters.size() > 2 * block_ && ambition_ < std::size(kAmbitions)) {
+      if (!merge_blocks()) ++ambition_;
+    }
+    price_until(n_);
+    std::vector<Run> runs;
+    runs.emplace_back(chain_, 0, chain_.clusters.size(), next_id());
+    runs[0].merge_below(kNever, kernels_, arena_, d_, true);
+    number_merges(runs);
+  }
+
+ private:
+  Id next_id() const { return static_cast<Id>(n_ + done_); }
+
+  // Costs of neighbouring frames, block by block, while the block is on its way into the cache.
+  void price_until(std::size_t last) {
+    if (last <= priced_) return;
+    kernels_.price(rows_ + (priced_ - 1) * d_, last - priced_, d_, &chain_.costs[priced_]);
+    for (; priced_ < last; ++priced_) {
+      if (!(chain_.costs[priced_] < kNever)) throw std::overflow_error("A Ward cost overflows.");
+    }
+  }
+
+  // A quantile of the chain's costs: some of them say enough.
+  double limit() {
+    constexpr std::size_t kSamples = 1024;
+    const std::size_t size = chain_.clusters.size(), step = size / kSamples + 1;
+    std::vector<double> sample;
+    for (std::size_t i = step; i < size; i += step) {
+      if (priced_ == 1) kernels_.price(rows_ + (i - 1) * d_, 1, d_, &chain_.costs[i]);
+      sample.push_back(chain_.costs[i]);
+    }
+    const auto middle = sample.begin() + static_cast<std::ptrdiff_t>(sample.size() * kQuantile);
+    std::nth_element(sample.begin(), middle, sample.end());
+    return *middle * kAmbitions[ambition_];
+  }
+
+  // One round over the chain. False if it did too little to be worth another.
+  bool merge_blocks() {
+    const std::size_t size = chain_.clusters.size();
+    const double limit = this->limit();
+    std::vector<Run> runs;
+    std::size_t first = 0, last = block_, again = 0;
+    while (true) {
+      price_until(std::min(last, n_));
+      Run run(chain_, first, last, next_id());
+      run.merge_below(limit, kernels_, arena_, d_, false);
+      if (!runs.empty()) {
+        Run& before = runs.back();
+        const auto border = before.agreement(run);
+        if (!border) {
+          run.discard(first, last, arena_);
+          before.discard(before.first(), before.last(), arena_);
+          first = before.first();
+          again += last - first;
+          runs.pop_back();
+          if (again > size / 8) break;
+          continue;
+        }
+        before.end = run.begin = *border;
+      }
+      runs.push_back(std::move(run));
+      if (last == size) {
+        const auto done = done_;
+        number_merges(runs);
+        join(runs);
+        return done_ - done > size / 4;
+      }
+      first = runs.back().border_before_end(block_ / kOverlap);
+      last = std::min(last + block_, size);
+    }
+    for (const Run& run : runs) run.discard(run.first(), run.last(), arena_);
+    return false;
+  }
+
+  // Writes the runs' merges in the order of the whole chain.
+  void number_merges(const std::vector<Run>& runs) {
+    using Head = std::tuple<double, Id, Id, std::size_t>;
+    std::priority_queue<Head, std::vector<Head>, std::greater<>> heads;
+    std::vector<const Merge*> cursor;
+    const auto queue = [&](std::size_t i) {
+      const Run& run = runs[i];
+      const Merge*& merge = cursor[i];
+      const Merge* const end = run.merges().data() + run.merges().size();
+      while (merge != end && !(run.begin < merge->right && merge->right < run.end)) ++merge;
+      if (merge == end) return;
+      const Id a = chain_.clusters[merge->left].id, b = chain_.clusters[merge->right].id;
+      heads.emplace(merge->cost, std::max(a, b), std::min(a, b), i);
+    };
+    for (std::size_t i = 0; i < runs.size(); ++i) {
+      cursor.push_back(runs[i].merges().data());
+      queue(i);
+    }
+    while (!heads.empty()) {
+      const auto [cost, newer, older, i] = heads.top();
+      heads.pop();
+      chain_.clusters[cursor[i]->left].id = next_id();
+      children_[2 * done_] = older;
+      children_[2 * done_ + 1] = newer;
+      heights_[done_++] = std::sqrt(2 * cost);
+      ++cursor[i];
+      queue(i);
+    }
+  }
+
+  // Makes the runs' clusters the next chain and recycles every sum that is no longer needed.
+  void join(const std::vector<Run>& runs) {
+    Chain next;
+    for (std::size_t i = 0; i < runs.size(); ++i) {
+      const Run& run = runs[i];
+      run.discard(run.first(), run.begin, arena_);
+      run.discard(run.end, run.last(), arena_);
+      for (std::size_t slot = run.begin; slot < run.end; slot = run.next(slot)) {
+        const bool joint = slot == run.begin && i > 0;
+        next.costs.push_back(joint ? runs[i - 1].cost(slot) : run.cost(slot));
+        next.clusters.push_back({run.row(slot), chain_.clusters[slot].id});
+        if (run.next(slot) == slot + 1) continue;
+        for (std::size_t old = slot; old < run.next(slot); ++old) recycle(chain_.clusters[old].row);
+      }
+    }
+    chain_ = std::move(next);
+  }
+
+  void recycle(const Operand& row) {
+    if (row.is_sum) arena_.give_back(static_cast<double*>(const_cast<void*>(row.values)));
+  }
+
+  static constexpr double kQuantile = 0.7;
+  static constexpr double kAmbitions[] = {16, 4, 1};  // limits, as multiples of the quantile
+  static constexpr std::size_t kOverlap = 16;  // of which each block shares one with the next
+
+  const Scalar* rows_;
+  std::size_t n_, d_;
+  std::int64_t* children_;
+  double* heights_;
+  Kernels<Scalar> kernels_;
+  std::size_t block_;
+  Arena arena_;
+  Chain chain_;
+  std::size_t priced_ = 1;  // frames whose cost with the one before is known
+  std::size_t ambition_ = 0;
+  std::size_t done_ = 0;  // merges written
+};
 
 }  // namespace
 
+// Says which row made a cost overflow.
 template <class Scalar>
-void ward(const Scalar* rows, std::size_t n, std::size_t d, std::int64_t* children,
-          double* heights) {
-  std::vector<Cluster> clusters(2 * n - 1);
-  std::priority_queue<Candidate, std::vector<Candidate>, std::greater<>> heap;
-  for (std::size_t i = 0; i < n; ++i) {
-    clusters[i].sum.assign(rows + i * d, rows + (i + 1) * d);
-    clusters[i].left = static_cast<Id>(i) - 1;
-    clusters[i].right = i + 1 < n ? static_cast<Id>(i) + 1 : -1;
-    if (i > 0) heap.emplace(merge_cost(clusters[i - 1], clusters[i]), i, i - 1);
+std::string complaint(const Scalar* rows, std::size_t n, std::size_t d) {
+  const auto is_finite = [](Scalar value) { return std::isfinite(value); };
+  const Scalar* const bad = std::find_if_not(rows, rows + n * d, is_finite);
+  if (bad == rows + n * d) {
+    return "Embeddings are so large that their squares overflow float64; scale them down.";
   }
-  std::vector<bool> alive(2 * n - 1, true);
-  for (std::size_t i = 0; i + 1 < n; ++i) {
-    while (!alive[std::get<1>(heap.top())] || !alive[std::get<2>(heap.top())]) heap.pop();
-    const auto [cost, newer, older] = heap.top();
-    heap.pop();
-    const Id id = static_cast<Id>(n + i);
-    const bool newer_is_left = clusters[newer].right == older;
-    Cluster& left = clusters[newer_is_left ? newer : older];
-    Cluster& right = clusters[newer_is_left ? older : newer];
-    Cluster& merged = clusters[id];
-    merged.sum = std::move(left.sum);
-    for (std::size_t k = 0; k < d; ++k) merged.sum[k] += right.sum[k];
-    merged.count = left.count + right.count;
-    merged.left = left.left;
-    merged.right = right.right;
-    alive[newer] = alive[older] = false;
-    for (const Id neighbour : {merged.left, merged.right}) {
-      if (neighbour < 0) continue;
-      (neighbour == merged.left ? clusters[neighbour].right : clusters[neighbour].left) = id;
-      heap.emplace(merge_cost(merged, clusters[neighbour]), id, neighbour);
+  return "Row " + std::to_string((bad - rows) / d) + " of the embeddings holds " +
+         (std::isnan(*bad) ? "NaN" : "infinity") + "; every value must be finite.";
+}
+
+template <class Scalar>
+void ward(const Scalar* rows, std::size_t n, std::size_t d, std::int64_t* children, double* heights,
+          SimdPath path, std::size_t block) {
+  try {
+    if (n == 1 && !std::all_of(rows, rows + d, [](Scalar x) { return std::isfinite(x); })) {
+      throw std::overflow_error("There is no cost that would show it.");
     }
-    children[2 * i] = older;
-    children[2 * i + 1] = newer;
-    heights[i] = std::sqrt(2 * cost);
+    Ward<Scalar>(rows, n, d, children, heights, path, block).run();
+  } catch (const std::overflow_error&) {
+    throw std::domain_error(complaint(rows, n, d));
   }
 }
 
-template void ward(const float*, std::size_t, std::size_t, std::int64_t*, double*);
-template void ward(const double*, std::size_t, std::size_t, std::int64_t*, double*);
+std::size_t default_block(std::size_t d) {
+  constexpr std::size_t kCacheBytes = std::size_t{3} << 20;
+  return std::clamp<std::size_t>(kCacheBytes / (d * sizeof(double)), 64, 4096);
+}
+
+template void ward(const float*, std::size_t, std::size_t, std::int64_t*, double*, SimdPath,
+                   std::size_t);
+template void ward(const double*, std::size_t, std::size_t, std::int64_t*, double*, SimdPath,
+                   std::size_t);
 
 }  // namespace action100m

@@ -4,8 +4,11 @@ from numpy.typing import NDArray
 __version__: str
 DESCRIPTOR_DIMENSION: int
 
+def simd_paths() -> list[str]: ...
 def ward(
     rows: NDArray[np.float32] | NDArray[np.float64],
+    path: str | None = None,
+    block: int | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]: ...
 def cut(
     children: NDArray[np.int64],

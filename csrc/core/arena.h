@@ -1,0 +1,53 @@
+#pragma once
+#include <cstddef>
+#include <cstdlib>
+#include <memory>
+#include <new>
+#include <vector>
+
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
+namespace action100m {
+
+// Rows of doubles, handed out again in the order that keeps the warmest in use.
+class Arena {
+ public:
+  explicit Arena(std::size_t d) : d_((d + kAlign - 1) / kAlign * kAlign) {}
+
+  double* take() {
+    if (free_.empty()) grow();
+    double* row = free_.back();
+    free_.pop_back();
+    return row;
+  }
+
+  void give_back(double* row) { free_.push_back(row); }
+
+ private:
+  static constexpr std::size_t kAlign = 8;                    // doubles in a cache line
+  static constexpr std::size_t kPage = std::size_t{2} << 20;  // bytes of a huge page
+
+  struct Free {
+    void operator()(void* chunk) const { std::free(chunk); }
+  };
+
+  // Takes two huge pages at a time: to fault small ones in would take longer than to fill them.
+  void grow() {
+    const std::size_t row = d_ * sizeof(double), bytes = (row / kPage + 2) * kPage;
+    chunks_.emplace_back(std::aligned_alloc(kPage, bytes));
+    if (!chunks_.back()) throw std::bad_alloc();
+#ifdef __linux__
+    madvise(chunks_.back().get(), bytes, MADV_HUGEPAGE);
+#endif
+    double* const rows = static_cast<double*>(chunks_.back().get());
+    for (std::size_t i = bytes / row; i > 0; --i) free_.push_back(rows + (i - 1) * d_);
+  }
+
+  std::size_t d_;
+  std::vector<std::unique_ptr<void, Free>> chunks_;
+  std::vector<double*> free_;
+};
+
+}  // namespace action100m

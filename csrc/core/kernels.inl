@@ -1,0 +1,163 @@
+// The row arithmetic, compiled once for each path with its own compiler flags. The including file
+// names the path: ACTION100M_PATH.
+#include <cstddef>
+#include <cstring>
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
+
+#include "core/kernels.h"
+
+namespace action100m {
+namespace {
+
+constexpr SimdPath kPath = ACTION100M_PATH;
+constexpr std::size_t kWidth = kPath == SimdPath::avx512 ? 8 : kPath == SimdPath::avx2 ? 4 : 2;
+constexpr std::size_t kLanes = 8;
+constexpr std::size_t kParts = kLanes / kWidth;
+
+typedef double Doubles __attribute__((vector_size(kWidth * sizeof(double))));
+typedef float Floats __attribute__((vector_size(kWidth * sizeof(float))));
+
+inline void load(const double* source, Doubles& values) {
+  std::memcpy(&values, source, sizeof values);
+}
+
+inline void load(const float* source, Doubles& values) {
+#ifdef __AVX512F__  // GCC widens the vector in halves
+  values = _mm512_maskz_cvtps_pd(0xff, _mm256_loadu_ps(source));
+#else
+  Floats narrow;
+  std::memcpy(&narrow, source, sizeof narrow);
+  values = __builtin_convertvector(narrow, Doubles);
+#endif
+}
+
+// A sum of squares, in eight lanes.
+class Squares {
+ public:
+  void add(std::size_t part, const Doubles& difference) { parts_[part] += difference * difference; }
+
+  double total() const {
+    return ((lane(0) + lane(4)) + (lane(2) + lane(6))) +
+           ((lane(1) + lane(5)) + (lane(3) + lane(7)));
+  }
+
+ private:
+  double lane(std::size_t i) const { return parts_[i / kWidth][i % kWidth]; }
+
+  Doubles parts_[kParts] = {};
+};
+
+// The last d % 8 values of a row, padded with zeros, which change no sum of squares.
+template <class Value>
+struct Tail {
+  Tail(const Value* row, std::size_t d) {
+    std::memcpy(values, row + d / kLanes * kLanes, d % kLanes * sizeof(Value));
+  }
+  Value values[kLanes] = {};
+};
+
+// Prices several pairs at once: each frame is read and widened once, and the sums overlap.
+template <std::size_t pairs, class Scalar>
+void price_group(const Scalar* frames, std::size_t d, double* costs) {
+  Squares squares[pairs];
+  const auto add = [&](const auto& at) {
+    for (std::size_t part = 0; part < kParts; ++part) {
+      Doubles before, after;
+      load(at(0) + part * kWidth, before);
+      for (std::size_t i = 0; i < pairs; ++i) {
+        load(at(i + 1) + part * kWidth, after);
+        squares[i].add(part, before - after);
+        before = after;
+      }
+    }
+  };
+  for (std::size_t k = 0; k + kLanes <= d; k += kLanes) {
+    add([&](std::size_t i) { return frames + i * d + k; });
+  }
+  if (d % kLanes != 0) {
+    Scalar tails[pairs + 1][kLanes];
+    for (std::size_t i = 0; i <= pairs; ++i) {
+      std::memcpy(tails[i], Tail<Scalar>(frames + i * d, d).values, sizeof tails[i]);
+    }
+    add([&](std::size_t i) { return tails[i]; });
+  }
+  for (std::size_t i = 0; i < pairs; ++i) costs[i] = squares[i].total() / 2;
+}
+
+template <class Scalar>
+void price(const Scalar* frames, std::size_t pairs, std::size_t d, double* costs) {
+  constexpr std::size_t kGroup = 4;
+  std::size_t i = 0;
+  for (; i + kGroup <= pairs; i += kGroup) price_group<kGroup>(frames + i * d, d, costs + i);
+  for (; i < pairs; ++i) price_group<1>(frames + i * d, d, costs + i);
+}
+
+// |n_b S_a - n_a S_b|^2 / (n_a n_b (n_a + n_b)): dividing last keeps equal frames exactly equal.
+inline double ward_cost(const Squares& squares, double na, double nb) {
+  return squares.total() / (na * nb * (na + nb));
+}
+
+template <class Left, class A, class B, class Right>
+NeighbourCosts merge_rows(const Left* left, double n_left, const A* a, const B* b, double n,
+                          const Right* right, double n_right, std::size_t d, double* sum) {
+  Squares left_squares, right_squares;
+  const auto add = [&](const Left* l, const A* x, const B* y, const Right* r, double* s) {
+    for (std::size_t part = 0; part < kParts; ++part) {
+      const std::size_t k = part * kWidth;
+      Doubles merged, other;
+      load(x + k, merged);
+      load(y + k, other);
+      merged += other;
+      std::memcpy(s + k, &merged, sizeof merged);
+      load(l + k, other);
+      left_squares.add(part, n_left * merged - n * other);
+      load(r + k, other);
+      right_squares.add(part, n_right * merged - n * other);
+    }
+  };
+  std::size_t k = 0;
+  for (; k + kLanes <= d; k += kLanes) add(left + k, a + k, b + k, right + k, sum + k);
+  if (k < d) {
+    double tail[kLanes];
+    add(Tail(left, d).values, Tail(a, d).values, Tail(b, d).values, Tail(right, d).values, tail);
+    std::memcpy(sum + k, tail, (d - k) * sizeof(double));
+  }
+  return {ward_cost(left_squares, n, n_left), ward_cost(right_squares, n, n_right)};
+}
+
+// Calls `function` with the operand's row in its true type.
+template <class Scalar, class Function>
+auto with_row(const Operand& operand, const Function& function) {
+  return operand.is_sum ? function(static_cast<const double*>(operand.values))
+                        : function(static_cast<const Scalar*>(operand.values));
+}
+
+template <class Scalar>
+NeighbourCosts merge(const Operand& left, const Operand& a, const Operand& b, const Operand& right,
+                     std::size_t d, double* sum) {
+  return with_row<Scalar>(left, [&](const auto* l) {
+    return with_row<Scalar>(a, [&](const auto* x) {
+      return with_row<Scalar>(b, [&](const auto* y) {
+        return with_row<Scalar>(right, [&](const auto* r) {
+          return merge_rows(l, left.count, x, y, a.count + b.count, r, right.count, d, sum);
+        });
+      });
+    });
+  });
+}
+
+}  // namespace
+
+template <>
+Kernels<float> path_kernels<float, kPath>() {
+  return {&price<float>, &merge<float>};
+}
+
+template <>
+Kernels<double> path_kernels<double, kPath>() {
+  return {&price<double>, &merge<double>};
+}
+
+}  // namespace action100m

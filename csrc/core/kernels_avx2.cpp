@@ -1,0 +1,4 @@
+#if defined(__x86_64__)
+#define ACTION100M_PATH action100m::SimdPath::avx2
+#include "core/kernels.inl"
+#endif

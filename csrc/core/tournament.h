@@ -1,0 +1,41 @@
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace action100m {
+
+// Keeps the least of a fixed number of players at hand while single players change.
+class Tournament {
+ public:
+  // `beats(i, j)` says whether player i comes before player j.
+  template <class Beats>
+  void start(std::size_t players, const Beats& beats) {
+    leaves_ = 1;
+    while (leaves_ < players) leaves_ *= 2;
+    winner_.resize(2 * leaves_);
+    for (std::size_t i = 0; i < leaves_; ++i) {
+      winner_[leaves_ + i] = static_cast<std::uint32_t>(i < players ? i : players - 1);
+    }
+    for (std::size_t node = leaves_ - 1; node > 0; --node) play(node, beats);
+  }
+
+  template <class Beats>
+  void update(std::size_t player, const Beats& beats) {
+    for (std::size_t node = (leaves_ + player) / 2; node > 0; node /= 2) play(node, beats);
+  }
+
+  std::size_t winner() const { return winner_[1]; }
+
+ private:
+  template <class Beats>
+  void play(std::size_t node, const Beats& beats) {
+    const std::uint32_t a = winner_[2 * node], b = winner_[2 * node + 1];
+    winner_[node] = beats(b, a) ? b : a;
+  }
+
+  std::size_t leaves_ = 1;
+  std::vector<std::uint32_t> winner_;  // of the match at each node; the root is node 1
+};
+
+}  // namespace action100m
