@@ -14,15 +14,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import action100m
 import numpy as np
+from numpy.typing import NDArray
+from scenedetect import AdaptiveDetector, ContentDetector, SceneDetector, detect
+
+import action100m
 from action100m.segmentation.encoders.descriptor import DescriptorEncoder
 from action100m.video import DecodeLimits, Decoder, FrameSpec
 from action100m.video.frames import FrameBatch
 from concatenations import concatenate, decode_clips
 from harness import finish, parse_arguments, print_table
-from numpy.typing import NDArray
-from scenedetect import AdaptiveDetector, ContentDetector, SceneDetector, detect
 
 SHARED = Path(
     os.environ.get("ACTION100M_SHARED", Path(__file__).resolve().parents[1].parent / "shared")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pyarrow as pa
+
 from action100m import schema
 
 PUBLISHED = """

@@ -6,15 +6,16 @@ from collections.abc import Callable
 from fractions import Fraction
 from itertools import pairwise
 
-import action100m
 import numpy as np
 import pytest
-from action100m import _core
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.sparse import diags_array
 from sklearn.cluster import AgglomerativeClustering
+
+import action100m
+from action100m import _core
 
 Rows = NDArray[np.float32] | NDArray[np.float64]
 Maker = Callable[[np.random.Generator, int, int], Rows]

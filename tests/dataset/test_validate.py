@@ -13,14 +13,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from action100m import cut, ward
 from action100m.dataset.findings import LISTED_PER_RULE
 from action100m.dataset.validate import validate
 from action100m.dataset.write import node_rows, video_row, write_shards
 from action100m.schema import METADATA as METADATA_TYPE
 from action100m.schema import NODE, SCHEMA
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from rows import METADATA, annotate, as_python, batches, random_tree, write_rows
 
 Row = dict[str, Any]

@@ -17,11 +17,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from action100m import Tree
 from action100m.dataset.write import node_rows, video_row, write_shards
 from action100m.schema import SCHEMA
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from rows import annotate, as_python, batches, random_tree
 
 

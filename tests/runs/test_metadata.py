@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from action100m.runs import metadata as module
 from action100m.runs.metadata import VideoMetadata, read_sidecar, sidecar_path, uid_of
 from action100m.schema import METADATA
-from hypothesis import given
-from hypothesis import strategies as st
 
 EMPTY = VideoMetadata()
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
 from action100m import Tree, cut, ward
 from action100m.dataset.write import node_rows, video_row
 from action100m.schema import GPT, SCHEMA

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -70,6 +70,18 @@ class Report:
     files: int
     videos: int
     nodes: int
+
+    def lines(self) -> Iterator[str]:
+        """The report for a person."""
+        yield from map(str, self.errors)
+        for rule, total in self.totals.items():
+            unlisted = total - sum(finding.rule == rule for finding in self.errors)
+            if unlisted:
+                yield f"… and {unlisted} more of [{rule}]."
+        yield from (f"note: {note}" for note in self.notes)
+        broken = sum(self.totals.values())
+        verdict = f"{broken} errors" if broken else "no errors"
+        yield f"{self.files} files, {self.videos} videos, {self.nodes} nodes: {verdict}"
 
     @property
     def ok(self) -> bool:

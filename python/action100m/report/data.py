@@ -4,24 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal
 
+from action100m.segmentation.filmstrip import Thumbnail
 from action100m.tree import Tree
 
 State = Literal["failed", "stale", "pending", "skipped", "done"]
 STATES: tuple[State, ...] = ("failed", "stale", "pending", "skipped", "done")
-
-
-class Thumbnail(NamedTuple):
-    """A small picture of one moment.
-
-    Attributes:
-        seconds: when in the video.
-        jpeg: the encoded picture.
-    """
-
-    seconds: float
-    jpeg: bytes
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from action100m.report.colors import BRANCHES, branch_positions
-from action100m.report.data import Thumbnail
 from action100m.report.files import write_whole
 from action100m.report.text import clean, clock, counted, lasting
+from action100m.segmentation.filmstrip import Thumbnail
 from action100m.tree import Tree
 
 _FONT = "DejaVu Sans"  # comes with matplotlib: the same letters everywhere

@@ -16,9 +16,10 @@ from markupsafe import Markup
 
 from action100m.report.advice import Causes
 from action100m.report.colors import branch_positions, palette
-from action100m.report.data import STATES, ReportedVideo, RunSummary, State, Thumbnail
+from action100m.report.data import STATES, ReportedVideo, RunSummary, State
 from action100m.report.files import write_whole
 from action100m.report.text import clean, counted
+from action100m.segmentation.filmstrip import Thumbnail
 from action100m.tree import Tree
 
 MAX_ROWS = 10_000

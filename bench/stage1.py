@@ -1,0 +1,127 @@
+"""Stage 1 with the built-in encoder against a bare FFmpeg decode of the same file, two threads.
+
+The floor is `ffmpeg -threads 2 -i F -map 0:v:0 -f null -`, which decodes and does nothing else;
+`ours` decodes, scales, embeds, clusters and cuts. `ratio` is ours / FFmpeg; the limit is 1.35.
+Peak memory is that of our process and of its decoding process together, embeddings apart.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+from action100m.config import Config
+from action100m.segmentation.stage import Segmenter
+from harness import finish, parse_arguments, print_table
+
+_SHARED = Path(os.environ.get("ACTION100M_SHARED", Path(__file__).parents[2] / "shared"))
+_CLIPS = ("decord_flipping_a_pancake.mkv", "skv_bikes.mp4", "mma_test.avi", "asl/book.mkv")
+_REPEATS = 5
+
+
+def main() -> None:
+    """Measure, print."""
+    if len(sys.argv) == 3 and sys.argv[1] == "--peak":
+        print_peak(Path(sys.argv[2]))
+        return
+    full = parse_arguments(__doc__).full
+    if shutil.which("ffmpeg") is None:
+        sys.exit("This benchmark needs the ffmpeg command: apt-get install ffmpeg")
+    with tempfile.TemporaryDirectory() as folder:
+        piece = draw_piece(Path(folder))
+        short = loop(piece, 600 if full else 90)
+        ours, rival = compare(short)
+        peaks = {}
+        if full:
+            peaks = {minutes: peak(loop(piece, 60 * minutes)) for minutes in (10, 100)}
+        size = short.stat().st_size * 8 / (600 if full else 90) / 1e6
+    print_table(
+        ["what", "seconds"],
+        [["ffmpeg, decode only", rival], ["action100m, stage 1", ours]],
+    )
+    print(f"854x480 H.264 at {size:.2f} Mbit/s, median of {_REPEATS}")
+    for minutes, mebibytes in peaks.items():
+        print(f"peak memory, {minutes} minutes: {mebibytes:.0f} MiB, embeddings apart")
+    finish(
+        "stage1",
+        ours=ours,
+        rival=rival,
+        ratio=ours / rival,
+        unit="seconds",
+        limit=1.35,
+        peak_mib=peaks,
+    )
+
+
+def draw_piece(folder: Path) -> Path:
+    """Thirty seconds of 854x480 at 30 frames a second: real clips where they are, else drawn."""
+    clips = [_SHARED / "videos" / name for name in _CLIPS]
+    clips = [clip for clip in clips if clip.exists()]
+    inputs = [word for clip in clips for word in ("-stream_loop", "-1", "-t", "8", "-i", str(clip))]
+    scale = "scale=854:480,setsar=1,fps=30,format=yuv420p"
+    joined = "".join(f"[{i}:v:0]{scale}[v{i}];" for i in range(len(clips)))
+    joined += "".join(f"[v{i}]" for i in range(len(clips))) + f"concat=n={len(clips)}"
+    if not clips:
+        inputs = ["-f", "lavfi", "-i", "testsrc2=s=854x480:r=30:d=30"]
+        joined = "[0:v]noise=alls=4:allf=t,format=yuv420p"
+    target = folder / "piece.mp4"
+    encode = ["-c:v", "libx264", "-preset", "fast", "-crf", "24", "-g", "150", "-t", "30"]
+    ffmpeg(*inputs, "-filter_complex", joined, *encode, str(target))
+    return target
+
+
+def loop(piece: Path, seconds: int) -> Path:
+    """The piece again and again, copied, not encoded anew."""
+    target = piece.with_name(f"{seconds}.mp4")
+    ffmpeg("-stream_loop", "-1", "-i", str(piece), "-t", str(seconds), "-c", "copy", str(target))
+    return target
+
+
+def ffmpeg(*words: str) -> None:
+    """Run FFmpeg quietly; a failure ends the benchmark."""
+    subprocess.run(["ffmpeg", "-v", "error", "-y", *words], check=True, stdin=subprocess.DEVNULL)
+
+
+def compare(video: Path) -> tuple[float, float]:
+    """Median seconds of ours and of FFmpeg, taken in turns."""
+    ours, rival = [], []
+    config = Config()
+    with Segmenter(config, threads=2) as segmenter:
+        segmenter.segment(video.with_name("piece.mp4"))  # starts the decoding process
+        for _ in range(_REPEATS):
+            start = time.perf_counter()
+            segmenter.segment(video).tree(config.cut)
+            ours.append(time.perf_counter() - start)
+            start = time.perf_counter()
+            ffmpeg("-threads", "2", "-i", str(video), "-map", "0:v:0", "-f", "null", "-")
+            rival.append(time.perf_counter() - start)
+    return median(ours), median(rival)
+
+
+def peak(video: Path) -> float:
+    """MiB at the peak of both processes, measured in fresh ones."""
+    words = [sys.executable, __file__, "--peak", str(video)]
+    return float(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+
+
+def print_peak(video: Path) -> None:
+    """Segment a video and print the peak memory of this process and its child."""
+    with Segmenter(Config.model_validate({"segmentation": {"keep_embeddings": True}})) as segmenter:
+        embeddings = segmenter.segment(video).embeddings
+    assert embeddings is not None
+    kibibytes = sum(
+        resource.getrusage(who).ru_maxrss
+        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    print(kibibytes / 1024 - embeddings.nbytes / 2**20)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,5 @@
+"""`python -m action100m`."""
+
+from action100m.cli import main
+
+main()

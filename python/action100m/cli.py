@@ -1,0 +1,252 @@
+"""The command line: parse, call, print."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+from action100m import __version__
+from action100m.config import Config, ConfigError, available_cpus, load_config
+from action100m.dataset.validate import validate
+from action100m.demo import draw_demo_video
+from action100m.doctor import examine
+from action100m.report.figures import save, timeline
+from action100m.report.of_run import draw_timelines, report_run
+from action100m.runs.errors import NothingToDoError, RunStoppedError, UsageError
+from action100m.runs.export import export, published_row
+from action100m.runs.folder import RunFolder
+from action100m.runs.manifest import Manifest
+from action100m.runs.run import read_config, run
+from action100m.runs.status import describe_run, open_run
+from action100m.segmentation.present import as_lines
+from action100m.segmentation.stage import Segmenter
+from action100m.video.frames import VideoError
+
+_FINDINGS = 1
+_NOTHING = 1
+_USAGE = 2
+_INTERRUPTED = 130
+
+app = typer.Typer(
+    help="Turn a folder of instructional videos into an Action100M-style dataset.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+_out = Console(highlight=False, markup=False, soft_wrap=True)
+_err = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+
+RunFolderArgument = Annotated[
+    Path, typer.Argument(metavar="RUN", help="A run folder.", show_default=False)
+]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", "-c", metavar="FILE", help="Settings in TOML, like [config] in run.toml."
+    ),
+]
+
+
+def main() -> None:
+    """Entry point of the `action100m` command."""
+    signal.signal(signal.SIGTERM, _terminate)  # what a cluster sends before it kills
+    app()
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Turn what can go wrong for a user into a sentence and an exit code."""
+    try:
+        yield
+    except (ConfigError, UsageError) as error:
+        _fail(str(error), _USAGE)
+    except (NothingToDoError, RunStoppedError) as error:
+        _fail(str(error), _NOTHING)
+    except OSError as error:
+        _fail(f"Cannot use {error.filename or 'a file'}: {error.strerror or error}.", _USAGE)
+    except KeyboardInterrupt:
+        _fail("Interrupted. What is done is kept: the same command goes on.", _INTERRUPTED)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    _err.print(message)
+    raise SystemExit(code)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if show_version:
+        _out.print(__version__)
+        raise typer.Exit
+
+
+@app.command("run")
+@_explained()
+def run_command(
+    videos: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Files, folders (walked whole) or quoted globs. None: those the run knows.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="RUN", help="The run folder.")] = Path(
+        "run"
+    ),
+    config: ConfigOption = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Videos at once.  [default: one per CPU]", show_default=False),
+    ] = None,
+) -> None:
+    """Make a dataset of segment trees from VIDEOS, or go on with it.
+
+    The same command goes on after an interruption, a crash or a repaired file: only what is not
+    done is done. A sidecar `X.info.json` beside `X.mp4`, as yt-dlp writes it, gives the metadata.
+
+    Exit code: 0 all done, 1 nothing could be done, 2 usage, 3 some videos failed, 130 interrupted.
+    """
+    settings = load_config(config) if config else None
+    result = run(videos or [], out, settings, workers=workers, console=_err)
+    _print(describe_run(out))
+    raise typer.Exit(result.exit_code)
+
+
+@app.command("status")
+@_explained()
+def status_command(run_folder: RunFolderArgument) -> None:
+    """Tell how far a run is: done, failed, stale, pending and skipped videos, and why."""
+    _print(describe_run(run_folder))
+
+
+@app.command("export")
+@_explained()
+def export_command(run_folder: RunFolderArgument) -> None:
+    """Write the Parquet shards of RUN anew from what is done."""
+    folder = open_run(run_folder)
+    shards = export(folder, Manifest(folder), read_config(folder))
+    if not shards:
+        _fail(f"Nothing in {run_folder} is done yet, so there is nothing to export.", _NOTHING)
+    for shard in shards:
+        _out.print(str(shard))
+
+
+@app.command("report")
+@_explained()
+def report_command(
+    run_folder: RunFolderArgument,
+    figures: Annotated[
+        str | None,
+        typer.Option(metavar="png|svg", help="Also draw every done video's timeline."),
+    ] = None,
+) -> None:
+    """Write RUN/report/index.html: one file that shows trees, states and failures."""
+    if figures not in (None, "png", "svg"):
+        raise UsageError(f"--figures takes png or svg, not {figures}.")
+    folder = open_run(run_folder)
+    _out.print(str(report_run(folder)))
+    if figures is not None:
+        for path in draw_timelines(folder, figures):
+            _out.print(str(path))
+
+
+@app.command("segment")
+@_explained()
+def segment_command(
+    video: Annotated[Path, typer.Argument(help="A video file.", show_default=False)],
+    config: ConfigOption = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object with the published fields.")
+    ] = False,
+    figure: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw the timeline to this .png or .svg file."),
+    ] = None,
+) -> None:
+    """Print one video's tree of segments."""
+    settings = load_config(config) if config else Config()
+    with Segmenter(settings, threads=available_cpus()) as segmenter:
+        try:
+            segmentation = segmenter.segment(video)
+        except VideoError as error:
+            _fail(f"{video}: {error}", _NOTHING)
+    tree = segmentation.tree(settings.cut)
+    if figure is not None:
+        save(timeline(tree, segmentation.thumbnails, video.stem), figure)
+    if as_json:
+        row = published_row(video, segmentation, tree)
+        _print([json.dumps(row, ensure_ascii=False)])
+    else:
+        _print(as_lines(tree))
+
+
+@app.command("validate")
+@_explained()
+def validate_command(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(help="Parquet files, folders of them, or run folders.", show_default=False),
+    ],
+) -> None:
+    """Check every invariant of the published format; exit code 1 if one is broken."""
+    data = [path / "data" if (path / "run.toml").is_file() else path for path in paths]
+    result = validate(data)
+    _print(result.lines())
+    raise typer.Exit(0 if result.ok else _FINDINGS)
+
+
+@app.command("doctor")
+@_explained()
+def doctor_command(
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FOLDER", help="Whose disk to look at.")
+    ] = Path(),
+) -> None:
+    """Tell what this machine can do, and the command that adds what is missing."""
+    marks = {True: "ok", False: "MISSING", None: "-"}
+    findings = examine(out)
+    for finding in findings:
+        _out.print(f"{marks[finding.ok]:<8}{finding.what:<16}{finding.detail}")
+        if finding.remedy:
+            _out.print(f"{'':<24}→ {finding.remedy}")
+    raise typer.Exit(_FINDINGS if any(finding.ok is False for finding in findings) else 0)
+
+
+@app.command("demo")
+@_explained()
+def demo_command(
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where the demo goes.")
+    ] = Path("action100m-demo"),
+) -> None:
+    """Draw a two-minute video, make a dataset of it, and write the report."""
+    video = out / "videos" / "demo.mp4"
+    if not video.exists():
+        _err.print(f"Drawing {video} …")
+        video.parent.mkdir(parents=True, exist_ok=True)
+        draw_demo_video(video)
+    result = run([video], out / "run", console=_err)
+    report_run(RunFolder(out / "run"))
+    _print(describe_run(out / "run"))
+    raise typer.Exit(result.exit_code)
+
+
+def _print(lines: Iterator[str] | list[str]) -> None:
+    for line in lines:
+        _out.print(line)

@@ -1,0 +1,136 @@
+"""One typed configuration tree, read from TOML."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+from action100m.tree import ABSORB_ABOVE, MIN_DURATION
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used, in words for the person who wrote it."""
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class VideoConfig(_Table):
+    """How files are read.
+
+    Attributes:
+        stride: every stride-th raw frame is sampled.
+        min_coverage: share of its frames that a file must yield, or it fails.
+        memory_limit_gib: of one decoding process.
+        stall_seconds: without progress before a decoder is killed.
+    """
+
+    stride: int = Field(default=4, ge=1)
+    min_coverage: float = Field(default=0.9, ge=0, le=1)
+    memory_limit_gib: float = Field(default=4.0, gt=0)
+    stall_seconds: float = Field(default=60.0, gt=0)
+
+
+class SegmentationConfig(_Table):
+    """Stage 1, up to the dendrogram.
+
+    Attributes:
+        encoder: which frame encoder.
+        keep_embeddings: store the embeddings in the parts too.
+    """
+
+    encoder: Literal["descriptor"] = "descriptor"
+    keep_embeddings: bool = False
+
+
+class CutConfig(_Table):
+    """From the dendrogram to the tree. Changing it decodes nothing.
+
+    Attributes:
+        min_duration: seconds that a segment lasts at least.
+        absorb_above: seconds from which on a leaf absorbs short neighbours so as to split.
+    """
+
+    min_duration: float = Field(default=MIN_DURATION, ge=0)
+    absorb_above: float = Field(default=ABSORB_ABOVE, gt=0)
+
+
+class ExportConfig(_Table):
+    """The Parquet shards.
+
+    Attributes:
+        rows_per_shard: videos in one file.
+    """
+
+    rows_per_shard: int = Field(default=512, ge=1)
+
+
+class Config(_Table):
+    """Everything that decides what a run computes. How many workers do it is not part of it."""
+
+    video: VideoConfig = VideoConfig()
+    segmentation: SegmentationConfig = SegmentationConfig()
+    cut: CutConfig = CutConfig()
+    export: ExportConfig = ExportConfig()
+
+
+def load_config(path: Path) -> Config:
+    """Read a TOML file.
+
+    Raises:
+        ConfigError: the file is missing, is not TOML, or holds a wrong or unknown setting.
+    """
+    return parse_config(read_toml(path), path)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file as plain dictionaries.
+
+    Raises:
+        ConfigError: the file cannot be read or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"Cannot read the configuration {path}: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}.") from error
+
+
+def parse_config(values: dict[str, Any], source: Path | str) -> Config:
+    """Check settings that came from `source`.
+
+    Raises:
+        ConfigError: names the first wrong or unknown setting.
+    """
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        setting = ".".join(map(str, first["loc"]))
+        raise ConfigError(f"{source}: {setting}: {first['msg']}.") from error
+
+
+def fingerprint(values: dict[str, Any]) -> str:
+    """16 hex digits that change whenever one of the (JSON) values does."""
+    text = json.dumps(values, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def available_cpus() -> int:
+    """The CPUs that this process may use: a cluster's job often has fewer than the machine."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

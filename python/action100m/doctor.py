@@ -1,0 +1,94 @@
+"""What this machine can do, and the command that adds what is missing."""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+
+from action100m import __version__, _core
+from action100m.config import available_cpus
+
+_DECODERS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mpeg2video", "wmv2", "theora")
+_EXTRAS = {
+    "test": ("hypothesis", "pytest", "sklearn"),
+    "bench": ("scenedetect",),
+}
+_LITTLE_SPACE = 10 * 2**30  # bytes; a run of some thousand videos fits
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at.
+
+    Attributes:
+        what: its name.
+        ok: usable; None where it is optional and absent.
+        detail: what was found.
+        remedy: the command or step that mends it, or "".
+    """
+
+    what: str
+    ok: bool | None
+    detail: str
+    remedy: str = ""
+
+
+def examine(folder: Path) -> list[Finding]:
+    """Look at the machine, and at the disk that holds `folder`."""
+    return [*_system(), *_decoding(), _gpu(), *_extras(), _disk(folder)]
+
+
+def _system() -> Iterator[Finding]:
+    yield Finding("action100m", True, f"{__version__} with Python {platform.python_version()}")
+    yield Finding("system", True, f"{platform.system()} {platform.machine()}")
+    yield Finding("CPU", True, f"{available_cpus()} available, kernels: {_core.simd_paths()[-1]}")
+
+
+def _decoding() -> Iterator[Finding]:
+    libraries = ", ".join(
+        f"{name} {'.'.join(map(str, number))}"
+        for name, number in sorted(av.library_versions.items())
+        if name in ("libavcodec", "libavformat", "libswscale")
+    )
+    yield Finding("decoding", True, f"PyAV {av.__version__} ({libraries})")
+    missing = [name for name in _DECODERS if name not in av.codecs_available]
+    remedy = "pip install --force-reinstall --only-binary av av" if missing else ""
+    detail = f"without {', '.join(missing)}" if missing else ", ".join(_DECODERS)
+    yield Finding("codecs", not missing, detail, remedy)
+
+
+def _gpu() -> Finding:
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return Finding("GPU", None, "none found; nothing built so far needs one")
+    query = [tool, "--query-gpu=name,memory.total", "--format=csv,noheader"]
+    answer = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
+    names = answer.stdout.strip().replace("\n", "; ")
+    if answer.returncode or not names:
+        return Finding("GPU", False, "nvidia-smi fails", "see what `nvidia-smi` says")
+    return Finding("GPU", True, f"{names}; nothing built so far uses it")
+
+
+def _extras() -> Iterator[Finding]:
+    for extra, modules in _EXTRAS.items():
+        missing = [name for name in modules if importlib.util.find_spec(name) is None]
+        remedy = f"pip install 'action100m[{extra}]'" if missing else ""
+        detail = f"without {', '.join(missing)}" if missing else "installed"
+        yield Finding(f"extra [{extra}]", None if missing else True, detail, remedy)
+
+
+def _disk(folder: Path) -> Finding:
+    place = folder.resolve()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    detail = f"{free / 2**30:.0f} GiB free at {place}"
+    enough = free >= _LITTLE_SPACE
+    return Finding("disk", enough, detail, "" if enough else "make room, or choose another --out")

@@ -1,0 +1,115 @@
+"""A run folder as a report shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from urllib.parse import quote
+
+from action100m.config import Config
+from action100m.report.data import ReportedVideo, RunSummary
+from action100m.report.figures import save, timeline
+from action100m.report.html import write_report
+from action100m.runs.failures import read_failure
+from action100m.runs.folder import RunFolder
+from action100m.runs.manifest import Manifest, Video
+from action100m.runs.run import read_config
+from action100m.runs.stages import SegmentStage
+from action100m.runs.states import State, find_states
+from action100m.segmentation.part import from_table
+from action100m.segmentation.stage import Segmentation
+
+
+def report_run(folder: RunFolder) -> Path:
+    """Write RUN/report/index.html.
+
+    Raises:
+        ConfigError: run.toml cannot be read.
+        OSError: a part cannot be read or the report not written.
+    """
+    view = _View(folder)
+    summary = RunSummary(
+        title=str(folder.root),
+        created=datetime.now().astimezone().isoformat(" ", "seconds"),
+        stages={
+            view.stage.key.name: {
+                state.value: count for state, count in view.states.count().items()
+            }
+        },
+        config=folder.config_file.read_text("utf-8"),
+    )
+    target = folder.report / "index.html"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_report(target, summary, view.videos())
+    return target
+
+
+def draw_timelines(folder: RunFolder, suffix: str) -> Iterator[Path]:
+    """Draw every done video's timeline to RUN/report/timelines; yields each file once it stands.
+
+    Args:
+        folder: of the run.
+        suffix: "png" or "svg".
+    """
+    view = _View(folder)
+    target = folder.report / "timelines"
+    target.mkdir(parents=True, exist_ok=True)
+    for video, segmentation in view.done():
+        path = target / f"{quote(video.uid, safe=' ')[:200]}.{suffix}"
+        tree = segmentation.tree(view.config.cut)
+        title = video.metadata.title or video.uid
+        save(timeline(tree, segmentation.thumbnails, title), path)
+        yield path
+
+
+class _View:
+    """What a report reads of a run."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self.config: Config = read_config(folder)
+        self.manifest = Manifest(folder)
+        self.stage = SegmentStage(self.config)
+        self.states = find_states(folder, self.manifest, self.stage.key)
+
+    def videos(self) -> Iterator[ReportedVideo]:
+        for video in self.manifest.videos:
+            state = self.states.states[video.uid]
+            if state is State.DONE:
+                yield self._done(video, self._read(video))
+            else:
+                yield self._not_done(video, state)
+
+    def done(self) -> Iterator[tuple[Video, Segmentation]]:
+        for video in self.manifest.videos:
+            if self.states.states[video.uid] is State.DONE:
+                yield video, self._read(video)
+
+    def _read(self, video: Video) -> Segmentation:
+        return from_table(self.folder.read_part(self.stage.key, video.key))
+
+    def _done(self, video: Video, segmentation: Segmentation) -> ReportedVideo:
+        tree = segmentation.tree(self.config.cut)
+        return ReportedVideo(
+            uid=video.uid,
+            path=str(video.path),
+            state="done",
+            title=video.metadata.title,
+            duration=segmentation.report.end,
+            coverage=segmentation.report.coverage,
+            notes=segmentation.notes(tree),
+            tree=tree,
+            thumbnails=lambda: segmentation.thumbnails,
+        )
+
+    def _not_done(self, video: Video, state: State) -> ReportedVideo:
+        failure = read_failure(self.folder, self.stage.key, video)
+        return ReportedVideo(
+            uid=video.uid,
+            path=str(video.path),
+            state=state.value,
+            reason=failure.reason if state is State.FAILED else "",
+            title=video.metadata.title,
+            coverage=failure.coverage,
+        )

@@ -1,0 +1,77 @@
+"""Files, folders and globs in; the video files that they mean out."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from action100m.runs.errors import UsageError
+
+# fmt: off
+_EXTENSIONS = frozenset([
+    ".264", ".265", ".3g2", ".3gp", ".asf", ".av1", ".avi", ".divx", ".dv", ".f4v", ".flv",
+    ".h264", ".h265", ".hevc", ".ivf", ".m2ts", ".m2v", ".m4v", ".mjpeg", ".mjpg", ".mkv",
+    ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".ogm", ".ogv", ".rm", ".rmvb",
+    ".ts", ".vob", ".webm", ".wmv", ".wtv", ".y4m",
+])
+# fmt: on
+
+
+def find_videos(inputs: Iterable[str | Path], *, leave_out: Path) -> list[Path]:
+    """Absolute paths of the video files, each once, sorted.
+
+    Args:
+        inputs: files (taken as they are), folders (walked whole: files with a video's extension or
+            with none, hidden ones left out) and glob patterns.
+        leave_out: a folder not to walk into: the run's own.
+
+    Raises:
+        UsageError: an input names no file.
+    """
+    found: dict[Path, Path] = {}
+    for given in inputs:
+        for path in _expand(str(given), leave_out.resolve()):
+            absolute = Path(os.path.abspath(path))  # noqa: PTH100 (resolve() would follow links)
+            found.setdefault(absolute.resolve(), absolute)
+    return sorted(found.values())
+
+
+def _expand(given: str, leave_out: Path) -> Iterator[Path]:
+    path = Path(given)
+    if path.is_dir():
+        yield from _walk(path, leave_out)
+    elif path.exists():
+        yield path
+    else:
+        matches = glob.glob(given, recursive=True)  # noqa: PTH207 (absolute patterns too)
+        if not matches:
+            raise UsageError(f"There is no file, folder or match for {given!r}.")
+        for match in matches:
+            yield from _walk(Path(match), leave_out) if Path(match).is_dir() else [Path(match)]
+
+
+def _walk(folder: Path, leave_out: Path) -> Iterator[Path]:
+    seen: set[Path] = set()  # links may form loops
+    for root, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
+        here = Path(root)
+        seen.add(here.resolve())
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith(".")
+            and (here / name).resolve() not in seen
+            and (here / name).resolve() != leave_out
+        ]
+        for name in files:
+            if not name.startswith(".") and _may_be_video(here / name):
+                yield here / name
+
+
+def _refuse(error: OSError) -> None:
+    raise error
+
+
+def _may_be_video(path: Path) -> bool:
+    return path.suffix.lower() in _EXTENSIONS or not path.suffix

@@ -1,0 +1,163 @@
+"""Runs a stage on this machine: a thread per worker, each with a decoding process of its own.
+
+What is ours releases the GIL or is cheap; what cannot be trusted, the files, is read in processes
+that a thread can kill. Results are committed by the worker that made them, in any order.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections import deque
+from datetime import datetime, timezone
+from typing import Any
+
+import pyarrow as pa
+
+from action100m.config import available_cpus
+from action100m.runs.errors import RunStoppedError
+from action100m.runs.folder import RunFolder
+from action100m.runs.manifest import Video
+from action100m.runs.progress import StageProgress
+from action100m.runs.stages import Stage, Worker
+from action100m.video.frames import VideoError
+
+_ATTEMPTS = 3  # at a video whose failure may pass: a decoder killed, a file still being written
+_GRACE = 10.0  # seconds for workers to notice that the run was interrupted
+
+
+class _CancelledError(Exception):
+    """Raised inside a worker once the run is interrupted."""
+
+
+def run_stage(
+    stage: Stage, videos: list[Video], folder: RunFolder, workers: int, progress: StageProgress
+) -> None:
+    """Bring every video to done or failed.
+
+    Args:
+        stage: what to do.
+        videos: those to do, in any order.
+        folder: where parts and failures go.
+        workers: how many videos at once.
+        progress: told of every step.
+
+    Raises:
+        RunStoppedError: the run folder cannot be written.
+        KeyboardInterrupt: passed on, once the workers have stopped.
+    """
+    count = max(1, min(workers, len(videos)))
+    crew = _Crew(stage, videos, folder, progress, threads=max(1, available_cpus() // count))
+    pool = [threading.Thread(target=crew.work, daemon=True) for _ in range(count)]
+    for thread in pool:
+        thread.start()
+    try:
+        for thread in pool:
+            while thread.is_alive():
+                thread.join(0.2)  # a bare join would not let Ctrl-C through
+    except BaseException:
+        crew.stop.set()
+        deadline = time.monotonic() + _GRACE
+        for thread in pool:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        raise
+    if crew.trouble is not None:
+        raise crew.trouble
+
+
+class _Crew:
+    """What the workers of one stage share."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        videos: list[Video],
+        folder: RunFolder,
+        progress: StageProgress,
+        *,
+        threads: int,
+    ) -> None:
+        self.stop = threading.Event()
+        self.trouble: BaseException | None = None
+        self._stage = stage
+        self._folder = folder
+        self._progress = progress
+        self._threads = threads
+        # The longest first, so that none is left to run alone at the end.
+        self._waiting = deque(sorted(videos, key=lambda video: (-video.size, video.uid)))
+
+    def work(self) -> None:
+        """Do videos until none is left."""
+        try:
+            with self._stage.open_worker(self._threads) as worker:
+                while (video := self._take()) is not None:
+                    self._do(worker, video)
+        except _CancelledError:
+            pass
+        except OSError as error:
+            self._give_up(RunStoppedError(_explain(error, self._folder)))
+        except BaseException as error:  # a bug of ours must reach the main thread
+            self._give_up(error)
+
+    def _take(self) -> Video | None:
+        if self.stop.is_set():
+            return None
+        try:
+            return self._waiting.popleft()
+        except IndexError:
+            return None
+
+    def _give_up(self, error: BaseException) -> None:
+        self.trouble = self.trouble or error
+        self.stop.set()
+
+    def _do(self, worker: Worker, video: Video) -> None:
+        key = self._stage.key
+        if not self._folder.part(key, video.key).exists():  # else another run has done it
+            try:
+                part = self._attempt(worker, video)
+            except _CancelledError:
+                raise
+            except Exception as error:
+                earlier = self._folder.read_failure(key, video.key).get("attempts", 0)
+                self._folder.record_failure(key, video.key, _record(video, error, earlier + 1))
+                self._progress.finish(video.uid, failed=True)
+                return
+            self._folder.commit_part(key, video.key, part)
+        self._progress.finish(video.uid, failed=False)
+
+    def _attempt(self, worker: Worker, video: Video) -> pa.Table:
+        def advance(seconds: float, claimed: float | None) -> None:
+            if self.stop.is_set():
+                raise _CancelledError
+            self._progress.advance(video.uid, seconds, claimed)
+
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return worker.process(video, advance)
+            except VideoError as error:
+                if not error.transient:
+                    raise
+                self._progress.retry(video.uid)
+        return worker.process(video, advance)
+
+
+def _record(video: Video, error: Exception, attempts: int) -> dict[str, Any]:
+    expected = isinstance(error, VideoError)
+    return {
+        "uid": video.uid,
+        "path": str(video.path),
+        "reason": str(error) if expected else f"{type(error).__name__}: {error}",
+        "coverage": getattr(error, "coverage", None),
+        "attempts": attempts,
+        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "traceback": "".join(traceback.format_exception(error)),
+    }
+
+
+def _explain(error: OSError, folder: RunFolder) -> str:
+    return (
+        f"Cannot write to {folder.root}: {error.strerror or error}. What is done is kept; make "
+        "room or mend access, then run the same command again."
+    )

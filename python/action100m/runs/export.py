@@ -1,0 +1,70 @@
+"""From parts to the dataset: what is done becomes rows, in the order of the uids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from action100m.config import Config
+from action100m.dataset.write import node_rows, video_row, write_shards
+from action100m.runs.folder import RunFolder
+from action100m.runs.manifest import Manifest, Video
+from action100m.runs.metadata import read_sidecar, uid_of
+from action100m.runs.stages import SegmentStage
+from action100m.schema import TIME_DECIMALS
+from action100m.segmentation.part import from_table
+from action100m.segmentation.stage import Segmentation
+from action100m.tree import Tree
+
+
+def export(folder: RunFolder, manifest: Manifest, config: Config) -> list[Path]:
+    """Write the Parquet shards anew: a pure function of the parts and the manifest.
+
+    Returns:
+        The shards; none if no video is done.
+
+    Raises:
+        OSError: they cannot be written; those that stood there before still do.
+    """
+    stage = SegmentStage(config)
+    done = folder.done_keys(stage.key)
+    videos = [video for video in manifest.videos if video.key in done]
+    if not videos:
+        return []
+    rows = _rows(folder, videos, config)
+    return write_shards(
+        rows, folder.data, len(videos), _file_metadata(config), config.export.rows_per_shard
+    )
+
+
+def published_row(path: Path, segmentation: Segmentation, tree: Tree) -> dict[str, Any]:
+    """One video's row as plain values, times with the two decimals that they mean."""
+    metadata = read_sidecar(path)
+    uid = uid_of(path, metadata)
+    batch = video_row(uid, metadata.row(segmentation.report.end), node_rows(uid, tree))
+    row: dict[str, Any] = batch.to_pylist()[0]
+    for node in row["nodes"]:
+        node["start"], node["end"] = (round(node[name], TIME_DECIMALS) for name in ("start", "end"))
+    return row
+
+
+def _rows(folder: RunFolder, videos: list[Video], config: Config) -> Iterator[pa.RecordBatch]:
+    stage = SegmentStage(config)
+    for video in videos:
+        segmentation = from_table(folder.read_part(stage.key, video.key))
+        nodes = node_rows(video.uid, segmentation.tree(config.cut))
+        yield video_row(video.uid, video.metadata.row(segmentation.report.end), nodes)
+
+
+def _file_metadata(config: Config) -> dict[str, str]:
+    """What made each field: the column names stay as published whatever model filled them."""
+    identity = SegmentStage(config).identity
+    return {
+        "action100m.segment.encoder": str(identity["encoder"]),
+        "action100m.segment.stride": str(identity["stride"]),
+        "action100m.segment.min_duration": str(config.cut.min_duration),
+        "action100m.segment.absorb_above": str(config.cut.absorb_above),
+    }

@@ -1,0 +1,157 @@
+"""The run folder: where everything stands, and how it gets there whole.
+
+A file that exists is complete: it was written under a temporary name in the same folder, synced,
+and renamed. Nothing else marks work as done, so a resume needs listings only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+_TEMPORARY = ".tmp-"
+_ABANDONED_AFTER = 24 * 3600.0  # seconds; no write of ours takes a fraction of it
+
+
+@dataclass(frozen=True)
+class StageKey:
+    """A stage under one configuration.
+
+    Attributes:
+        name: "segment", later "caption", "aggregate".
+        fingerprint: of all that decides what its parts hold.
+    """
+
+    name: str
+    fingerprint: str
+
+
+class RunFolder:
+    """Paths, listings and atomic writes of one run folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @property
+    def config_file(self) -> Path:
+        return self.root / "run.toml"
+
+    @property
+    def manifest(self) -> Path:
+        return self.root / "manifest"
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report"
+
+    def part(self, stage: StageKey, key: str) -> Path:
+        """Where a stage's result for a video stands once it is done."""
+        return self._stage("parts", stage) / key[:2] / f"{key}.parquet"
+
+    def failure(self, stage: StageKey, key: str) -> Path:
+        """Where the reason stands why a stage could not do a video."""
+        return self._stage("failures", stage) / key[:2] / f"{key}.json"
+
+    def _stage(self, kind: str, stage: StageKey) -> Path:
+        return self.root / kind / stage.name / stage.fingerprint
+
+    def done_keys(self, stage: StageKey) -> set[str]:
+        """Keys of the videos whose part stands."""
+        return set(_keys(self._stage("parts", stage), ".parquet"))
+
+    def done_keys_elsewhere(self, stage: StageKey) -> set[str]:
+        """Keys of the videos with a part under another configuration."""
+        folder = self.root / "parts" / stage.name
+        others = [StageKey(stage.name, name) for name in _subfolders(folder)]
+        return {key for other in others if other != stage for key in self.done_keys(other)}
+
+    def failed_keys(self, stage: StageKey) -> set[str]:
+        """Keys of the videos with a recorded failure."""
+        return set(_keys(self._stage("failures", stage), ".json"))
+
+    def commit_part(self, stage: StageKey, key: str, table: pa.Table) -> None:
+        """Make a part stand. Committing twice is harmless."""
+        write_atomically(self.part(stage, key), lambda path: pq.write_table(table, path))
+        self.failure(stage, key).unlink(missing_ok=True)
+
+    def read_part(self, stage: StageKey, key: str) -> pa.Table:
+        """The table that was committed."""
+        return pq.read_table(self.part(stage, key))
+
+    def record_failure(self, stage: StageKey, key: str, record: dict[str, Any]) -> None:
+        """Keep why a video failed."""
+        text = json.dumps(record, indent=1, ensure_ascii=False)
+        write_text(self.failure(stage, key), text)
+
+    def read_failure(self, stage: StageKey, key: str) -> dict[str, Any]:
+        """The record of a failure; empty if there is none."""
+        try:
+            record: dict[str, Any] = json.loads(self.failure(stage, key).read_text("utf-8"))
+        except (FileNotFoundError, json.JSONDecodeError):
+            return {}
+        return record
+
+    def sweep(self) -> None:
+        """Remove what writers killed long ago left behind."""
+        oldest = time.time() - _ABANDONED_AFTER
+        for kind in ("parts", "failures", "manifest"):
+            for path in (self.root / kind).rglob(f"{_TEMPORARY}*"):
+                with contextlib.suppress(FileNotFoundError):
+                    if path.stat().st_mtime < oldest:
+                        path.unlink()
+
+
+def write_atomically(target: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file, sync it, and rename it to `target`."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.parent / f"{_TEMPORARY}{uuid.uuid4().hex}"
+    try:
+        write(temporary)
+        _sync(temporary)
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync(target.parent)
+
+
+def write_text(target: Path, text: str) -> None:
+    """`write_atomically` for text. Lone surrogates of odd file names become backslash escapes."""
+    write_atomically(target, lambda path: path.write_text(text, "utf-8", errors="backslashreplace"))
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _keys(folder: Path, suffix: str) -> Iterator[str]:
+    for name in _subfolders(folder):
+        with os.scandir(folder / name) as entries:
+            for entry in entries:
+                if entry.name.endswith(suffix):
+                    yield entry.name.removesuffix(suffix)
+
+
+def _subfolders(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if entry.is_dir())

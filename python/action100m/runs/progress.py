@@ -1,0 +1,124 @@
+"""How far a stage is: a live bar on a terminal, a line now and then in a log file."""
+
+from __future__ import annotations
+
+import threading
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+_LOG_EVERY = 30.0  # seconds between lines where there is no terminal
+_REFRESH = 0.5
+
+
+class StageProgress:
+    """Counts videos, video-seconds and bytes of one stage; thread safe; a context manager.
+
+    The time left follows from the bytes, the only size of a video that is known beforehand.
+    """
+
+    def __init__(self, stage: str, sizes: dict[str, int], console: Console) -> None:
+        """`sizes`: bytes of every video that is to be done, by uid."""
+        self._stage = stage
+        self._sizes = sizes
+        self._console = console
+        self._lock = threading.Lock()
+        self._running: dict[str, tuple[float, float]] = {}  # uid: seconds seen, share of the file
+        self._seconds = 0.0
+        self._bytes = 0
+        self._done = 0
+        self._failed = 0
+        self._start = time.monotonic()
+        self._ended = threading.Event()
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[figures]}"),
+            console=console,
+            auto_refresh=False,
+            transient=True,
+        )
+        self._task = self._bar.add_task(stage, total=sum(sizes.values()) or 1, figures="")
+        self._ticker = threading.Thread(target=self._tick, daemon=True)
+
+    def __enter__(self) -> StageProgress:
+        if self._console.is_terminal:
+            self._bar.start()
+        self._ticker.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._ended.set()
+        self._ticker.join()
+        self._bar.stop()
+        self._console.print(self.line(), highlight=False)
+
+    def advance(self, uid: str, seconds: float, claimed: float | None) -> None:
+        """A video has been read up to `seconds` of the `claimed` duration."""
+        share = min(1.0, seconds / claimed) if claimed else 0.0
+        with self._lock:
+            self._running[uid] = (seconds, share)
+
+    def finish(self, uid: str, *, failed: bool) -> None:
+        """A video is done, or has failed for good."""
+        with self._lock:
+            seconds, _ = self._running.pop(uid, (0.0, 0.0))
+            self._seconds += seconds
+            self._bytes += self._sizes[uid]
+            self._done += not failed
+            self._failed += failed
+
+    def retry(self, uid: str) -> None:
+        """A video starts again."""
+        with self._lock:
+            self._running.pop(uid, None)
+
+    def line(self) -> str:
+        """One line that tells everything."""
+        return f"{self._stage}: {self._figures()}"
+
+    def _figures(self) -> str:
+        with self._lock:
+            elapsed = max(time.monotonic() - self._start, 1e-9)
+            seconds = self._seconds + sum(seen for seen, _ in self._running.values())
+            ended = self._done + self._failed
+            read = self._read_bytes()
+        figures = [f"{ended}/{len(self._sizes)} videos"]
+        if self._failed:
+            figures.append(f"{self._failed} failed")
+        figures.append(f"{ended / elapsed:.2f} videos/s")
+        figures.append(f"{seconds / elapsed:.1f} video-seconds/s")
+        if ended < len(self._sizes):
+            left = (sum(self._sizes.values()) - read) / read * elapsed if read else None
+            figures.append(f"{_clock(left)} left" if left is not None else "time left unknown")
+        else:
+            figures.append(f"took {_clock(elapsed)}")
+        return ", ".join(figures)
+
+    def _read_bytes(self) -> float:
+        partial = sum(self._sizes[uid] * share for uid, (_, share) in self._running.items())
+        return self._bytes + partial
+
+    def _tick(self) -> None:
+        if not self._console.is_terminal:
+            while not self._ended.wait(_LOG_EVERY):
+                self._console.print(self.line(), highlight=False)
+            return
+        while not self._ended.wait(_REFRESH):
+            with self._lock:
+                completed = self._read_bytes()
+            self._bar.update(self._task, completed=completed, figures=self._figures())
+            self._bar.refresh()
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"

@@ -1,0 +1,78 @@
+"""What an executor runs: stages, each a kind of worker that turns a video into a part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from action100m.config import Config, fingerprint
+from action100m.runs.folder import StageKey
+from action100m.runs.manifest import Video
+from action100m.segmentation.part import to_table
+from action100m.segmentation.stage import Progress, Segmenter, segment_identity
+from action100m.video.frames import VideoError
+
+
+class Worker(Protocol):
+    """Does one video after the other; used by one thread."""
+
+    def process(self, video: Video, progress: Progress) -> pa.Table:
+        """The video's part. `progress` may raise to give up.
+
+        Raises:
+            VideoError: the video cannot be done, with the reason.
+        """
+        ...
+
+
+class Stage(Protocol):
+    """A step of the pipeline under one configuration."""
+
+    @property
+    def key(self) -> StageKey: ...
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides its parts' content, as plain values."""
+        ...
+
+    def open_worker(self, threads: int) -> AbstractContextManager[Worker]:
+        """A worker that may use so many threads."""
+        ...
+
+
+class SegmentStage:
+    """Stage 1."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self.identity = segment_identity(config)
+        self.key = StageKey("segment", fingerprint(self.identity))
+
+    @contextmanager
+    def open_worker(self, threads: int) -> Iterator[Worker]:
+        with Segmenter(self._config, threads=threads) as segmenter:
+            yield _SegmentWorker(segmenter)
+
+
+@dataclass(frozen=True)
+class _SegmentWorker:
+    segmenter: Segmenter
+
+    def process(self, video: Video, progress: Progress) -> pa.Table:
+        segmentation = self.segmenter.segment(video.path, progress)
+        if _size(video.path) != video.size:
+            raise VideoError(
+                f"{video.path} changed while it was read; run the same command again once it is "
+                "complete."
+            )
+        return to_table(segmentation)
+
+
+def _size(path: Path) -> int | None:
+    return path.stat().st_size if path.exists() else None

@@ -1,0 +1,62 @@
+"""The five states of a video in a stage. Five different words everywhere."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from enum import Enum
+
+from action100m.runs.folder import RunFolder, StageKey
+from action100m.runs.manifest import Manifest, Video
+
+
+class State(str, Enum):
+    """Where a video stands in a stage."""
+
+    DONE = "done"
+    """Its part stands."""
+    FAILED = "failed"
+    """It was tried and the reason is recorded; the next run tries again."""
+    STALE = "stale"
+    """Only an earlier configuration, or an earlier version of the file, is done."""
+    PENDING = "pending"
+    """Not tried yet, or interrupted."""
+    SKIPPED = "skipped"
+    """Not done, and its file is no longer there."""
+
+
+@dataclass(frozen=True)
+class StageStates:
+    """The state of every video in one stage, found from listings alone.
+
+    Attributes:
+        states: by uid.
+    """
+
+    states: dict[str, State]
+
+    def count(self) -> dict[State, int]:
+        """How many videos are in each state, every state named."""
+        counts = Counter(self.states.values())
+        return {state: counts[state] for state in State}
+
+
+def find_states(folder: RunFolder, manifest: Manifest, stage: StageKey) -> StageStates:
+    """Look at which files stand; opens none of them."""
+    done = folder.done_keys(stage)
+    failed = folder.failed_keys(stage)
+    elsewhere = folder.done_keys_elsewhere(stage) | done
+    earlier = manifest.earlier_keys
+
+    def state(video: Video) -> State:
+        if video.key in done:
+            return State.DONE
+        if not video.path.exists():
+            return State.SKIPPED
+        if video.key in failed:
+            return State.FAILED
+        if video.key in elsewhere or not elsewhere.isdisjoint(earlier[video.uid]):
+            return State.STALE
+        return State.PENDING
+
+    return StageStates({video.uid: state(video) for video in manifest.videos})

@@ -1,0 +1,24 @@
+"""A single video's tree for people and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from action100m.tree import Tree
+
+
+def as_lines(tree: Tree) -> Iterator[str]:
+    """The tree, depth first, a line per segment: start, end, duration, place in the tree."""
+    leaf = tree.is_leaf
+    for row in np.lexsort((tree.level, tree.start)).tolist():
+        times = f"{_clock(tree.start[row])}  {_clock(tree.end[row])}  {tree.duration[row]:9.2f} s"
+        yield f"{times}  {'  ' * int(tree.level[row])}{'─' if leaf[row] else '┬'}"
+    yield f"{len(tree)} segments, {int(leaf.sum())} of them leaves, depth {int(tree.level.max())}"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds * 100), 6000)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest / 100:05.2f}"

@@ -1,0 +1,201 @@
+"""Stage 1: a video in, its dendrogram and frame times out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from action100m.config import Config, CutConfig, available_cpus, parse_config
+from action100m.segmentation.encoders import make_encoder
+from action100m.segmentation.filmstrip import Filmstrip, Thumbnail
+from action100m.tree import ABSORB_ABOVE, MIN_DURATION, Dendrogram, Tree, cut, ward
+from action100m.video import DecodeLimits, Decoder, FrameSpec
+from action100m.video.frames import (
+    DecodeReport,
+    FrameBatch,
+    FrameStream,
+    VideoError,
+    VideoInfo,
+)
+
+_VERSION = 1  # of everything here that decides a part's content
+
+Progress = Callable[[float, float | None], None]
+"""Called with the seconds of video seen so far and the duration that the file claims."""
+
+
+class IncompleteVideoError(VideoError):
+    """A file of which too few frames could be decoded.
+
+    Attributes:
+        coverage: share of the expected frames, 0 to 1.
+    """
+
+    def __init__(self, report: DecodeReport, least: float) -> None:
+        hint = f" FFmpeg says: {report.first_error.rstrip('.')}." if report.first_error else ""
+        super().__init__(
+            f"Only {report.frames} of {report.expected} frames could be decoded "
+            f"({report.coverage:.0%}, at least {least:.0%} are asked for by video.min_coverage): "
+            f"the file is truncated or damaged.{hint}"
+        )
+        self.coverage = report.coverage
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """What stage 1 found in one video.
+
+    Attributes:
+        dendrogram: over the n sampled frames.
+        times: (n,) float64 seconds, the sampled frames' presentation times.
+        info: what the container says.
+        report: what decoding found.
+        thumbnails: 16 to 32 evenly spaced pictures, fewer for a shorter video.
+        embeddings: (n, d) float32 where the configuration asks to keep them, else None.
+    """
+
+    dendrogram: Dendrogram
+    times: NDArray[np.float64]
+    info: VideoInfo
+    report: DecodeReport
+    thumbnails: list[Thumbnail]
+    embeddings: NDArray[np.float32] | None
+
+    @property
+    def edges(self) -> NDArray[np.float64]:
+        """(n+1,) seconds: sampled frame i stands for the time from edges[i] to edges[i+1]."""
+        middles = (self.times[:-1] + self.times[1:]) / 2
+        return np.concatenate(([0.0], middles, [self.report.end]))
+
+    def tree(self, config: CutConfig) -> Tree:
+        """Cut the dendrogram into the tree of segments."""
+        return cut(self.dendrogram, self.edges, config.min_duration, config.absorb_above)
+
+    def notes(self, tree: Tree) -> list[str]:
+        """What is unusual about the video or its tree, as sentences."""
+        notes = []
+        if self.report.coverage < 1:
+            notes.append(f"{self.report.frames} of {self.report.expected} frames were decoded.")
+        if self.report.repaired_times:
+            notes.append(f"{self.report.repaired_times} timestamps did not advance: repaired.")
+        if self.report.errors:
+            notes.append(f"{self.report.errors} decoding errors, first: {self.report.first_error}")
+        if tree.absorbed:
+            notes.append(f"{tree.absorbed} short segments were absorbed to split a long leaf.")
+        return notes
+
+
+def segment_identity(config: Config) -> dict[str, Any]:
+    """What decides a segment part's content, as plain values."""
+    return {
+        "version": _VERSION,
+        "stride": config.video.stride,
+        "encoder": make_encoder(config.segmentation.encoder).identity,
+        "keep_embeddings": config.segmentation.keep_embeddings,
+    }
+
+
+class Segmenter:
+    """Segments one video after the other; owns a decoding process. Use as a context manager."""
+
+    def __init__(self, config: Config, *, threads: int = 1) -> None:
+        self._config = config
+        self._encoder = make_encoder(config.segmentation.encoder)
+        limits = DecodeLimits(
+            memory=int(config.video.memory_limit_gib * 2**30),
+            stall_seconds=config.video.stall_seconds,
+        )
+        self._decoder = Decoder(limits, threads=threads)
+
+    def __enter__(self) -> Segmenter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._decoder.close()
+
+    def segment(self, path: Path, progress: Progress | None = None) -> Segmentation:
+        """Decode, embed and cluster one video.
+
+        Args:
+            path: a video file.
+            progress: may raise to give up; the next call works all the same.
+
+        Raises:
+            VideoError: the file cannot be used, or too little of it.
+        """
+        spec = FrameSpec(self._config.video.stride, self._encoder.short_side)
+        stream = self._decoder.open(path, spec)
+        try:
+            return self._consume(stream, progress)
+        finally:
+            stream.close()
+
+    def _consume(self, stream: FrameStream, progress: Progress | None) -> Segmentation:
+        filmstrip = Filmstrip()
+        times: list[NDArray[np.float64]] = []
+
+        def watched() -> Iterator[FrameBatch]:
+            for batch in stream:
+                filmstrip.add(batch)
+                times.append(batch.times)
+                if progress is not None:
+                    progress(float(batch.times[-1]), stream.info.duration)
+                yield batch
+
+        embeddings = np.concatenate(
+            [np.empty((0, self._encoder.dimension), np.float32), *self._encoder.encode(watched())]
+        )
+        report = stream.report
+        if not len(embeddings) or report.coverage < self._config.video.min_coverage:
+            raise IncompleteVideoError(report, self._config.video.min_coverage)
+        return Segmentation(
+            dendrogram=ward(embeddings),
+            times=np.concatenate(times),
+            info=stream.info,
+            report=report,
+            thumbnails=filmstrip.thumbnails(),
+            embeddings=embeddings if self._config.segmentation.keep_embeddings else None,
+        )
+
+
+def segment(
+    video: str | Path,
+    encoder: str = "descriptor",
+    *,
+    stride: int = 4,
+    min_duration: float = MIN_DURATION,
+    absorb_above: float = ABSORB_ABOVE,
+) -> Tree:
+    """Cut one video into its tree of segments.
+
+    Args:
+        video: path of a video file.
+        encoder: which frame encoder; "descriptor" needs no model.
+        stride: every stride-th raw frame is sampled.
+        min_duration, absorb_above: seconds, see `action100m.cut`.
+
+    Raises:
+        VideoError: the file cannot be used, with the reason.
+        ConfigError: an argument is out of its range.
+    """
+    config = parse_config(
+        {
+            "video": {"stride": stride},
+            "segmentation": {"encoder": encoder},
+            "cut": {"min_duration": min_duration, "absorb_above": absorb_above},
+        },
+        "segment()",
+    )
+    with Segmenter(config, threads=available_cpus()) as segmenter:
+        return segmenter.segment(Path(video)).tree(config.cut)

@@ -1,0 +1,26 @@
+"""A few small videos that every test of the run reads and none writes to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from synthetic import write_video
+
+SCENES = {
+    "boat": [2.0, 1.5, 2.5],
+    "crane": [1.0, 1.0, 1.0, 1.0],
+    "hat": [3.0, 2.0],
+    "star": [0.4],
+    "swan": [1.2, 2.4, 0.8],
+}
+
+
+@pytest.fixture(scope="session")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of five short videos, one of them under half a second."""
+    folder = tmp_path_factory.mktemp("videos")
+    for seed, (name, scenes) in enumerate(SCENES.items()):
+        write_video(folder / f"{name}.mp4", scenes, seed=seed)
+    return folder

@@ -1,0 +1,75 @@
+"""Inputs to files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from action100m.runs.discovery import find_videos
+from action100m.runs.errors import UsageError
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    for name in (
+        "a.mp4",
+        "b.MKV",
+        "notes.txt",
+        "a.info.json",
+        "no_extension",
+        ".hidden.mp4",
+        "half.mp4.part",
+        "sub/c.webm",
+        "sub/[x] 100%d.mp4",
+        ".cache/d.mp4",
+        "run/e.mp4",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def names(paths: list[Path], root: Path) -> list[str]:
+    return [str(path.relative_to(root)) for path in paths]
+
+
+def test_a_folder_is_walked_whole(tree: Path) -> None:
+    found = find_videos([tree], leave_out=tree / "run")
+    assert names(found, tree) == [
+        "a.mp4",
+        "b.MKV",
+        "no_extension",
+        "sub/[x] 100%d.mp4",
+        "sub/c.webm",
+    ]
+
+
+def test_a_named_file_is_taken_whatever_it_is_called(tree: Path) -> None:
+    inputs = [tree / "notes.txt", tree / "sub" / "[x] 100%d.mp4"]
+    assert names(find_videos(inputs, leave_out=tree / "run"), tree) == [
+        "notes.txt",
+        "sub/[x] 100%d.mp4",
+    ]
+
+
+def test_globs_and_overlaps_give_each_file_once(tree: Path) -> None:
+    inputs = [f"{tree}/**/*.webm", f"{tree}/sub", tree / "sub" / "c.webm"]
+    assert names(find_videos(inputs, leave_out=tree / "run"), tree) == [
+        "sub/[x] 100%d.mp4",
+        "sub/c.webm",
+    ]
+
+
+def test_links_are_followed_and_loops_end(tree: Path) -> None:
+    (tree / "sub" / "loop").symlink_to(tree)
+    (tree / "sub" / "again.mp4").symlink_to(tree / "a.mp4")
+    found = find_videos([tree], leave_out=tree / "run")
+    assert len(found) == 5
+    assert len({os.path.realpath(path) for path in found}) == 5
+
+
+def test_what_is_not_there_is_named(tree: Path) -> None:
+    with pytest.raises(UsageError, match="no_such"):
+        find_videos([tree, tree / "no_such*.mp4"], leave_out=tree / "run")

@@ -1,0 +1,108 @@
+"""Killed, interrupted, out of room, twice at once: nothing is lost and no byte differs."""
+
+from __future__ import annotations
+
+import random
+import resource
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from command import call, command
+from synthetic import write_video
+
+_KILLS = 12
+
+
+@pytest.fixture(scope="session")
+def longer_videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six videos that together take a worker some seconds."""
+    folder = tmp_path_factory.mktemp("longer")
+    for seed in range(6):
+        write_video(folder / f"v{seed}.mp4", [4.0, 7.0, 5.0], size=(640, 360), seed=seed)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(
+    longer_videos: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, bytes]:
+    """The dataset of a run that nothing disturbed."""
+    out = tmp_path_factory.mktemp("uninterrupted")
+    assert call("run", longer_videos, "--out", out).returncode == 0
+    return dataset(out)
+
+
+def dataset(out: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((out / "data").iterdir())}
+
+
+def start(longer_videos: Path, out: Path) -> subprocess.Popen[bytes]:
+    words = command("run", longer_videos, "--out", out, "--workers", "1")
+    return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def test_killed_at_any_moment_a_run_ends_with_the_same_bytes(
+    longer_videos: Path, uninterrupted: dict[str, bytes], tmp_path: Path
+) -> None:
+    moments = random.Random(20240229)
+    for _ in range(_KILLS):
+        process = start(longer_videos, tmp_path)
+        try:
+            process.wait(moments.uniform(0.3, 4.0))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    assert call("run", longer_videos, "--out", tmp_path).returncode == 0
+    assert dataset(tmp_path) == uninterrupted
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_says_so_and_keeps_what_is_done(
+    longer_videos: Path, uninterrupted: dict[str, bytes], tmp_path: Path, number: signal.Signals
+) -> None:
+    words = command("run", longer_videos, "--out", tmp_path, "--workers", "1")
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
+        while not list((tmp_path / "parts").rglob("[!.]*.parquet")):
+            time.sleep(0.02)
+        process.send_signal(number)
+        _, text = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "the same command goes on" in text
+    assert list((tmp_path / "parts").rglob("[!.]*.parquet"))
+    assert call("run", longer_videos, "--out", tmp_path).returncode == 0
+    assert dataset(tmp_path) == uninterrupted
+
+
+def test_two_runs_on_one_folder_do_no_harm(
+    longer_videos: Path, uninterrupted: dict[str, bytes], tmp_path: Path
+) -> None:
+    both = [start(longer_videos, tmp_path) for _ in range(2)]
+    assert [process.wait(120) for process in both] == [0, 0]
+    assert dataset(tmp_path) == uninterrupted
+
+
+def test_a_disk_that_takes_no_more_stops_the_run_and_loses_nothing(
+    longer_videos: Path, uninterrupted: dict[str, bytes], tmp_path: Path
+) -> None:
+    some = longer_videos / "v0.mp4"
+    assert call("run", some, "--out", tmp_path).returncode == 0
+    done = next((tmp_path / "parts").rglob("[!.]*.parquet"))
+    limit = done.stat().st_size // 2
+
+    def no_large_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    words = command("run", longer_videos, "--out", tmp_path)
+    answer = subprocess.run(
+        words, capture_output=True, text=True, timeout=120, preexec_fn=no_large_files, check=False
+    )
+    assert answer.returncode == 1, answer.stderr
+    assert "What is done is kept" in answer.stderr
+    assert "Traceback" not in answer.stderr
+    assert done.exists()
+    assert call("run", longer_videos, "--out", tmp_path).returncode == 0
+    assert dataset(tmp_path) == uninterrupted

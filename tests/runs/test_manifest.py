@@ -1,0 +1,71 @@
+"""What a run is about, over many runs."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from action100m.runs.errors import UsageError
+from action100m.runs.folder import RunFolder
+from action100m.runs.manifest import Manifest
+
+
+def make(folder: Path, *names: str) -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / name for name in names]
+    for path in paths:
+        path.write_bytes(path.name.encode("utf-8", "surrogateescape"))
+    return paths
+
+
+def test_rows_are_added_once_and_never_rewritten(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    Manifest(folder).add(make(tmp_path, "a.mp4", "b.mp4"))
+    pieces = {path: path.read_bytes() for path in folder.manifest.iterdir()}
+    Manifest(folder).add(make(tmp_path, "a.mp4", "b.mp4"))
+    assert set(folder.manifest.iterdir()) == set(pieces)
+    Manifest(folder).add(make(tmp_path, "c.mp4"))
+    assert [video.uid for video in Manifest(folder).videos] == ["a", "b", "c"]
+    assert all(path.read_bytes() == content for path, content in pieces.items())
+
+
+def test_two_at_once_lose_nothing(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    groups = [make(tmp_path / str(k), *(f"{k}_{i}.mp4" for i in range(5))) for k in range(8)]
+    threads = [threading.Thread(target=Manifest(folder).add, args=(group,)) for group in groups]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(Manifest(folder).videos) == 40
+
+
+def test_a_new_file_of_the_same_name_has_another_key(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    [path] = make(tmp_path, "a.mp4")
+    Manifest(folder).add([path])
+    [before] = Manifest(folder).videos
+    path.write_bytes(b"something longer")
+    manifest = Manifest(folder)
+    manifest.add([path])
+    [after] = manifest.videos
+    assert after.key != before.key
+    assert manifest.earlier_keys == {"a": {before.key}}
+
+
+def test_any_file_name_is_kept(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    odd = ["имя é.mp4", "-dash.mp4", "a%03d.mp4", "q'\".mp4", "new\nline.mp4"]
+    odd += [os.fsdecode(b"\xff\xfe.mp4")]
+    Manifest(folder).add(make(tmp_path, *odd))
+    assert {video.path.name for video in Manifest(folder).videos} == set(odd)
+
+
+def test_a_uid_of_two_files_names_both(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    Manifest(folder).add(make(tmp_path / "x", "a.mp4"))
+    with pytest.raises(UsageError, match=r"x/a\.mp4.*y/a\.mkv"):
+        Manifest(folder).add(make(tmp_path / "y", "a.mkv"))

@@ -1,0 +1,204 @@
+"""A run from end to end, as Python calls it."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+import action100m
+from action100m.config import Config, CutConfig, VideoConfig
+from action100m.dataset.validate import validate
+from action100m.runs.errors import NothingToDoError, UsageError
+from action100m.runs.folder import RunFolder
+from action100m.runs.manifest import Manifest
+from action100m.runs.run import RunResult
+from action100m.runs.stages import SegmentStage
+from action100m.runs.states import State, find_states
+from action100m.schema import SCHEMA
+
+
+def run(
+    videos: Path | list[Path], out: Path, config: Config | None = None
+) -> tuple[RunResult, str]:
+    """A run and what it printed."""
+    text = io.StringIO()
+    inputs = videos if isinstance(videos, list) else [videos]
+    result = action100m.run(inputs, out, config, workers=2, console=Console(file=text, width=200))
+    return result, text.getvalue()
+
+
+def dataset(out: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (out / "data").iterdir()}
+
+
+def states(out: Path, config: Config) -> dict[str, State]:
+    folder = RunFolder(out)
+    return find_states(folder, Manifest(folder), SegmentStage(config).key).states
+
+
+@pytest.fixture
+def own_videos(videos: Path, tmp_path: Path) -> Path:
+    """A copy that a test may change."""
+    return Path(shutil.copytree(videos, tmp_path / "videos"))
+
+
+def test_a_folder_becomes_a_dataset(videos: Path, tmp_path: Path) -> None:
+    result, _ = run(videos, tmp_path / "run")
+    assert result.exit_code == 0
+    table = pq.read_table(result.shards)
+    assert table.schema.equals(SCHEMA)
+    assert table["video_uid"].to_pylist() == ["boat", "crane", "hat", "star", "swan"]
+    report = validate([tmp_path / "run" / "data"])
+    assert not list(report.errors)
+    boat = table["nodes"][0].as_py()
+    inner = {node["start"] for node in boat} - {0.0}
+    assert all(any(abs(start - cut) < 0.15 for start in inner) for cut in (2.0, 3.5))
+
+
+def test_a_second_run_does_nothing_and_writes_the_same_bytes(videos: Path, tmp_path: Path) -> None:
+    run(videos, tmp_path)
+    before = dataset(tmp_path)
+    part = next((tmp_path / "parts").rglob("*.parquet"))
+    stamp = part.stat().st_mtime_ns
+    result, text = run(videos, tmp_path)
+    assert "5 videos need nothing" in text
+    assert result.exit_code == 0
+    assert dataset(tmp_path) == before
+    assert part.stat().st_mtime_ns == stamp
+
+
+def test_the_order_and_the_number_of_runs_do_not_change_a_byte(
+    videos: Path, tmp_path: Path
+) -> None:
+    run(videos, tmp_path / "at_once")
+    for name in ("swan", "boat", "star"):
+        run([videos / f"{name}.mp4"], tmp_path / "bit_by_bit")
+    run(videos, tmp_path / "bit_by_bit")
+    assert dataset(tmp_path / "at_once") == dataset(tmp_path / "bit_by_bit")
+
+
+def test_another_cut_decodes_nothing(videos: Path, tmp_path: Path) -> None:
+    run(videos, tmp_path)
+    _, text = run(videos, tmp_path, Config(cut=CutConfig(min_duration=1.5)))
+    assert "5 videos need nothing" in text
+    for nodes in pq.read_table(tmp_path / "data")["nodes"].to_pylist():
+        assert all(node["end"] - node["start"] > 1.49 for node in nodes[1:])
+
+
+def test_another_stride_stands_beside_the_old_one(videos: Path, tmp_path: Path) -> None:
+    run(videos, tmp_path)
+    other = Config(video=VideoConfig(stride=2))
+    assert set(states(tmp_path, other).values()) == {State.STALE}
+    run(videos, tmp_path, other)
+    assert set(states(tmp_path, other).values()) == {State.DONE}
+    assert set(states(tmp_path, Config()).values()) == {State.DONE}
+
+
+def test_the_run_folder_remembers_its_configuration(videos: Path, tmp_path: Path) -> None:
+    config = Config(video=VideoConfig(stride=2), cut=CutConfig(min_duration=1.0))
+    run(videos, tmp_path, config)
+    before = dataset(tmp_path)
+    _, text = run([], tmp_path)
+    assert "5 videos need nothing" in text
+    assert dataset(tmp_path) == before
+
+
+def test_a_broken_file_fails_alone_and_is_tried_again(own_videos: Path, tmp_path: Path) -> None:
+    whole = (own_videos / "hat.mp4").read_bytes()
+    (own_videos / "hat.mp4").write_bytes(b"not a video at all" * 100)
+    out = tmp_path / "run"
+    result, _ = run(own_videos, out)
+    assert result.exit_code == 3
+    assert result.counts[State.FAILED] == 1
+    assert states(out, Config())["hat"] is State.FAILED
+    record = json.loads(next((out / "failures").rglob("*.json")).read_text())
+    assert record["uid"] == "hat"
+    assert record["attempts"] == 1
+    (own_videos / "hat.mp4").write_bytes(whole)
+    result, _ = run(own_videos, out)
+    assert result.exit_code == 0
+    assert result.counts[State.DONE] == 5
+
+
+def test_a_file_that_changed_is_done_anew(own_videos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    run(own_videos, out)
+    shutil.copy(own_videos / "crane.mp4", own_videos / "hat.mp4")
+    Manifest(RunFolder(out)).add([own_videos / "hat.mp4"])
+    assert states(out, Config())["hat"] is State.STALE
+    run(own_videos, out)
+    nodes = {row["video_uid"]: row["nodes"] for row in pq.read_table(out / "data").to_pylist()}
+    times = {uid: [(node["start"], node["end"]) for node in nodes[uid]] for uid in nodes}
+    assert times["hat"] == times["crane"]
+
+
+def test_a_copied_folder_is_the_same_videos(videos: Path, tmp_path: Path) -> None:
+    first = shutil.copytree(videos, tmp_path / "first")
+    run(first, tmp_path / "run")
+    shutil.rmtree(first)
+    second = shutil.copytree(videos, tmp_path / "second")
+    for path in second.iterdir():
+        path.touch()
+    _, text = run(second, tmp_path / "run")
+    assert "5 videos need nothing" in text
+
+
+def test_a_file_that_went_away_is_skipped(own_videos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    (own_videos / "hat.mp4").write_bytes(b"broken" * 100)
+    run(own_videos, out)
+    (own_videos / "hat.mp4").unlink()
+    (own_videos / "boat.mp4").unlink()
+    result, _ = run([], out)
+    assert result.exit_code == 0
+    assert result.counts[State.SKIPPED] == 1
+    assert states(out, Config())["boat"] is State.DONE
+
+
+def test_sidecars_name_the_video_and_fill_its_metadata(own_videos: Path, tmp_path: Path) -> None:
+    sidecar = own_videos / "boat.info.json"
+    fields = {"id": "aBc-123", "title": "Fold a boat", "view_count": 7, "duration": 6}
+    sidecar.write_text(json.dumps({**fields, "upload_date": "20240229"}))
+    out = tmp_path / "run"
+    run(own_videos, out)
+    rows = {row["video_uid"]: row["metadata"] for row in pq.read_table(out / "data").to_pylist()}
+    assert rows["aBc-123"]["title"] == "Fold a boat"
+    assert rows["aBc-123"]["upload_date"] == "20240229"
+    assert rows["aBc-123"]["like_count"] is None
+    assert rows["hat"]["title"] is None
+    assert rows["hat"]["duration"] == 5
+    sidecar.write_text(json.dumps({**fields, "view_count": 8}))
+    _, text = run(own_videos, out)
+    assert "5 videos need nothing" in text
+    rows = {row["video_uid"]: row["metadata"] for row in pq.read_table(out / "data").to_pylist()}
+    assert rows["aBc-123"]["view_count"] == 8
+
+
+def test_two_files_with_one_uid_are_refused(own_videos: Path, tmp_path: Path) -> None:
+    (own_videos / "more").mkdir()
+    shutil.copy(own_videos / "hat.mp4", own_videos / "more" / "hat.mp4")
+    with pytest.raises(UsageError, match=r"videos/hat\.mp4.*videos/more/hat\.mp4"):
+        run(own_videos, tmp_path / "run")
+
+
+def test_an_empty_folder_is_no_run(tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    with pytest.raises(NothingToDoError):
+        run(tmp_path / "videos", tmp_path / "run")
+
+
+def test_embeddings_stay_on_request(videos: Path, tmp_path: Path) -> None:
+    config = Config.model_validate({"segmentation": {"keep_embeddings": True}})
+    run([videos / "crane.mp4"], tmp_path, config)
+    row = pq.read_table(next((tmp_path / "parts").rglob("*.parquet"))).to_pylist()[0]
+    rows = np.reshape(row["embeddings"], (len(row["times"]), -1)).astype(np.float32)
+    dendrogram = action100m.ward(rows)
+    assert dendrogram.children.ravel().tolist() == row["children"]
+    assert dendrogram.heights.tolist() == row["heights"]

@@ -1,0 +1,96 @@
+"""The commands as a user calls them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from command import call
+from synthetic import write_video
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_video(tmp_path_factory.mktemp("videos") / "-dash 100%d 'q\".mp4", [2.0, 3.0, 2.0])
+
+
+@pytest.fixture(scope="module")
+def finished(video: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("run")
+    answer = call("run", video.parent, "--out", out)
+    assert answer.returncode == 0, answer.stderr
+    assert "done" in answer.stdout
+    assert "null: no model" in answer.stdout
+    return out
+
+
+@pytest.mark.parametrize(
+    "name", ["", "run", "segment", "export", "status", "report", "validate", "doctor", "demo"]
+)
+def test_every_command_has_help(name: str) -> None:
+    answer = call(*name.split(), "--help")
+    assert answer.returncode == 0
+    assert "Usage" in answer.stdout
+
+
+def test_segment_prints_the_tree(video: Path) -> None:
+    answer = call("segment", "--", video.name, cwd=video.parent)
+    assert answer.returncode == 0, answer.stderr
+    assert "leaves, depth" in answer.stdout
+
+
+def test_segment_as_json_and_as_a_figure(video: Path, tmp_path: Path) -> None:
+    answer = call("segment", "--json", "--figure", tmp_path / "t.svg", "--", video)
+    row = json.loads(answer.stdout)
+    assert row["nodes"][0]["start"] == 0.0
+    assert row["nodes"][0]["end"] == pytest.approx(7.0, abs=0.01)
+    assert (tmp_path / "t.svg").read_text().startswith("<?xml")
+
+
+def test_a_finished_run_answers_every_question(finished: Path) -> None:
+    assert "1 videos" in call("status", finished).stdout
+    assert call("validate", finished).returncode == 0
+    assert call("export", finished).returncode == 0
+    assert call("report", finished, "--figures", "png").returncode == 0
+    assert (finished / "report" / "index.html").stat().st_size > 5000
+    assert len(list((finished / "report").rglob("*.png"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["run", "/no/such/place", "--out", "OUT"], 2, "no file, folder or match"),
+        (["run", "EMPTY", "--out", "OUT"], 1, "No video was found"),
+        (["run", "EMPTY", "--out", "/proc/nowhere"], 2, "Cannot use /proc/nowhere"),
+        (["run", "EMPTY", "--out", "OUT", "--workers", "0"], 2, "workers"),
+        (["run", "EMPTY", "--out", "OUT", "--config", "/no.toml"], 2, "Cannot read"),
+        (["status", "EMPTY"], 2, "no run folder"),
+        (["segment", "/no/such/video.mp4"], 1, "/no/such/video.mp4"),
+        (["nonsense"], 2, "nonsense"),
+    ],
+)
+def test_what_cannot_be_done_is_a_sentence_and_a_code(
+    words: list[str], code: int, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    places = {"EMPTY": tmp_path / "empty", "OUT": tmp_path / "out"}
+    answer = call(*(places.get(word, word) for word in words))
+    assert answer.returncode == code, answer.stderr
+    assert message in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_a_wrong_setting_is_named(finished: Path, tmp_path: Path) -> None:
+    config = tmp_path / "c.toml"
+    config.write_text("[video]\nstrid = 4\n")
+    answer = call("run", "--out", finished, "--config", config)
+    assert answer.returncode == 2
+    assert "video.strid" in answer.stderr
+
+
+def test_doctor_looks_at_everything() -> None:
+    answer = call("doctor")
+    for what in ("CPU", "decoding", "codecs", "GPU", "disk"):
+        assert what in answer.stdout
