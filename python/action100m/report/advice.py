@@ -20,7 +20,7 @@ _ADVICE = tuple(
             r"permission|not allowed",
             "Make the file readable for you, then run the same command again.",
         ),
-        (r"no such file|not found|missing|vanished", "Put the file back, or take it off the list."),
+        (r"no such file|file not found|vanished", "Put the file back, or take it off the list."),
         (
             r"(no|without a?) ?video|only audio|audio only",
             "There are no pictures to segment. Leave the file out, or look for the video to it.",
