@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 FRAME_RATE = 30
-SIZE = (480, 270)
+SIZE = (512, 288)  # whole 32 x 32 blocks: else encoders read unset padding, and bytes vary
 _SMOOTH = 2  # drawn this much larger, then reduced: smooth edges
 _HOLD = 2  # frames that a drawing stands, as in hand-drawn animation
 _WIDE, _HIGH = 16.0, 9.0  # the stage's own units

@@ -9,49 +9,44 @@ from action100m.report.data import ReportedVideo
 from action100m.report.text import clean
 
 _EXAMPLES = 12
-_ELSEWHERE = (
+_OTHERWISE = (
     "Probe the file with ffprobe and play it. If it plays well everywhere, please report it."
 )
-_ADVICE = tuple(
-    (re.compile(pattern, re.IGNORECASE), advice)
-    for pattern, advice in (
-        (r"no space|disk (is )?full|quota", "Free some disk space and run the same command again."),
-        (
-            r"permission|not allowed",
-            "Make the file readable for you, then run the same command again.",
-        ),
-        (r"no such file|not found|missing|vanished", "Put the file back, or take it off the list."),
-        (
-            r"(no|without a?) ?video|only audio|audio only",
-            "There are no pictures to segment. Leave the file out, or look for the video to it.",
-        ),
-        (
-            r"\bempty\b|no bytes|0 bytes|no frames?\b",
-            "There is nothing in it. Fetch the file again.",
-        ),
-        (
-            r"moov|trunc|incomplete|cut off|coverage|could be decoded|were decoded",
-            "The file is incomplete or damaged. Fetch it again; if it is damaged at its source, a "
-            "lower limit on coverage takes it as it is.",
-        ),
-        (r"memory", "Run fewer workers at once, or allow each more memory."),
-        (
-            r"progress|timed? ?out|hung|stall",
-            "The decoder got stuck. Run again with fewer workers; if it gets stuck alone too, "
-            "re-encode the file with ffmpeg.",
-        ),
-        (r"sidecar|json", "Correct the sidecar file, or remove it."),
-        (
-            r"not a video|invalid data|unrecogni[sz]ed|unknown format|cannot be opened|no decoder",
-            "This does not look like a video. Leave it out, or fetch it again.",
-        ),
-    )
+_INCOMPLETE = (
+    "The file is incomplete or damaged. Fetch it again; if it is damaged at its source, a lower "
+    "limit on coverage takes what can be decoded."
 )
+_ADVICE = {
+    r"no space|disk full|quota": "Free some disk space and run again.",
+    r"permission|not permitted": "Make the file readable for you, then run again.",
+    r"does not exist|no such file|vanished": "Put the file back, or leave it out.",
+    r"no video stream|only audio": (
+        "There are no pictures to segment. Leave the file out, or look for the video that belongs "
+        "to it."
+    ),
+    r"still picture|playlist|not a file": "Leave it out: this is not a video.",
+    r"codec|no decoder": "Re-encode the file, for instance to H.264 with ffmpeg.",
+    r"\bempty\b|starts with zeros": "Nothing was downloaded. Fetch the file again.",
+    r"not a video": "Leave it out, or fetch it again if it should be a video.",
+    r"memory": "Run fewer workers at once, or allow each more memory.",
+    r"no progress|timed? ?out": (
+        "The decoder got stuck. Run again with fewer workers; if it gets stuck alone too, "
+        "re-encode the file with ffmpeg."
+    ),
+    r"killed|ended with status": (
+        "The decoder broke down. Run again; if it breaks down again, re-encode the file with "
+        "ffmpeg and please report it."
+    ),
+    r"moov|damaged|trunc|incomplete|cut off|ends (before|inside)|coverage|decoded": _INCOMPLETE,
+    r"cannot be read|input/output": "Look after the disk or the network share, then run again.",
+    r"sidecar|json": "Correct the sidecar file, or remove it.",
+}
 
 
 def advice(reason: str) -> str:
     """What a person can do about a failure."""
-    return next((advice for pattern, advice in _ADVICE if pattern.search(reason)), _ELSEWHERE)
+    fitting = (text for words, text in _ADVICE.items() if re.search(words, reason, re.IGNORECASE))
+    return next(fitting, _OTHERWISE)
 
 
 @dataclass

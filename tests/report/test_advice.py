@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import pytest
+from action100m.report.advice import Causes, advice, common_reason
+from action100m.report.data import ReportedVideo
+
+
+def failed(uid: str, reason: str) -> ReportedVideo:
+    return ReportedVideo(uid, f"/videos/{uid}.mp4", "failed", reason)
+
+
+def test_reasons_that_differ_in_numbers_and_names_are_one_cause() -> None:
+    causes = Causes()
+    for uid, share in (("boat", 62), ("kite", 7.5)):
+        causes.add(failed(uid, f"Only {share} % of '/videos/{uid}.mp4' could be decoded."))
+    causes.add(failed("song", "No video stream: only audio."))
+    first, second = causes.largest(10)
+    assert (first.reason, first.count) == ("Only … % of … could be decoded.", 2)
+    assert first.examples == ["boat", "kite"]
+    assert (second.reason, second.count) == ("No video stream: only audio.", 1)
+
+
+def test_the_number_of_causes_is_bounded() -> None:
+    causes = Causes(limit=3)
+    for name in "abcdefgh":
+        causes.add(failed(name * 5, f"The {name * 4} broke."))
+    assert (len(causes), causes.others) == (3, 5)
+
+
+def test_a_missing_reason_is_said_to_be_missing() -> None:
+    assert common_reason(failed("boat", "")) == "No reason was recorded."
+
+
+@pytest.mark.parametrize(
+    ("reason", "word"),
+    [
+        ("No video stream: only audio.", "no pictures"),
+        ("The file is empty.", "Fetch"),
+        ("The file is cut off: its index (moov) is missing.", "incomplete"),
+        ("The decoder made no progress for 60 s while decoding from 3.2 s on.", "stuck"),
+        ("No picture can be decoded (invalid data).", "incomplete"),
+        ("Its video codec is unknown here: no decoder is compiled in.", "Re-encode"),
+        ("Not a video file: it is text that starts with '<html>'.", "Leave it out"),
+        ("Decoding it needs more than the 2048 MiB of memory allowed.", "fewer workers"),
+        ("No space left on device", "disk space"),
+        ("Something that nobody thought of", "ffprobe"),
+    ],
+)
+def test_advice_fits_the_failure(reason: str, word: str) -> None:
+    assert word in advice(reason)
