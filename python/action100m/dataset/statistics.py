@@ -108,14 +108,13 @@ class Statistics:
         yield from self._tree_notes()
         for name in ("plm_action", "plm_caption", "llama3_caption", "gpt"):
             yield Note(f"videos with {name}", f"{self._videos[name]} of {self.videos}", "all")
-        for name, where in (
-            ("plm_action", "nodes"),
-            ("plm_caption", "nodes"),
-            ("llama3_caption", "leaves"),
+        for name, where, published in (
+            ("plm_action", "nodes", "stands on every node"),
+            ("plm_caption", "nodes", "about 1"),
+            ("llama3_caption", "leaves", "stands on leaves only"),
         ):
             if asked := self._asked[name]:
                 rate = 1000 * self._null[name] / asked
-                published = "about 1" if name == "plm_caption" else "0"
                 yield Note(f"{where} without {name}, per 1,000", f"{rate:.2f}", published)
         if annotated := self._asked["gpt"]:
             share = 100 * self._without_action / annotated
