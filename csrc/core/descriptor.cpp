@@ -9,8 +9,8 @@ namespace action100m {
 namespace {
 
 constexpr std::size_t cells = descriptor_cells;
-constexpr int noise = 2;               // luma steps: weaker gradients are sensor and codec noise
-constexpr double flat = 8;             // gradient per pixel: cells with less fade out, not up
+constexpr int noise = 6;               // luma steps: weaker gradients are sensor and codec noise
+constexpr double flat = 16;            // gradient per pixel: cells with less fade out, not up
 constexpr double colour_weight = 0.5;  // against the edges'
 
 struct Span {
@@ -18,7 +18,7 @@ struct Span {
   std::size_t size() const { return last - first; }
 };
 
-Span span_of_cell(std::size_t cell, std::size_t side) {
+Span span_of_cell(std::size_t cell, std::size_t cells, std::size_t side) {
   const std::size_t first = cell * side / cells;
   return {first, std::max((cell + 1) * side / cells, first + 1)};
 }
@@ -101,34 +101,30 @@ CellSums sum_cell(const std::uint8_t* rgb, const PaddedLuma& luma, std::size_t w
   return sums;
 }
 
-// The weights make a whole frame's distances independent of the number of cells.
-void write_cell(const CellSums& sums, double mean_luma, float* out) {
+// Dividing by the number of cells makes a frame's squared distances means over its cells.
+void write_cell(const CellSums& sums, float* out) {
+  static const double root_of_cells = std::sqrt(static_cast<double>(cells));
   const auto pixels = static_cast<double>(sums.pixels);
   const auto [right, left, down, up] = sums.edges;
   const double all = static_cast<double>(right + left + down + up) + flat * pixels;
   for (const std::int64_t edge : sums.edges) {
-    *out++ = static_cast<float>(std::sqrt(static_cast<double>(edge) / all) / cells);
+    *out++ = static_cast<float>(std::sqrt(static_cast<double>(edge) / (all * cells)));
   }
-  const std::array<double, 3> centre{mean_luma, 0, 0};
-  const std::array<double, 3> range{255, 255, 510};
-  for (std::size_t k = 0; k < 3; ++k) {
-    const double mean = static_cast<double>(sums.colours[k]) / pixels - centre[k];
-    *out++ = static_cast<float>(mean / range[k] * colour_weight / cells);
+  constexpr std::array<double, 3> range{255, 255, 510};
+  for (std::size_t k = 0; k < range.size(); ++k) {
+    const double mean = static_cast<double>(sums.colours[k]) / pixels;
+    *out++ = static_cast<float>(mean / range[k] * colour_weight / root_of_cells);
   }
 }
 
 void describe_frame(const std::uint8_t* rgb, const PaddedLuma& luma, std::size_t height,
                     std::size_t width, float* row) {
-  std::array<CellSums, cells * cells> sums;
-  double mean_luma = 0;
-  for (std::size_t i = 0; i < cells * cells; ++i) {
-    sums[i] =
-        sum_cell(rgb, luma, width, span_of_cell(i / cells, height), span_of_cell(i % cells, width));
-    mean_luma += static_cast<double>(sums[i].colours[0]) / static_cast<double>(sums[i].pixels);
-  }
-  mean_luma /= cells * cells;
-  for (std::size_t i = 0; i < cells * cells; ++i) {
-    write_cell(sums[i], mean_luma, row + i * descriptor_channels);
+  const std::size_t down = height > width ? descriptor_cells_long : descriptor_cells_short;
+  const std::size_t across = cells / down;
+  for (std::size_t i = 0; i < cells; ++i) {
+    const Span rows = span_of_cell(i / across, down, height);
+    const Span columns = span_of_cell(i % across, across, width);
+    write_cell(sum_cell(rgb, luma, width, rows, columns), row + i * descriptor_channels);
   }
 }
 

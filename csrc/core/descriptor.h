@@ -4,17 +4,18 @@
 
 namespace action100m {
 
-inline constexpr std::size_t descriptor_cells = 8;  // along each side of a frame
+inline constexpr std::size_t descriptor_cells_short = 8;  // along a frame's shorter side
+inline constexpr std::size_t descriptor_cells_long = 12;
+inline constexpr std::size_t descriptor_cells = descriptor_cells_short * descriptor_cells_long;
 inline constexpr std::size_t descriptor_channels = 7;
-inline constexpr std::size_t descriptor_dimension =
-    descriptor_cells * descriptor_cells * descriptor_channels;
+inline constexpr std::size_t descriptor_dimension = descriptor_cells * descriptor_channels;
 
 // Describes each of `n` frames, `frames` (n, height, width, 3) RGB, by `rows` (n, dimension).
 //
 // A grid of cells, per cell: where its edges point (dark to bright: right, left, down, up; square
-// roots of shares) and its mean colour (luma about the frame's mean, red-blue, green-magenta). Sums
-// are integers, and the float steps are single IEEE operations: every machine gets the same bits.
-// Any height and width >= 1 will do; cells of a side under 8 pixels share them.
+// roots of shares) and its mean colour (luma, red-blue, green-magenta). Sums are integers, and the
+// float steps are single IEEE operations: every machine gets the same bits.
+// Any height and width >= 1 will do; where a side has fewer pixels than cells, cells share them.
 void describe(const std::uint8_t* frames, std::size_t n, std::size_t height, std::size_t width,
               float* rows);
 

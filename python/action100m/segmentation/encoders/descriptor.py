@@ -12,7 +12,7 @@ from action100m.video.frames import FrameBatch
 
 
 class DescriptorEncoder:
-    """Describes every frame by itself: on a grid of 8 x 8 cells, where edges point and the colour.
+    """Describes every frame by itself: on a grid of 8 x 12 cells, where edges point and the colour.
 
     Scene cuts are far apart in it, then changes of what stands where; noise, brightness and small
     shakes are near. Same bits on every machine, however the frames are batched.
@@ -24,7 +24,7 @@ class DescriptorEncoder:
     dimension = _core.DESCRIPTOR_DIMENSION
 
     def encode(self, frames: Iterable[FrameBatch]) -> Iterator[NDArray[np.float32]]:
-        """Yield (b, 448) float32 for every batch, see `describe`."""
+        """Yield (b, 672) float32 for every batch, see `describe`."""
         for batch in frames:
             yield describe(batch.pixels)
 
@@ -36,9 +36,9 @@ def describe(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         pixels: (b, h, w, 3) uint8 RGB, h, w >= 1. Read in place if C-contiguous.
 
     Returns:
-        (b, 448) float32: for each of 8 x 8 cells, row by row, the square roots of the shares of
-        edges that brighten to the right, left, down and up, then mean luma (about the frame's
-        mean), red-blue and green-magenta. Meant for squared Euclidean distances.
+        (b, 672) float32: for each of 8 x 12 cells (12 x 8 where h > w), row by row, the square
+        roots of the shares of edges that brighten to the right, left, down and up, then mean luma,
+        red-blue and green-magenta. Meant for squared Euclidean distances.
 
     Raises:
         TypeError: pixels are not uint8.
