@@ -27,13 +27,13 @@ def main(fileno: int, threads: int, memory: int) -> None:
     Args:
         fileno: our end of the socket pair.
         threads: of the decoder.
-        memory: bytes of address space that this process may have.
+        memory: bytes of address space that decoding may take on top of what we hold already.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     connection = socket.socket(fileno=fileno)
     threading.Thread(target=_die_with_parent, args=(fileno,), daemon=True).start()
     _limit(resource.RLIMIT_CORE, 0)
-    _limit(resource.RLIMIT_AS, memory)
+    _limit(resource.RLIMIT_AS, _address_space() + memory)
     channel = _Beating(connection)
     try:
         while isinstance(request := channel.receive(), Open):
@@ -62,7 +62,7 @@ def _serve(channel: _Beating, request: Open, threads: int, memory: int) -> None:
     except VideoError as error:
         channel.send(error)
     except MemoryError:
-        reason = f"Decoding it needs more than the {memory / 2**30:.2g} GiB of memory allowed."
+        reason = f"Decoding it needs more than the {memory >> 20} MiB of memory allowed."
         channel.send(VideoError(reason))
     except av.FFmpegError as error:
         channel.send(VideoError(f"FFmpeg gave up: {clean(str(error))}"))
@@ -85,6 +85,15 @@ def _limit(what: int, amount: int) -> None:
     if hard != resource.RLIM_INFINITY:
         amount = min(amount, hard)
     resource.setrlimit(what, (amount, hard))
+
+
+def _address_space() -> int:
+    """Bytes of address space that this process holds; 0 where the system does not say."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+    except OSError:
+        return 0  # macOS, where the limit is not enforced anyway
+    return pages * resource.getpagesize()
 
 
 def _die_with_parent(fileno: int) -> None:

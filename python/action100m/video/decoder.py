@@ -39,7 +39,7 @@ class DecodeLimits:
     """What one file may use up.
 
     Attributes:
-        memory: bytes of address space of the decoding process (Linux enforces it).
+        memory: bytes of address space that decoding may take, the idle process apart (on Linux).
         stall_seconds: the longest time without any progress.
     """
 
@@ -74,6 +74,11 @@ class Decoder:
             self._child = _Child(self._limits, self._threads)
         self._stream = _ChildStream(self._child, Path(path).absolute(), spec)
         return self._stream
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the child, if one runs."""
+        return self._child.pid if self._child is not None and self._child.alive else None
 
     def close(self) -> None:
         """End the child process."""
@@ -166,6 +171,10 @@ class _Child:
                 # The address space that OpenBLAS reserves for many cores would count.
                 env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
             )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     @property
     def alive(self) -> bool:

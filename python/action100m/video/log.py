@@ -7,6 +7,11 @@ from types import TracebackType
 
 import av.logging
 
+# What FFmpeg calls damage when an allocation fails or no thread can be started.
+_OUT_OF_MEMORY = re.compile(
+    "out of memory|cannot allocate|cannot add index entry|resource temporarily unavailable",
+    re.IGNORECASE,
+)
 _ADDRESS = re.compile(r" @ 0x[0-9a-f]+")
 
 
@@ -34,12 +39,19 @@ class FFmpegLog:
         av.logging.set_level(None)
 
     def take(self) -> list[str]:
-        """The messages since the last call, without memory addresses."""
+        """The messages since the last call, without memory addresses.
+
+        Raises:
+            MemoryError: one of them says that memory ran out.
+        """
         # Decoder threads append meanwhile: take exactly what was read.
         count = len(self._records)
         records = self._records[:count]
         del self._records[:count]
-        return [clean(f"{name}: {message}") for _, name, message in records]
+        messages = [clean(f"{name}: {message}") for _, name, message in records]
+        if any(_OUT_OF_MEMORY.search(message) for message in messages):
+            raise MemoryError
+        return messages
 
 
 def clean(message: str) -> str:

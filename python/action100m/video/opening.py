@@ -44,6 +44,8 @@ def open_video(path: Path, log: FFmpegLog) -> tuple[InputContainer, VideoStream]
             metadata_errors="replace",
             container_options={"protocol_whitelist": "file", "format_whitelist": _FORMATS},
         )
+    except MemoryError:
+        raise
     except (av.FFmpegError, ValueError) as error:
         raise VideoError(_why_not_open(head, log.take(), error)) from error
     try:
@@ -75,8 +77,8 @@ def _why_not_open(head: bytes, messages: list[str], error: Exception) -> str:
     if refused:
         return _why_refused(refused.group(1))
     if head[4:8] in _MP4_BOXES:
-        if any("moov atom not found" in message for message in messages):
-            return "The file ends before its index (the MP4 'moov' box): download it again."
+        if any("moov" in message or "reading header" in message for message in messages):
+            return "The file ends before or inside its index (the MP4 'moov'): download it again."
         return f"A damaged MP4 file: {_words(messages, error)}"
     if not head.strip(b"\0"):
         return "Not a video file: it starts with zeros, as an unfinished download does."

@@ -66,7 +66,7 @@ class PyAVStream:
             first = next(self._frames, None)
             if first is None:
                 reason = self._tally.first_error or "its video stream is empty"
-                raise VideoError(f"No picture can be decoded: {reason}.")
+                raise VideoError(f"No picture can be decoded ({reason}).")
             self._first: VideoFrame | None = first
             self._scaler = Scaler(first, self._stream.sample_aspect_ratio, spec.short_side)
             self._resources = resources.pop_all()
@@ -144,11 +144,12 @@ class PyAVStream:
             if packet is None:
                 break
             self._tally.packet(packet)
+            if not packet.size:
+                continue  # it would tell the decoder that the stream has ended
             if cut is not None:
                 yield from self._decode_packet(cut)
             cut = packet if packet.is_corrupt else None
-            # An empty packet would tell the decoder that the stream has ended.
-            if packet.size and cut is None:
+            if cut is None:
                 yield from self._decode_packet(packet)
         yield from self._decode_packet(None)
         if cut is not None:
@@ -170,8 +171,8 @@ class PyAVStream:
         frames: list[VideoFrame] = []
         try:
             frames = self._stream.decode(packet)
-        except MemoryError:
-            raise
+        except (MemoryError, BlockingIOError):  # no room for a picture or for a thread
+            raise MemoryError from None
         except av.FFmpegError as error:
             self._complain(error)
         else:

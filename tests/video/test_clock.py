@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from fractions import Fraction
+from itertools import pairwise
+
+from action100m.video.clock import Clock
+from hypothesis import given
+from hypothesis import strategies as st
+
+TICK = Fraction(1, 90000)
+
+
+@given(st.lists(st.none() | st.integers(-(2**40), 2**40), min_size=1, max_size=50))
+def test_times_start_at_zero_and_always_advance(timestamps: list[int | None]) -> None:
+    clock = Clock(TICK, 1 / 30)
+    times = [clock.tick(timestamp) for timestamp in timestamps]
+    assert times[0] == 0
+    assert all(later > earlier for earlier, later in pairwise(times))
+    assert clock.end(None) > times[-1]
+
+
+@given(st.lists(st.integers(1, 10**6), max_size=50), st.integers(-(2**40), 2**40))
+def test_good_timestamps_are_kept_exactly(gaps: list[int], first: int) -> None:
+    clock = Clock(TICK, 1 / 30)
+    now = first
+    assert clock.tick(now) == 0
+    for gap in gaps:
+        now += gap
+        assert clock.tick(now) == float((now - first) * TICK)
+    assert clock.repaired == 0
+
+
+def test_a_reset_goes_on_at_the_nominal_interval() -> None:
+    clock = Clock(TICK, 0.5)
+    times = [clock.tick(timestamp) for timestamp in (0, 45000, 0, 45000, 90000)]
+    assert times == [0, 0.5, 1, 1.5, 2]
+    assert clock.repaired == 3
+
+
+def test_missing_timestamps_before_the_first_known_one() -> None:
+    clock = Clock(TICK, 0.5)
+    times = [clock.tick(timestamp) for timestamp in (None, None, 900000, 990000)]
+    assert times == [0, 0.5, 1, 2]
+    assert clock.repaired == 3
+
+
+def test_the_last_gap_stands_in_for_an_unknown_rate() -> None:
+    clock = Clock(TICK, None)
+    for timestamp in (0, 90000):
+        clock.tick(timestamp)
+    assert clock.end(None) == 2
+    assert clock.end(45000) == 1.5

@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from action100m.video import DecodeReport, FrameSpec, VideoError, VideoInfo
+from action100m.video.pyav import PyAVStream
+from numpy.typing import NDArray
+from synthetic import draw_frame, write_video
+
+needs_ffmpeg = pytest.mark.skipif(
+    not (shutil.which("ffmpeg") and shutil.which("ffprobe")), reason="ffmpeg is not installed"
+)
+ALL = FrameSpec(stride=1, short_side=48)
+
+
+def read(
+    path: Path, spec: FrameSpec = ALL, threads: int = 1
+) -> tuple[VideoInfo, NDArray[np.float64], NDArray[np.uint8], DecodeReport]:
+    stream = PyAVStream(path, spec, threads=threads)
+    try:
+        batches = list(stream)
+    finally:
+        stream.close()
+    index = np.concatenate([batch.index for batch in batches])
+    assert (index == np.arange(len(index)) * spec.stride).all()
+    times = np.concatenate([batch.times for batch in batches])
+    pixels = np.concatenate([batch.pixels for batch in batches])
+    return stream.info, times, pixels, stream.report
+
+
+def ffmpeg_pixels(path: Path, width: int, height: int) -> NDArray[np.uint8]:
+    """What ffmpeg shows: upright, stretched to this size."""
+    filters = f"scale={width}:{height}:flags=area+accurate_rnd,format=rgb24"
+    command = ["ffmpeg", "-v", "error", "-i", f"file:{path}", "-vf", filters]
+    command += ["-fps_mode", "passthrough", "-f", "rawvideo", "-"]
+    raw = subprocess.run(command, check=True, capture_output=True).stdout
+    return np.frombuffer(raw, np.uint8).reshape(-1, height, width, 3)
+
+
+def ffprobe_times(path: Path) -> NDArray[np.float64]:
+    command = ["ffprobe", "-v", "error", "-select_streams", "v:0", "-of", "json"]
+    command += ["-show_entries", "frame=best_effort_timestamp_time", f"file:{path}"]
+    answer = subprocess.run(command, check=True, capture_output=True).stdout
+    frames = json.loads(answer)["frames"]
+    times = np.array([float(frame["best_effort_timestamp_time"]) for frame in frames])
+    return times - times[0]
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("clip")
+    return write_video(folder / "clip.mp4", [1.0, 1.5], size=(160, 90))
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4", "libvpx-vp9"])
+def test_pixels_and_times_are_those_of_ffmpeg(tmp_path: Path, codec: str) -> None:
+    path = write_video(tmp_path / "a.mkv", [0.5, 0.5], size=(160, 90), codec=codec)
+    _, times, pixels, report = read(path)
+    theirs = ffmpeg_pixels(path, pixels.shape[2], pixels.shape[1]).astype(int)
+    assert theirs.shape == pixels.shape == (30, 48, 85, 3)
+    assert np.abs(pixels - theirs).mean() < 1
+    assert np.abs(times - ffprobe_times(path)).max() < 1e-6
+    assert report.frames == report.expected == 30
+    assert report.end == pytest.approx(1.0, abs=2e-3)
+
+
+def test_a_picture_is_what_was_drawn(clip: Path) -> None:
+    pixels = read(clip, FrameSpec(stride=1, short_side=90))[2]
+    assert np.abs(pixels[0].astype(int) - draw_frame(0, 0, 160, 90)).mean() < 4
+
+
+def test_stride_and_threads_change_nothing_but_the_choice(clip: Path) -> None:
+    info, times, pixels, report = read(clip)
+    for threads in (1, 2, 3):
+        some = read(clip, FrameSpec(stride=4, short_side=48), threads)
+        assert (some[1] == times[::4]).all()
+        assert (some[2] == pixels[::4]).all()
+        assert (some[0], some[3]) == (info, report)
+    assert (info.width, info.height, info.frame_rate, info.codec) == (160, 90, 30.0, "h264")
+
+
+def test_batches_hold_every_frame_once(clip: Path) -> None:
+    stream = PyAVStream(clip, ALL)
+    sizes = [len(batch.index) for batch in stream]
+    assert sum(sizes) == 75
+    assert max(sizes) == sizes[0] < 75
+    assert list(stream) == []
+    stream.close()
+
+
+def test_the_report_waits_for_the_end(clip: Path) -> None:
+    stream = PyAVStream(clip, ALL)
+    with pytest.raises(RuntimeError, match="complete once"):
+        _ = stream.report
+    stream.close()
+
+
+def with_matrix(source: Path, path: Path, matrix: tuple[int, int, int, int]) -> Path:
+    """Copy an MP4, its track's display matrix replaced by [a b; c d]."""
+    data = bytearray(source.read_bytes())
+    at = data.index(b"tkhd") + 4 + 40  # version 0: the matrix stands 40 bytes into the box
+    for place, value in zip((0, 1, 3, 4), matrix, strict=True):
+        data[at + 4 * place : at + 4 * place + 4] = (value << 16).to_bytes(4, "big", signed=True)
+    path.write_bytes(data)
+    return path
+
+
+ORIENTATIONS = [
+    (a, b, c, d) for x in (1, -1) for y in (1, -1) for a, b, c, d in ((x, 0, 0, y), (0, x, y, 0))
+]
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("matrix", ORIENTATIONS)
+def test_all_eight_orientations(
+    clip: Path, tmp_path: Path, matrix: tuple[int, int, int, int]
+) -> None:
+    path = with_matrix(clip, tmp_path / "turned.mp4", matrix)
+    info, _, pixels, _ = read(path)
+    _, height, width, _ = pixels.shape
+    assert (width > height) == (info.width > info.height) == bool(matrix[0])
+    theirs = ffmpeg_pixels(path, width, height).astype(int)
+    assert np.abs(pixels - theirs).mean() < 3  # any other orientation: above 20
+
+
+@pytest.mark.parametrize(
+    ("aspect", "shape", "display"),
+    [("2/1", (48, 171), (320, 90)), ("1/2", (54, 48), (80, 90)), ("1/1", (48, 85), (160, 90))],
+)
+def test_sample_aspect_ratio(
+    tmp_path: Path, aspect: str, shape: tuple[int, int], display: tuple[int, int]
+) -> None:
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 160, 90, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(aspect)
+        frame = av.VideoFrame.from_ndarray(draw_frame(0, 0, 160, 90), format="rgb24")
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    info, _, pixels, _ = read(path)
+    assert pixels.shape[1:3] == shape
+    assert (info.width, info.height) == display
+
+
+def test_the_default_stream_is_chosen_and_never_a_cover(tmp_path: Path) -> None:
+    path = tmp_path / "two.mkv"
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream("libx264", rate=30) for _ in range(2)]
+        for stream, side in zip(streams, (64, 32), strict=True):
+            stream.width, stream.height, stream.pix_fmt = side, side, "yuv420p"
+            stream.disposition = av.stream.Disposition.default if side == 32 else 0
+        for stream, side in zip(streams, (64, 32), strict=True):
+            picture = np.full((side, side, 3), 200, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            container.mux(stream.encode(None))
+    assert read(path)[0].width == 32
+
+
+@needs_ffmpeg
+def test_an_audio_file_with_a_cover_has_no_video(tmp_path: Path) -> None:
+    path = tmp_path / "song.mp4"
+    command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "sine=d=1", "-f", "lavfi"]
+    command += [
+        "-i",
+        "testsrc=s=64x64:d=1:r=1",
+        "-map",
+        "0",
+        "-map",
+        "1",
+        "-c:v",
+        "png",
+        "-c:a",
+        "aac",
+    ]
+    command += ["-disposition:v", "attached_pic", str(path)]
+    subprocess.run(command, check=True)
+    with pytest.raises(VideoError, match="No video stream: only audio and a cover picture"):
+        PyAVStream(path, ALL)
+
+
+def test_a_change_of_size_keeps_the_first_size(tmp_path: Path) -> None:
+    path = tmp_path / "joined.ts"
+    parts = [
+        write_video(tmp_path / f"{width}.ts", [0.5], size=(width, 90)).read_bytes()
+        for width in (160, 240)
+    ]
+    path.write_bytes(b"".join(parts))
+    info, times, pixels, report = read(path)
+    assert pixels.shape == (30, 48, 85, 3)
+    assert info.width == 160
+    assert report.repaired_times > 0
+    assert (np.diff(times) > 0).all()
