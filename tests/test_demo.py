@@ -5,6 +5,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+
 from action100m.demo import FRAME_RATE, SIZE, draw_demo_video
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from action100m.report.advice import Causes, advice, common_reason
 from action100m.report.data import ReportedVideo
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from action100m.report.colors import branch_positions
 from trees import random_tree
 

@@ -7,9 +7,10 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from action100m.report.data import Thumbnail
 from action100m.report.figures import save, timeline
-from PIL import Image
 from trees import random_tree
 
 

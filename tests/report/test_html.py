@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from action100m.report.data import STATES, ReportedVideo, RunSummary, Thumbnail
 from action100m.report.html import write_report
 from trees import random_tree

@@ -3,9 +3,10 @@ from __future__ import annotations
 import unicodedata
 
 import pytest
-from action100m.report.text import clean, clock, counted, lasting
 from hypothesis import given
 from hypothesis import strategies as st
+
+from action100m.report.text import clean, clock, counted, lasting
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=())), st.integers(1, 50))

@@ -1,4 +1,4 @@
-"""Writes that stand whole or not at all."""
+"""What is left of writers that were killed."""
 
 from __future__ import annotations
 
@@ -6,23 +6,7 @@ import os
 import time
 from pathlib import Path
 
-import pytest
-
-from action100m.runs.folder import RunFolder, write_atomically, write_text
-
-
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
-    target = tmp_path / "file"
-    write_text(target, "old")
-
-    def fail(path: Path) -> None:
-        path.write_text("half")
-        raise OSError("no room")
-
-    with pytest.raises(OSError, match="no room"):
-        write_atomically(target, fail)
-    assert target.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [target]
+from action100m.runs.folder import RunFolder
 
 
 def test_only_what_was_left_long_ago_is_swept(tmp_path: Path) -> None:

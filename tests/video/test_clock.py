@@ -3,9 +3,10 @@ from __future__ import annotations
 from fractions import Fraction
 from itertools import pairwise
 
-from action100m.video.clock import Clock
 from hypothesis import given
 from hypothesis import strategies as st
+
+from action100m.video.clock import Clock
 
 TICK = Fraction(1, 90000)
 

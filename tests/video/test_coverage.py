@@ -6,6 +6,7 @@ from pathlib import Path
 
 import av
 import pytest
+
 from action100m.video import DecodeReport, FrameSpec, VideoError
 from action100m.video.pyav import PyAVStream
 from synthetic import write_video

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from action100m.video import Decoder, FrameSpec, VideoError
 
 REASONS = {

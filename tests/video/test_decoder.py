@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from action100m.video import DecodeLimits, Decoder, FrameBatch, FrameSpec, VideoError
 from action100m.video.pyav import PyAVStream
 from synthetic import write_video

@@ -9,9 +9,10 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
 from action100m.video import DecodeReport, FrameSpec, VideoError, VideoInfo
 from action100m.video.pyav import PyAVStream
-from numpy.typing import NDArray
 from synthetic import draw_frame, write_video
 
 needs_ffmpeg = pytest.mark.skipif(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import re
 import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from action100m.files import sync
 
 
 @contextmanager
@@ -34,7 +35,7 @@ def replaced(folder: Path, own: re.Pattern[str]) -> Iterator[Path]:
         try:
             fresh.mkdir()
             yield fresh
-            _sync(fresh)
+            sync(fresh)
             if folder.exists():
                 folder.rename(old)
             try:
@@ -43,7 +44,7 @@ def replaced(folder: Path, own: re.Pattern[str]) -> Iterator[Path]:
                 if old.exists():
                     old.rename(folder)
                 raise
-            _sync(folder.parent)
+            sync(folder.parent)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
             if folder.exists():
@@ -83,11 +84,3 @@ def _refuse_foreign(folder: Path, own: re.Pattern[str]) -> None:
                 f"{folder} holds {path.name}, which no export wrote and which replacing the folder "
                 "would delete; choose another folder or move that file away."
             )
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -20,8 +20,8 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from action100m.files import write_atomically
 from action100m.report.colors import BRANCHES, branch_positions
-from action100m.report.files import write_whole
 from action100m.report.text import clean, clock, counted, lasting
 from action100m.segmentation.filmstrip import Thumbnail
 from action100m.tree import Tree
@@ -84,7 +84,7 @@ def save(figure: Figure, path: Path) -> None:
             figure.savefig(buffer, format=kind, dpi=_DPI, metadata=metadata)
         finally:
             matplotlib.rcParams["svg.hashsalt"] = salt
-    write_whole(path, buffer.getvalue())
+    write_atomically(path, lambda temporary: temporary.write_bytes(buffer.getvalue()))
 
 
 def _add_axes(figure: Figure, height: float, top: float, tall: float) -> Axes:

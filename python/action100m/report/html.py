@@ -14,10 +14,10 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
+from action100m.files import write_text
 from action100m.report.advice import Causes
 from action100m.report.colors import branch_positions, palette
 from action100m.report.data import STATES, ReportedVideo, RunSummary, State
-from action100m.report.files import write_whole
 from action100m.report.text import clean, counted
 from action100m.segmentation.filmstrip import Thumbnail
 from action100m.tree import Tree
@@ -52,7 +52,7 @@ def write_report(
         max_trees: trees on the page, of the first videos that are done.
     """
     gathered = _gather(videos, max_rows, max_trees)
-    write_whole(path, _render(summary, gathered).encode())
+    write_text(path, _render(summary, gathered))
 
 
 @dataclass

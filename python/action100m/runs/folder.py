@@ -10,8 +10,7 @@ import contextlib
 import json
 import os
 import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-_TEMPORARY = ".tmp-"
+from action100m.files import TEMPORARY, write_atomically, write_text
+
 _ABANDONED_AFTER = 24 * 3600.0  # seconds; no write of ours takes a fraction of it
 
 
@@ -109,37 +109,10 @@ class RunFolder:
         """Remove what writers killed long ago left behind."""
         oldest = time.time() - _ABANDONED_AFTER
         for kind in ("parts", "failures", "manifest"):
-            for path in (self.root / kind).rglob(f"{_TEMPORARY}*"):
+            for path in (self.root / kind).rglob(f"{TEMPORARY}*"):
                 with contextlib.suppress(FileNotFoundError):
                     if path.stat().st_mtime < oldest:
                         path.unlink()
-
-
-def write_atomically(target: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file, sync it, and rename it to `target`."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.parent / f"{_TEMPORARY}{uuid.uuid4().hex}"
-    try:
-        write(temporary)
-        _sync(temporary)
-        temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync(target.parent)
-
-
-def write_text(target: Path, text: str) -> None:
-    """`write_atomically` for text. Lone surrogates of odd file names become backslash escapes."""
-    write_atomically(target, lambda path: path.write_text(text, "utf-8", errors="backslashreplace"))
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _keys(folder: Path, suffix: str) -> Iterator[str]:

@@ -17,8 +17,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from action100m.files import write_atomically
 from action100m.runs.errors import UsageError
-from action100m.runs.folder import RunFolder, write_atomically
+from action100m.runs.folder import RunFolder
 from action100m.runs.metadata import VideoMetadata, read_sidecar, sidecar_path, uid_of
 
 _METADATA = {

@@ -12,11 +12,12 @@ import tomli_w
 from rich.console import Console
 
 from action100m.config import Config, available_cpus, parse_config, read_toml
+from action100m.files import write_text
 from action100m.runs.discovery import find_videos
 from action100m.runs.errors import NothingToDoError
 from action100m.runs.executors.local import run_stage
 from action100m.runs.export import export
-from action100m.runs.folder import RunFolder, write_text
+from action100m.runs.folder import RunFolder
 from action100m.runs.manifest import Manifest
 from action100m.runs.progress import StageProgress
 from action100m.runs.stages import SegmentStage, Stage

@@ -1,14 +1,15 @@
 from __future__ import annotations
 
-import action100m
 import numpy as np
 import pytest
-from action100m.segmentation.encoders.base import Encoder
-from action100m.segmentation.encoders.descriptor import DescriptorEncoder, describe
-from action100m.video.frames import FrameBatch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+
+import action100m
+from action100m.segmentation.encoders.base import Encoder
+from action100m.segmentation.encoders.descriptor import DescriptorEncoder, describe
+from action100m.video.frames import FrameBatch
 from synthetic import draw_frame
 
 Frames = NDArray[np.uint8]

@@ -1,0 +1,42 @@
+"""Files that are put in place whole: readers see the old one or the new one."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+TEMPORARY = ".tmp-"
+"""How the names of unfinished files begin."""
+
+
+def write_atomically(target: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file beside `target`, sync it, and rename it to `target`.
+
+    Whatever `write` raises, `target` keeps what it held and the temporary file is removed.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.parent / f"{TEMPORARY}{uuid.uuid4().hex}"
+    try:
+        write(temporary)
+        sync(temporary)
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync(target.parent)
+
+
+def write_text(target: Path, text: str) -> None:
+    """`write_atomically` for text. Lone surrogates of odd file names become backslash escapes."""
+    write_atomically(target, lambda path: path.write_text(text, "utf-8", errors="backslashreplace"))
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or a folder's list of names, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

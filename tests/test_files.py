@@ -1,0 +1,23 @@
+"""Writes that stand whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from action100m.files import write_atomically, write_text
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "file"
+    write_text(target, "old")
+
+    def fail(path: Path) -> None:
+        path.write_text("half")
+        raise OSError("no room")
+
+    with pytest.raises(OSError, match="no room"):
+        write_atomically(target, fail)
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
