@@ -54,7 +54,7 @@ class Cause:
     """Videos that failed alike.
 
     Attributes:
-        reason: what their reasons share; what differs stands as "…".
+        reason: what their reasons share; what differs stands as "…". A lone video's in full.
         advice: what to do.
         count: how many there are.
         examples: the first of their uids.
@@ -82,7 +82,10 @@ class Causes:
             if len(self._causes) >= self._limit:
                 self.others += 1
                 return
-            cause = self._causes[reason] = Cause(reason, advice(reason))
+            alone = clean(video.reason, 300) or reason
+            cause = self._causes[reason] = Cause(alone, advice(reason))
+        else:
+            cause.reason = reason
         cause.count += 1
         if len(cause.examples) < _EXAMPLES:
             cause.examples.append(clean(video.uid, 80))
