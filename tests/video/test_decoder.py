@@ -10,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -111,6 +112,19 @@ def test_any_name_is_a_plain_path(clip: Path, tmp_path: Path, name: str) -> None
     path.write_bytes(clip.read_bytes())
     with Decoder() as decoder:
         assert decoder.open(path, SPEC).info.codec == "h264"
+
+
+def test_a_title_in_another_encoding_does_no_harm(tmp_path: Path) -> None:
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "Zubereitung: XXXXXX"
+        stream = container.add_stream("libx264", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame(64, 64, "yuv420p")))
+        container.mux(stream.encode(None))
+    path.write_bytes(path.read_bytes().replace(b"XXXXXX", "Gemüse".encode("latin-1")))
+    with Decoder() as decoder:
+        assert len(list(decoder.open(path, SPEC))) == 1
 
 
 def test_what_is_no_video_is_refused_in_words(clip: Path, tmp_path: Path) -> None:

@@ -97,6 +97,16 @@ def test_batches_hold_every_frame_once(clip: Path) -> None:
     stream.close()
 
 
+def test_every_packet_is_a_sign_of_life(clip: Path) -> None:
+    signs: list[int] = []
+    stream = PyAVStream(
+        clip, FrameSpec(stride=1000, short_side=48), on_progress=lambda: signs.append(0)
+    )
+    assert len(list(stream)) == 1
+    stream.close()
+    assert len(signs) >= 75
+
+
 def test_the_report_waits_for_the_end(clip: Path) -> None:
     stream = PyAVStream(clip, ALL)
     with pytest.raises(RuntimeError, match="complete once"):
@@ -129,7 +139,7 @@ def test_all_eight_orientations(
     _, height, width, _ = pixels.shape
     assert (width > height) == (info.width > info.height) == bool(matrix[0])
     theirs = ffmpeg_pixels(path, width, height).astype(int)
-    assert np.abs(pixels - theirs).mean() < 3  # any other orientation: above 20
+    assert np.abs(pixels - theirs).mean() < 3  # any other orientation: above 8
 
 
 @pytest.mark.parametrize(
@@ -158,7 +168,7 @@ def test_the_default_stream_is_chosen_and_never_a_cover(tmp_path: Path) -> None:
         streams = [container.add_stream("libx264", rate=30) for _ in range(2)]
         for stream, side in zip(streams, (64, 32), strict=True):
             stream.width, stream.height, stream.pix_fmt = side, side, "yuv420p"
-            stream.disposition = av.stream.Disposition.default if side == 32 else 0
+            stream.disposition = int(side == 32)  # the lowest bit: default
         for stream, side in zip(streams, (64, 32), strict=True):
             picture = np.full((side, side, 3), 200, np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import resource
 import select
-import signal
 import socket
 import threading
 import time
@@ -29,12 +28,11 @@ def main(fileno: int, threads: int, memory: int) -> None:
         threads: of the decoder.
         memory: bytes of address space that decoding may take on top of what we hold already.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     connection = socket.socket(fileno=fileno)
     threading.Thread(target=_die_with_parent, args=(fileno,), daemon=True).start()
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_AS, _address_space() + memory)
-    channel = _Beating(connection)
+    channel = BeatingChannel(connection)
     try:
         while isinstance(request := channel.receive(), Open):
             _serve(channel, request, threads, memory)
@@ -42,7 +40,7 @@ def main(fileno: int, threads: int, memory: int) -> None:
         pass
 
 
-class _Beating(Channel):
+class BeatingChannel(Channel):
     """A channel that is never silent for long while `beat` is called."""
 
     _last = 0.0
@@ -56,7 +54,7 @@ class _Beating(Channel):
             self.send(Heartbeat())
 
 
-def _serve(channel: _Beating, request: Open, threads: int, memory: int) -> None:
+def _serve(channel: BeatingChannel, request: Open, threads: int, memory: int) -> None:
     try:
         _decode(channel, request, threads)
     except VideoError as error:
@@ -68,7 +66,7 @@ def _serve(channel: _Beating, request: Open, threads: int, memory: int) -> None:
         channel.send(VideoError(f"FFmpeg gave up: {clean(str(error))}"))
 
 
-def _decode(channel: _Beating, request: Open, threads: int) -> None:
+def _decode(channel: BeatingChannel, request: Open, threads: int) -> None:
     stream = PyAVStream(Path(request.path), request.spec, threads=threads, on_progress=channel.beat)
     try:
         channel.send(stream.info)

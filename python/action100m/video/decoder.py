@@ -162,12 +162,13 @@ class _Child:
             # directory must not be imported. No multiprocessing: the user's script may lack
             # a `__main__` guard.
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _START, repr(sys.path)]
+                [sys.executable, "-c", _START, repr([str(place) for place in sys.path])]
                 + [str(number) for number in (theirs.fileno(), threads, limits.memory)],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._messages,
+                start_new_session=True,  # Ctrl-C is ours to answer
                 # The address space that OpenBLAS reserves for many cores would count.
                 env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
             )

@@ -23,6 +23,10 @@ class FrameSpec:
     stride: int
     short_side: int
 
+    def __post_init__(self) -> None:
+        if self.stride < 1 or self.short_side < 1:
+            raise ValueError(f"stride and short_side must be at least 1, not {self}")
+
 
 @dataclass(frozen=True, eq=False)
 class FrameBatch:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import stat
 from pathlib import Path
+from typing import Any
 
 import av
 import av.stream
@@ -22,6 +23,10 @@ _FORMATS = (
     "h264,hevc,ivf,ivr,live_flv,lvf,m4a,m4v,matroska,mj2,mjpeg,mov,mp4,mpeg,mpegts,mpegvideo,"
     "mpjpeg,msnwc_tcp,mtv,mv,mvi,mxf,nsv,nut,obu,ogg,r3d,rawvideo,rm,roq,smk,swf,thp,vc1,"
     "vc1test,vivo,vob,vvc,webm,wtv,xmv,yuv4mpegpipe"
+)
+# Titles in any encoding; PyAV 19 takes them all and knows no such option.
+_METADATA: dict[str, Any] = (
+    {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 )
 _PLAYLISTS = {"hls", "dash", "concat", "concatf", "sdp", "rtsp", "imf", "ffmetadata", "webvtt"}
 _MP4_BOXES = {b"ftyp", b"mdat", b"free", b"wide", b"skip", b"moov"}
@@ -41,8 +46,8 @@ def open_video(path: Path, log: FFmpegLog) -> tuple[InputContainer, VideoStream]
         # "file:" keeps names such as `concat:a` or `a%03d.mp4` from being more than names.
         container = av.open(
             f"file:{path.absolute()}",
-            metadata_errors="replace",
             container_options={"protocol_whitelist": "file", "format_whitelist": _FORMATS},
+            **_METADATA,
         )
     except MemoryError:
         raise

@@ -137,6 +137,8 @@ class PyAVStream:
         while True:
             try:
                 packet = next(packets, None)
+            except MemoryError:
+                raise
             except av.FFmpegError as error:
                 self._complain(error)
                 self._tally.stops_short = True
