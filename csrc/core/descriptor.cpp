@@ -18,9 +18,9 @@ struct Span {
   std::size_t size() const { return last - first; }
 };
 
-Span span_of_cell(std::size_t cell, std::size_t cells, std::size_t side) {
-  const std::size_t first = cell * side / cells;
-  return {first, std::max((cell + 1) * side / cells, first + 1)};
+Span span_of_cell(std::size_t cell, std::size_t count, std::size_t side) {
+  const std::size_t first = cell * side / count;
+  return {first, std::max((cell + 1) * side / count, first + 1)};
 }
 
 struct CellSums {
