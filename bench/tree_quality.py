@@ -139,7 +139,8 @@ def gtea_f1(features: Path) -> tuple[float, float]:
             tolerance = max(2.0, 0.01 * len(labels))
             boundaries = action100m.ward(rows).boundaries(len(cuts)).tolist()
             ours.append(f1(boundaries, cuts, tolerance))
-            chance.append(f1(uniform(len(cuts), len(labels)), cuts, tolerance))
+            frames = np.round(uniform(len(cuts), len(labels))).tolist()
+            chance.append(f1(frames, cuts, tolerance))
     return statistics.mean(ours), statistics.mean(chance)
 
 

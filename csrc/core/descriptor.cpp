@@ -18,9 +18,9 @@ struct Span {
   std::size_t size() const { return last - first; }
 };
 
-Span span_of_cell(std::size_t cell, std::size_t cells, std::size_t side) {
-  const std::size_t first = cell * side / cells;
-  return {first, std::max((cell + 1) * side / cells, first + 1)};
+Span span_of_cell(std::size_t cell, std::size_t count, std::size_t side) {
+  const std::size_t first = cell * side / count;
+  return {first, std::max((cell + 1) * side / count, first + 1)};
 }
 
 struct CellSums {
@@ -61,45 +61,53 @@ class PaddedLuma {
   std::vector<std::uint8_t> values_;
 };
 
-void add_edges(const std::uint8_t* luma, std::size_t stride, Span columns, CellSums& sums) {
-  std::int32_t right = 0, left = 0, down = 0, up = 0;
-  for (std::size_t x = columns.first; x < columns.last; ++x) {
-    const int across = luma[x + 1] - luma[x - 1];
-    const int along = luma[x + stride] - luma[x - stride];
-    right += std::max(across - noise, 0);
-    left += std::max(-across - noise, 0);
-    down += std::max(along - noise, 0);
-    up += std::max(-along - noise, 0);
+// Sums down the columns of a band of rows: whole rows are long enough for vector instructions,
+// single cells are not.
+class ColumnSums {
+ public:
+  explicit ColumnSums(std::size_t width) : luma_(width), rgb_(3 * width) {
+    for (auto& edge : edges_) edge.resize(width);
   }
-  sums.edges[0] += right;
-  sums.edges[1] += left;
-  sums.edges[2] += down;
-  sums.edges[3] += up;
-}
 
-void add_colours(const std::uint8_t* rgb, const std::uint8_t* luma, Span columns, CellSums& sums) {
-  std::int32_t red = 0, green = 0, blue = 0, bright = 0;
-  for (std::size_t x = columns.first; x < columns.last; ++x) {
-    red += rgb[3 * x];
-    green += rgb[3 * x + 1];
-    blue += rgb[3 * x + 2];
-    bright += luma[x];
+  void clear() {
+    for (auto& edge : edges_) std::fill(edge.begin(), edge.end(), 0);
+    std::fill(luma_.begin(), luma_.end(), 0);
+    std::fill(rgb_.begin(), rgb_.end(), 0);
   }
-  sums.colours[0] += bright;
-  sums.colours[1] += red - blue;
-  sums.colours[2] += 2 * green - red - blue;
-}
 
-CellSums sum_cell(const std::uint8_t* rgb, const PaddedLuma& luma, std::size_t width, Span rows,
-                  Span columns) {
-  CellSums sums;
-  for (std::size_t y = rows.first; y < rows.last; ++y) {
-    add_edges(luma.row(y), luma.stride(), columns, sums);
-    add_colours(rgb + 3 * y * width, luma.row(y), columns, sums);
+  void add_row(const std::uint8_t* rgb, const std::uint8_t* luma, std::size_t stride) {
+    add_edges(luma - 1, luma + 1, edges_[0].data(), edges_[1].data());
+    add_edges(luma - stride, luma + stride, edges_[2].data(), edges_[3].data());
+    for (std::size_t x = 0; x < luma_.size(); ++x) luma_[x] += luma[x];
+    for (std::size_t x = 0; x < rgb_.size(); ++x) rgb_[x] += rgb[x];
   }
-  sums.pixels = static_cast<std::int64_t>(rows.size() * columns.size());
-  return sums;
-}
+
+  CellSums over(Span columns, std::size_t rows) const {
+    CellSums sums;
+    for (std::size_t x = columns.first; x < columns.last; ++x) {
+      for (std::size_t k = 0; k < edges_.size(); ++k) sums.edges[k] += edges_[k][x];
+      const std::int64_t red = rgb_[3 * x], green = rgb_[3 * x + 1], blue = rgb_[3 * x + 2];
+      sums.colours[0] += luma_[x];
+      sums.colours[1] += red - blue;
+      sums.colours[2] += 2 * green - red - blue;
+    }
+    sums.pixels = static_cast<std::int64_t>(rows * columns.size());
+    return sums;
+  }
+
+ private:
+  void add_edges(const std::uint8_t* before, const std::uint8_t* after, std::int32_t* rising,
+                 std::int32_t* falling) const {
+    for (std::size_t x = 0; x < luma_.size(); ++x) {
+      const int slope = after[x] - before[x];
+      rising[x] += std::max(slope - noise, 0);
+      falling[x] += std::max(-slope - noise, 0);
+    }
+  }
+
+  std::array<std::vector<std::int32_t>, 4> edges_;
+  std::vector<std::int32_t> luma_, rgb_;
+};
 
 // Dividing by the number of cells makes a frame's squared distances means over its cells.
 void write_cell(const CellSums& sums, float* out) {
@@ -118,13 +126,18 @@ void write_cell(const CellSums& sums, float* out) {
 }
 
 void describe_frame(const std::uint8_t* rgb, const PaddedLuma& luma, std::size_t height,
-                    std::size_t width, float* row) {
+                    std::size_t width, ColumnSums& sums, float* out) {
   const std::size_t down = height > width ? descriptor_cells_long : descriptor_cells_short;
   const std::size_t across = cells / down;
-  for (std::size_t i = 0; i < cells; ++i) {
-    const Span rows = span_of_cell(i / across, down, height);
-    const Span columns = span_of_cell(i % across, across, width);
-    write_cell(sum_cell(rgb, luma, width, rows, columns), row + i * descriptor_channels);
+  for (std::size_t i = 0; i < down; ++i) {
+    const Span rows = span_of_cell(i, down, height);
+    sums.clear();
+    for (std::size_t y = rows.first; y < rows.last; ++y) {
+      sums.add_row(rgb + 3 * y * width, luma.row(y), luma.stride());
+    }
+    for (std::size_t j = 0; j < across; ++j, out += descriptor_channels) {
+      write_cell(sums.over(span_of_cell(j, across, width), rows.size()), out);
+    }
   }
 }
 
@@ -133,10 +146,11 @@ void describe_frame(const std::uint8_t* rgb, const PaddedLuma& luma, std::size_t
 void describe(const std::uint8_t* frames, std::size_t n, std::size_t height, std::size_t width,
               float* rows) {
   PaddedLuma luma(height, width);
+  ColumnSums sums(width);
   for (std::size_t i = 0; i < n; ++i) {
     const std::uint8_t* rgb = frames + i * height * width * 3;
     luma.fill(rgb);
-    describe_frame(rgb, luma, height, width, rows + i * descriptor_dimension);
+    describe_frame(rgb, luma, height, width, sums, rows + i * descriptor_dimension);
   }
 }
 
