@@ -28,6 +28,14 @@ py::tuple cut(const py::array_t<std::int64_t, py::array::c_style>& children,
                         as_array(tree.level), tree.absorbed);
 }
 
+py::array_t<std::int64_t> first_frames(
+    const py::array_t<std::int64_t, py::array::c_style>& children) {
+  const auto n = static_cast<std::size_t>(children.shape(0) + 1);
+  py::array_t<std::int64_t> first(static_cast<py::ssize_t>(2 * n - 1));
+  action100m::first_frames(children.data(), n, first.mutable_data());
+  return first;
+}
+
 }  // namespace
 
 void register_cut(py::module_& module) {
@@ -35,4 +43,6 @@ void register_cut(py::module_& module) {
              py::arg("min_duration"), py::arg("absorb_above"),
              "children (n-1, 2), edges (n+1,) -> start, end, parent, level, absorbed. Arguments "
              "are checked by action100m.tree.cut.");
+  module.def("first_frames", &first_frames, py::arg("children").noconvert(),
+             "children (n-1, 2) -> (2n-1,): the first frame of every node.");
 }

@@ -1,6 +1,7 @@
 #include "core/cut.h"
 
 #include <algorithm>
+#include <numeric>
 #include <optional>
 #include <utility>
 
@@ -25,11 +26,7 @@ class Cutter {
         min_duration_(min_duration),
         absorb_above_(absorb_above),
         first_frame_(2 * n - 1) {
-    for (std::size_t i = 0; i < n; ++i) first_frame_[i] = i;
-    for (std::size_t i = 0; i + 1 < n; ++i) {
-      first_frame_[n + i] =
-          std::min(first_frame_[children[2 * i]], first_frame_[children[2 * i + 1]]);
-    }
+    first_frames(children, n, first_frame_.data());
   }
 
   Tree run() {
@@ -62,7 +59,7 @@ class Cutter {
     Id left = children_[2 * (segment.node - static_cast<Id>(n_))];
     Id right = children_[2 * (segment.node - static_cast<Id>(n_)) + 1];
     if (first_frame_[left] > first_frame_[right]) std::swap(left, right);
-    const std::size_t boundary = first_frame_[right];
+    const auto boundary = static_cast<std::size_t>(first_frame_[right]);
     return {{left, segment.first, boundary}, {right, boundary, segment.last}};
   }
 
@@ -88,11 +85,18 @@ class Cutter {
   const double* edges_;
   double min_duration_;
   double absorb_above_;
-  std::vector<std::size_t> first_frame_;  // of each dendrogram node
+  std::vector<Id> first_frame_;  // of each dendrogram node
   Tree tree_;
 };
 
 }  // namespace
+
+void first_frames(const std::int64_t* children, std::size_t n, std::int64_t* first) {
+  std::iota(first, first + n, 0);
+  for (std::size_t i = 0; i + 1 < n; ++i) {
+    first[n + i] = std::min(first[children[2 * i]], first[children[2 * i + 1]]);
+  }
+}
 
 Tree cut(const std::int64_t* children, std::size_t n, const double* edges, double min_duration,
          double absorb_above) {

@@ -13,6 +13,9 @@ struct Tree {
   std::size_t absorbed = 0;  // short segments that went into their neighbour
 };
 
+// The first frame of each of the 2n-1 nodes of a dendrogram over n frames.
+void first_frames(const std::int64_t* children, std::size_t n, std::int64_t* first);
+
 // Cuts a dendrogram over n sampled frames, top down. A split is kept only if both sides last at
 // least `min_duration`; else the node is a leaf. Where that would leave a leaf longer than
 // `absorb_above`, the short side is absorbed and the longer side's own split is taken instead.

@@ -24,7 +24,8 @@ Run::Run(const Chain& chain, std::size_t first, std::size_t last, Id next_id)
 
 // The order of merges: by cost, then by the newer id, then by the older.
 bool Run::before(std::size_t i, std::size_t j) const {
-  if (costs_[i] != costs_[j]) return costs_[i] < costs_[j];
+  if (costs_[i] != costs_[j]) [[likely]]
+    return costs_[i] < costs_[j];
   const auto ids = [&](std::size_t border) {
     const Id a = clusters_[border].id, b = clusters_[previous_[border]].id;
     return std::pair(std::max(a, b), std::min(a, b));

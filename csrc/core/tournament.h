@@ -20,9 +20,14 @@ class Tournament {
     for (std::size_t node = leaves_ - 1; node > 0; --node) play(node, beats);
   }
 
+  // To be called for each player that changed. Goes up only as far as the player mattered.
   template <class Beats>
   void update(std::size_t player, const Beats& beats) {
-    for (std::size_t node = (leaves_ + player) / 2; node > 0; node /= 2) play(node, beats);
+    for (std::size_t node = (leaves_ + player) / 2; node > 0; node /= 2) {
+      const std::uint32_t before = winner_[node];
+      play(node, beats);
+      if (winner_[node] == before && before != player) return;
+    }
   }
 
   std::size_t winner() const { return winner_[1]; }
@@ -30,8 +35,9 @@ class Tournament {
  private:
   template <class Beats>
   void play(std::size_t node, const Beats& beats) {
-    const std::uint32_t a = winner_[2 * node], b = winner_[2 * node + 1];
-    winner_[node] = beats(b, a) ? b : a;
+    // An index instead of a branch: nobody can predict who wins.
+    const bool second = beats(winner_[2 * node + 1], winner_[2 * node]);
+    winner_[node] = winner_[2 * node + second];
   }
 
   std::size_t leaves_ = 1;

@@ -39,7 +39,7 @@ class Ward {
   }
 
   void run() {
-    while (chain_.clusters.size() > 2 * block_ && ambition_ < std::size(kAmbitions)) {
+    while (chain_.clusters.size() > 2 * block_ && ambition_ < std::size(kShares)) {
       if (!merge_blocks()) ++ambition_;
     }
     price_until(n_);
@@ -61,24 +61,31 @@ class Ward {
     }
   }
 
-  // A quantile of the chain's costs: some of them say enough.
-  double limit() {
-    constexpr std::size_t kSamples = 1024;
-    const std::size_t size = chain_.clusters.size(), step = size / kSamples + 1;
-    std::vector<double> sample;
-    for (std::size_t i = step; i < size; i += step) {
-      if (priced_ == 1) kernels_.price(rows_ + (i - 1) * d_, 1, d_, &chain_.costs[i]);
-      sample.push_back(chain_.costs[i]);
+  // The cost at which about `share` of the merges will be done, as a few short stretches tell that
+  // are merged to their ends.
+  double limit(double share) {
+    const std::size_t size = chain_.clusters.size(), length = std::min(kPilotLength, size);
+    std::vector<double> levels;
+    for (std::size_t pilot = 0; pilot < kPilots; ++pilot) {
+      const std::size_t first = (size - length) * pilot / (kPilots - 1), last = first + length;
+      if (size == n_) kernels_.price(rows_ + first * d_, length - 1, d_, &chain_.costs[first + 1]);
+      Run run(chain_, first, last, next_id());
+      run.merge_below(kNever, kernels_, arena_, d_, false);
+      run.discard(first, last, arena_);
+      double level = 0;
+      for (const Merge& merge : run.merges()) {
+        levels.push_back(level = std::max(level, merge.cost));
+      }
     }
-    const auto middle = sample.begin() + static_cast<std::ptrdiff_t>(sample.size() * kQuantile);
-    std::nth_element(sample.begin(), middle, sample.end());
-    return *middle * kAmbitions[ambition_];
+    const auto wanted = levels.begin() + static_cast<std::ptrdiff_t>(share * levels.size());
+    std::nth_element(levels.begin(), wanted, levels.end());
+    return *wanted;
   }
 
   // One round over the chain. False if it did too little to be worth another.
   bool merge_blocks() {
     const std::size_t size = chain_.clusters.size();
-    const double limit = this->limit();
+    const double limit = this->limit(kShares[ambition_]);
     std::vector<Run> runs;
     std::size_t first = 0, last = block_, again = 0;
     while (true) {
@@ -94,7 +101,7 @@ class Ward {
           first = before.first();
           again += last - first;
           runs.pop_back();
-          if (again > size / 8) break;
+          if (again > 4 * block_ + last / 2) break;
           continue;
         }
         before.end = run.begin = *border;
@@ -113,33 +120,51 @@ class Ward {
     return false;
   }
 
-  // Writes the runs' merges in the order of the whole chain.
+  // Writes the runs' merges in the order of the whole chain: the runs play for each next one.
   void number_merges(const std::vector<Run>& runs) {
-    using Head = std::tuple<double, Id, Id, std::size_t>;
-    std::priority_queue<Head, std::vector<Head>, std::greater<>> heads;
-    std::vector<const Merge*> cursor;
-    const auto queue = [&](std::size_t i) {
+    struct Head {
+      double cost;
+      Id newer, older;
+      const Merge *merge, *end;
+    };
+    std::vector<Head> heads;
+    const auto advance = [&](std::size_t i) {
       const Run& run = runs[i];
-      const Merge*& merge = cursor[i];
-      const Merge* const end = run.merges().data() + run.merges().size();
-      while (merge != end && !(run.begin < merge->right && merge->right < run.end)) ++merge;
-      if (merge == end) return;
-      const Id a = chain_.clusters[merge->left].id, b = chain_.clusters[merge->right].id;
-      heads.emplace(merge->cost, std::max(a, b), std::min(a, b), i);
+      Head& head = heads[i];
+      const auto stands = [&](const Merge& merge) {
+        return run.begin < merge.right && merge.right < run.end;
+      };
+      head.merge = std::find_if(head.merge, head.end, stands);
+      if (head.merge == head.end) {
+        head.cost = kNever;
+      } else {
+        const Id a = chain_.clusters[head.merge->left].id,
+                 b = chain_.clusters[head.merge->right].id;
+        head = {head.merge->cost, std::max(a, b), std::min(a, b), head.merge, head.end};
+      }
+    };
+    const auto before = [&](std::size_t i, std::size_t j) {
+      const Head &a = heads[i], &b = heads[j];
+      if (a.cost != b.cost) [[likely]]
+        return a.cost < b.cost;
+      return std::pair(a.newer, a.older) < std::pair(b.newer, b.older);
     };
     for (std::size_t i = 0; i < runs.size(); ++i) {
-      cursor.push_back(runs[i].merges().data());
-      queue(i);
+      const std::vector<Merge>& merges = runs[i].merges();
+      heads.push_back({kNever, 0, 0, merges.data(), merges.data() + merges.size()});
+      advance(i);
     }
-    while (!heads.empty()) {
-      const auto [cost, newer, older, i] = heads.top();
-      heads.pop();
-      chain_.clusters[cursor[i]->left].id = next_id();
-      children_[2 * done_] = older;
-      children_[2 * done_ + 1] = newer;
-      heights_[done_++] = std::sqrt(2 * cost);
-      ++cursor[i];
-      queue(i);
+    Tournament tournament;
+    tournament.start(runs.size(), before);
+    while (heads[tournament.winner()].cost < kNever) {
+      Head& head = heads[tournament.winner()];
+      chain_.clusters[head.merge->left].id = next_id();
+      children_[2 * done_] = head.older;
+      children_[2 * done_ + 1] = head.newer;
+      heights_[done_++] = std::sqrt(2 * head.cost);
+      ++head.merge;
+      advance(tournament.winner());
+      tournament.update(tournament.winner(), before);
     }
   }
 
@@ -165,9 +190,9 @@ class Ward {
     if (row.is_sum) arena_.give_back(static_cast<double*>(const_cast<void*>(row.values)));
   }
 
-  static constexpr double kQuantile = 0.7;
-  static constexpr double kAmbitions[] = {16, 4, 1};  // limits, as multiples of the quantile
-  static constexpr std::size_t kOverlap = 16;  // of which each block shares one with the next
+  static constexpr std::size_t kPilots = 4, kPilotLength = 96;
+  static constexpr double kShares[] = {0.93, 0.6};  // of the merges, to be done in one round
+  static constexpr std::size_t kOverlap = 8;        // of which each block shares one with the next
 
   const Scalar* rows_;
   std::size_t n_, d_;
@@ -210,8 +235,8 @@ void ward(const Scalar* rows, std::size_t n, std::size_t d, std::int64_t* childr
 }
 
 std::size_t default_block(std::size_t d) {
-  constexpr std::size_t kCacheBytes = std::size_t{3} << 20;
-  return std::clamp<std::size_t>(kCacheBytes / (d * sizeof(double)), 64, 4096);
+  constexpr std::size_t kBlockBytes = std::size_t{6} << 20;
+  return std::clamp<std::size_t>(kBlockBytes / (d * sizeof(double)), 64, 4096);
 }
 
 template void ward(const float*, std::size_t, std::size_t, std::int64_t*, double*, SimdPath,

@@ -10,6 +10,7 @@ def ward(
     path: str | None = None,
     block: int | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]: ...
+def first_frames(children: NDArray[np.int64]) -> NDArray[np.int64]: ...
 def cut(
     children: NDArray[np.int64],
     edges: NDArray[np.float64],

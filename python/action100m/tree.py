@@ -34,11 +34,7 @@ class Dendrogram:
 
     def first_frames(self) -> NDArray[np.int64]:
         """(2n-1,) int64: the first frame of every node."""
-        n = self.n_frames
-        first = np.arange(2 * n - 1)
-        for merge, (a, b) in enumerate(self.children.tolist()):
-            first[n + merge] = min(first[a], first[b])
-        return first
+        return _core.first_frames(self.children)
 
     def boundaries(self, k: int) -> NDArray[np.int64]:
         """The k boundaries left when the last k merges are undone.

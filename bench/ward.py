@@ -1,0 +1,130 @@
+"""Exact contiguous Ward: time and memory beside scikit-learn's, one thread, the same tree.
+
+An hour of video: 27,000 frames, 1,408 dimensions, float32. `--full` adds ten hours of it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+import re
+import statistics
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"))
+
+import action100m
+import numpy as np
+from harness import finish, median_seconds, parse_arguments, print_table
+from numpy.typing import NDArray
+from scipy.sparse import diags_array
+from sklearn.cluster import AgglomerativeClustering
+
+Frames = NDArray[np.float32]
+FRAMES, DIMENSIONS, REPEATS = 27_000, 1_408, 5
+
+
+def pieces(n: int) -> Frames:
+    """Piecewise constant plus noise; a piece lasts 100 frames on average."""
+    rng = np.random.default_rng(1)
+    X = rng.standard_normal((n, DIMENSIONS), dtype=np.float32)
+    X *= 0.3
+    starts = np.flatnonzero(rng.random(n) < 0.01)
+    for first, last in itertools.pairwise([0, *starts, n]):
+        X[first:last] += rng.standard_normal(DIMENSIONS, dtype=np.float32)
+    return X
+
+
+def walk(n: int) -> Frames:
+    """A random walk."""
+    X = np.random.default_rng(2).standard_normal((n, DIMENSIONS), dtype=np.float32)
+    for i in range(1, n):
+        X[i] += X[i - 1]
+    return X
+
+
+DATA: dict[str, Callable[[int], Frames]] = {"pieces": pieces, "walk": walk}
+
+
+def sklearn_ward(X: Frames) -> action100m.Dendrogram:
+    """The rival."""
+    chain = diags_array([np.ones(len(X) - 1)] * 2, offsets=[-1, 1]).tocsr()
+    model = AgglomerativeClustering(
+        linkage="ward", connectivity=chain, n_clusters=None, distance_threshold=0
+    ).fit(X)
+    return action100m.Dendrogram(model.children_, model.distances_)
+
+
+WARDS: dict[str, Callable[[Frames], action100m.Dendrogram]] = {
+    "ours": action100m.ward,
+    "scikit-learn": sklearn_ward,
+}
+
+
+def check_equal(X: Frames) -> None:
+    """Stop the benchmark if the two trees differ."""
+    ours, rival = action100m.ward(X), sklearn_ward(X)
+    if not (ours.children == rival.children).all():
+        raise SystemExit("The merges differ from scikit-learn's.")
+    np.testing.assert_allclose(ours.heights, rival.heights, rtol=1e-12)
+
+
+def _peak_bytes() -> int:
+    # Not getrusage: there a child begins with its parent's peak.
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0])
+
+
+def _memory_in_child(name: str, data: str, n: int) -> float:
+    X = DATA[data](n)
+    before = _peak_bytes()
+    WARDS[name](X)
+    return (_peak_bytes() - before) / X.nbytes
+
+
+def memory(name: str, data: str, n: int) -> float:
+    """Peak memory on top of the input, in inputs, of a process that does nothing else."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_memory_in_child, (name, data, n))
+
+
+def time_and_memory(data: str, n: int, names: Sequence[str]) -> tuple[list[float], list[float]]:
+    """Median seconds, and peak memory, of each; in turns, so that all see the same machine."""
+    X = DATA[data](n)
+    if len(names) > 1:
+        check_equal(X)
+    turns = [[median_seconds(partial(WARDS[name], X), 1) for name in names] for _ in range(REPEATS)]
+    del X
+    seconds = [statistics.median(turn) for turn in zip(*turns, strict=True)]
+    return seconds, [memory(name, data, n) for name in names]
+
+
+def main() -> None:
+    """Measure, print the table and the result."""
+    full = parse_arguments(__doc__).full
+    rows: list[list[object]] = []
+    results, growths = [], []
+    for data in DATA:
+        (ours, rival), inputs = time_and_memory(data, FRAMES, list(WARDS))
+        rows.append([data, FRAMES, ours, rival, rival / ours, *inputs])
+        results.append((rival / ours, ours, rival, inputs[0]))
+        if full:
+            (long,), (peak,) = time_and_memory(data, 10 * FRAMES, ["ours"])
+            rows.append([data, 10 * FRAMES, long, "", "", peak, ""])
+            growths.append(long / ours)
+    print_table(
+        ("data", "frames", "ours, s", "scikit-learn, s", "ratio", "memory / input", "scikit-learn"),
+        rows,
+    )
+    ratio, ours, rival, _ = min(results)
+    more = {"memory": max(inputs for *_, inputs in results)}
+    if full:
+        more["growth"] = max(growths)
+    finish("ward", ours=ours, rival=rival, ratio=ratio, unit="s", **more)
+
+
+if __name__ == "__main__":
+    main()
