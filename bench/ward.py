@@ -16,12 +16,13 @@ from pathlib import Path
 
 os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"))
 
-import action100m
 import numpy as np
-from harness import finish, median_seconds, parse_arguments, print_table
 from numpy.typing import NDArray
 from scipy.sparse import diags_array
 from sklearn.cluster import AgglomerativeClustering
+
+import action100m
+from harness import finish, median_seconds, parse_arguments, print_table
 
 Frames = NDArray[np.float32]
 FRAMES, DIMENSIONS, REPEATS = 27_000, 1_408, 5

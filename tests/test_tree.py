@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import action100m
 import numpy as np
 import pytest
-from action100m import Dendrogram
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+
+import action100m
+from action100m import Dendrogram
 
 Row = tuple[float, float, int, int]
 

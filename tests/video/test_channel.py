@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import pytest
+
 from action100m.video.channel import Channel, Heartbeat
 from action100m.video.child import BeatingChannel
 

@@ -83,7 +83,8 @@ class Segmentation:
         if self.report.coverage < 1:
             notes.append(f"{self.report.frames} of {self.report.expected} frames were decoded.")
         if self.report.repaired_times:
-            notes.append(f"{self.report.repaired_times} timestamps were missing or did not advance: repaired.")
+            repaired = self.report.repaired_times
+            notes.append(f"{repaired} timestamps were missing or did not advance: repaired.")
         if self.report.errors:
             notes.append(f"{self.report.errors} decoding errors, first: {self.report.first_error}")
         if tree.absorbed:
