@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from types import TracebackType
 
 import av.logging
 
@@ -28,12 +27,7 @@ class FFmpegLog:
         self._records = self._capture.__enter__()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         # PyAV's own type hints speak of one exception class only.
         self._capture.__exit__(None, None, None)
         av.logging.set_level(None)

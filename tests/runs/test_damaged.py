@@ -1,0 +1,63 @@
+"""Every broken or odd file ends as done or as failed with a reason, and stops nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from command import call
+
+from action100m.config import Config
+from action100m.runs.failures import read_failure
+from action100m.runs.folder import RunFolder
+from action100m.runs.manifest import Manifest
+from action100m.runs.stages import SegmentStage
+from action100m.segmentation.part import from_table
+
+_FAILS = {
+    "m_audio_only.mp4": "only audio",
+    "m_html_named.mp4": "it is text",
+    "m_jpeg_named.mp4": "still picture",
+    "m_mjpeg_noindex.avi": "43 of 60 frames",
+    "m_png_named.avi": "still picture",
+    "m_random_named.mkv": "Not a video file",
+    "m_trunc_40bytes.mp4": "index",
+    "m_trunc_faststart.mp4": "60 of 120 frames",
+    "m_trunc_nomoov.mp4": "index",
+    "m_zero.mp4": "empty",
+}
+
+
+@pytest.fixture(scope="module")
+def out(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("run")
+    assert call("run", shared / "damaged", "--out", out).returncode == 3
+    return out
+
+
+def test_what_can_be_used_is_used_whole(out: Path, shared: Path) -> None:
+    facts = {row["file"]: row for row in json.loads((shared / "damaged/MANIFEST.json").read_text())}
+    folder, stage = RunFolder(out), SegmentStage(Config())
+    done = [v for v in Manifest(folder).videos if folder.part(stage.key, v.key).exists()]
+    assert {video.path.name for video in done} == facts.keys() - _FAILS.keys()
+    for video in done:
+        segmentation = from_table(folder.read_part(stage.key, video.key))
+        truth = facts[video.path.name]
+        assert segmentation.report.frames == truth["frames"], video.path
+        assert segmentation.report.end > truth["last_s"], video.path
+
+
+def test_what_cannot_says_why(out: Path) -> None:
+    folder, stage = RunFolder(out), SegmentStage(Config())
+    failed = folder.failed_keys(stage.key)
+    videos = [video for video in Manifest(folder).videos if video.key in failed]
+    reasons = {v.path.name: read_failure(folder, stage.key, v).reason for v in videos}
+    assert reasons.keys() == _FAILS.keys()
+    assert all(words in reasons[name] for name, words in _FAILS.items()), reasons
+
+
+def test_the_dataset_keeps_the_format(out: Path) -> None:
+    assert call("validate", out).returncode == 0
+    assert pq.read_table(out / "data").num_rows == 35
