@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from command import call
 
 from action100m.config import Config
 from action100m.runs.failures import read_failure
@@ -15,6 +14,7 @@ from action100m.runs.folder import RunFolder
 from action100m.runs.manifest import Manifest
 from action100m.runs.stages import SegmentStage
 from action100m.segmentation.part import from_table
+from command import call
 
 _FAILS = {
     "m_audio_only.mp4": "only audio",
