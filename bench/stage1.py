@@ -18,6 +18,7 @@ from pathlib import Path
 from statistics import median
 
 from action100m.config import Config
+from action100m.segmentation.encoders.descriptor import DescriptorEncoder
 from action100m.segmentation.stage import Segmenter
 from harness import finish, parse_arguments, print_table
 
@@ -93,7 +94,7 @@ def compare(video: Path) -> tuple[float, float]:
     """Median seconds of ours and of FFmpeg, taken in turns."""
     ours, rival = [], []
     config = Config()
-    with Segmenter(config, threads=2) as segmenter:
+    with Segmenter(config, DescriptorEncoder(), threads=2) as segmenter:
         segmenter.segment(video.with_name("piece.mp4"))  # starts the decoding process
         for _ in range(_REPEATS):
             start = time.perf_counter()
@@ -113,7 +114,8 @@ def peak(video: Path) -> float:
 
 def print_peak(video: Path) -> None:
     """Segment a video and print the peak memory of this process and its child."""
-    with Segmenter(Config.model_validate({"segmentation": {"keep_embeddings": True}})) as segmenter:
+    config = Config.model_validate({"segmentation": {"keep_embeddings": True}})
+    with Segmenter(config, DescriptorEncoder(), threads=2) as segmenter:
         embeddings = segmenter.segment(video).embeddings
     assert embeddings is not None
     kibibytes = sum(

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from action100m import __version__
-from action100m.config import Config, ConfigError, available_cpus, load_config
+from action100m.config import Config, ConfigError, load_config
 from action100m.dataset.validate import validate
 from action100m.demo import draw_demo_video
 from action100m.doctor import examine
@@ -24,10 +24,11 @@ from action100m.runs.errors import NothingToDoError, RunStoppedError, UsageError
 from action100m.runs.export import export, published_row
 from action100m.runs.folder import RunFolder
 from action100m.runs.manifest import Manifest
-from action100m.runs.run import read_config, run
-from action100m.runs.status import describe_run, open_run
+from action100m.runs.run import run
+from action100m.runs.settings import read_settings
+from action100m.runs.status import describe_run
 from action100m.segmentation.present import as_lines
-from action100m.segmentation.stage import Segmenter
+from action100m.segmentation.stage import segment_file
 from action100m.video.frames import VideoError
 
 _FINDINGS = 1
@@ -139,8 +140,9 @@ def status_command(run_folder: RunFolderArgument) -> None:
 @_explained()
 def export_command(run_folder: RunFolderArgument) -> None:
     """Write the Parquet shards of RUN anew from what is done."""
-    folder = open_run(run_folder)
-    shards = export(folder, Manifest(folder), read_config(folder))
+    folder = RunFolder(run_folder)
+    settings = read_settings(folder)
+    shards = export(folder, Manifest(folder), settings)
     if not shards:
         _fail(f"Nothing in {run_folder} is done yet, so there is nothing to export.", _NOTHING)
     for shard in shards:
@@ -159,7 +161,7 @@ def report_command(
     """Write RUN/report/index.html: one file that shows trees, states and failures."""
     if figures not in (None, "png", "svg"):
         raise UsageError(f"--figures takes png or svg, not {figures}.")
-    folder = open_run(run_folder)
+    folder = RunFolder(run_folder)
     _out.print(str(report_run(folder)))
     if figures is not None:
         for path in draw_timelines(folder, figures):
@@ -181,11 +183,10 @@ def segment_command(
 ) -> None:
     """Print one video's tree of segments."""
     settings = load_config(config) if config else Config()
-    with Segmenter(settings, threads=available_cpus()) as segmenter:
-        try:
-            segmentation = segmenter.segment(video)
-        except VideoError as error:
-            _fail(f"{video}: {error}", _NOTHING)
+    try:
+        segmentation = segment_file(video, settings)
+    except VideoError as error:
+        _fail(f"{video}: {error}", _NOTHING)
     tree = segmentation.tree(settings.cut)
     if figure is not None:
         save(timeline(tree, segmentation.thumbnails, video.stem), figure)

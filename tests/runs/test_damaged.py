@@ -8,11 +8,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from action100m.config import Config
 from action100m.runs.failures import read_failure
 from action100m.runs.folder import RunFolder
 from action100m.runs.manifest import Manifest
-from action100m.runs.stages import SegmentStage
+from action100m.runs.settings import read_settings
 from action100m.segmentation.part import from_table
 from command import call
 
@@ -39,21 +38,23 @@ def out(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_what_can_be_used_is_used_whole(out: Path, shared: Path) -> None:
     facts = {row["file"]: row for row in json.loads((shared / "damaged/MANIFEST.json").read_text())}
-    folder, stage = RunFolder(out), SegmentStage(Config())
-    done = [v for v in Manifest(folder).videos if folder.part(stage.key, v.key).exists()]
+    folder = RunFolder(out)
+    stage = read_settings(folder).key("segment")
+    done = [v for v in Manifest(folder).videos if folder.part(stage, v.key).exists()]
     assert {video.path.name for video in done} == facts.keys() - _FAILS.keys()
     for video in done:
-        segmentation = from_table(folder.read_part(stage.key, video.key))
+        segmentation = from_table(folder.read_part(stage, video.key))
         truth = facts[video.path.name]
         assert segmentation.report.frames == truth["frames"], video.path
         assert segmentation.report.end > truth["last_s"], video.path
 
 
 def test_what_cannot_says_why(out: Path) -> None:
-    folder, stage = RunFolder(out), SegmentStage(Config())
-    failed = folder.failed_keys(stage.key)
+    folder = RunFolder(out)
+    stage = read_settings(folder).key("segment")
+    failed = folder.failed_keys(stage)
     videos = [video for video in Manifest(folder).videos if video.key in failed]
-    reasons = {v.path.name: read_failure(folder, stage.key, v).reason for v in videos}
+    reasons = {v.path.name: read_failure(folder, stage, v).reason for v in videos}
     assert reasons.keys() == _FAILS.keys()
     assert all(words in reasons[name] for name, words in _FAILS.items()), reasons
 

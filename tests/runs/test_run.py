@@ -19,7 +19,7 @@ from action100m.runs.errors import NothingToDoError, UsageError
 from action100m.runs.folder import RunFolder
 from action100m.runs.manifest import Manifest
 from action100m.runs.run import RunResult
-from action100m.runs.stages import SegmentStage
+from action100m.runs.stages import open_segment_stage
 from action100m.runs.states import State, find_states
 from action100m.schema import SCHEMA
 
@@ -40,7 +40,8 @@ def dataset(out: Path) -> dict[str, bytes]:
 
 def states(out: Path, config: Config) -> dict[str, State]:
     folder = RunFolder(out)
-    return find_states(folder, Manifest(folder), SegmentStage(config).key).states
+    with open_segment_stage(config) as stage:
+        return find_states(folder, Manifest(folder), stage.key).states
 
 
 @pytest.fixture

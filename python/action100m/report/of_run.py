@@ -7,15 +7,13 @@ from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
 
-from action100m.config import Config
 from action100m.report.data import ReportedVideo, RunSummary
 from action100m.report.figures import save, timeline
 from action100m.report.html import write_report
 from action100m.runs.failures import read_failure
 from action100m.runs.folder import RunFolder
 from action100m.runs.manifest import Manifest, Video
-from action100m.runs.run import read_config
-from action100m.runs.stages import SegmentStage
+from action100m.runs.settings import read_settings
 from action100m.runs.states import State, find_states
 from action100m.segmentation.part import from_table
 from action100m.segmentation.stage import Segmentation
@@ -25,7 +23,7 @@ def report_run(folder: RunFolder) -> Path:
     """Write RUN/report/index.html.
 
     Raises:
-        ConfigError: run.toml cannot be read.
+        UsageError, ConfigError: there is no run.toml, or it cannot be read.
         OSError: a part cannot be read or the report not written.
     """
     view = _View(folder)
@@ -33,11 +31,9 @@ def report_run(folder: RunFolder) -> Path:
         title=str(folder.root),
         created=datetime.now().astimezone().isoformat(" ", "seconds"),
         stages={
-            view.stage.key.name: {
-                state.value: count for state, count in view.states.count().items()
-            }
+            view.stage.name: {state.value: count for state, count in view.states.count().items()}
         },
-        config=folder.config_file.read_text("utf-8"),
+        config=folder.settings_file.read_text("utf-8"),
     )
     target = folder.report / "index.html"
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -57,7 +53,7 @@ def draw_timelines(folder: RunFolder, suffix: str) -> Iterator[Path]:
     target.mkdir(parents=True, exist_ok=True)
     for video, segmentation in view.done():
         path = target / f"{quote(video.uid, safe=' ')[:200]}.{suffix}"
-        tree = segmentation.tree(view.config.cut)
+        tree = segmentation.tree(view.cut)
         title = video.metadata.title or video.uid
         save(timeline(tree, segmentation.thumbnails, title), path)
         yield path
@@ -68,10 +64,11 @@ class _View:
 
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
-        self.config: Config = read_config(folder)
+        settings = read_settings(folder)
+        self.cut = settings.config.cut
+        self.stage = settings.key("segment")
         self.manifest = Manifest(folder)
-        self.stage = SegmentStage(self.config)
-        self.states = find_states(folder, self.manifest, self.stage.key)
+        self.states = find_states(folder, self.manifest, self.stage)
 
     def videos(self) -> Iterator[ReportedVideo]:
         for video in self.manifest.videos:
@@ -87,10 +84,10 @@ class _View:
                 yield video, self._read(video)
 
     def _read(self, video: Video) -> Segmentation:
-        return from_table(self.folder.read_part(self.stage.key, video.key))
+        return from_table(self.folder.read_part(self.stage, video.key))
 
     def _done(self, video: Video, segmentation: Segmentation) -> ReportedVideo:
-        tree = segmentation.tree(self.config.cut)
+        tree = segmentation.tree(self.cut)
         return ReportedVideo(
             uid=video.uid,
             path=str(video.path),
@@ -104,7 +101,7 @@ class _View:
         )
 
     def _not_done(self, video: Video, state: State) -> ReportedVideo:
-        failure = read_failure(self.folder, self.stage.key, video)
+        failure = read_failure(self.folder, self.stage, video)
         return ReportedVideo(
             uid=video.uid,
             path=str(video.path),

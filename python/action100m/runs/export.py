@@ -8,19 +8,18 @@ from typing import Any
 
 import pyarrow as pa
 
-from action100m.config import Config
 from action100m.dataset.write import node_rows, video_row, write_shards
 from action100m.runs.folder import RunFolder
 from action100m.runs.manifest import Manifest, Video
 from action100m.runs.metadata import read_sidecar, uid_of
-from action100m.runs.stages import SegmentStage
+from action100m.runs.settings import Settings
 from action100m.schema import TIME_DECIMALS
 from action100m.segmentation.part import from_table
 from action100m.segmentation.stage import Segmentation
 from action100m.tree import Tree
 
 
-def export(folder: RunFolder, manifest: Manifest, config: Config) -> list[Path]:
+def export(folder: RunFolder, manifest: Manifest, settings: Settings) -> list[Path]:
     """Write the Parquet shards anew: a pure function of the parts and the manifest.
 
     Returns:
@@ -29,14 +28,16 @@ def export(folder: RunFolder, manifest: Manifest, config: Config) -> list[Path]:
     Raises:
         OSError: they cannot be written; those that stood there before still do.
     """
-    stage = SegmentStage(config)
-    done = folder.done_keys(stage.key)
+    done = folder.done_keys(settings.key("segment"))
     videos = [video for video in manifest.videos if video.key in done]
     if not videos:
         return []
-    rows = _rows(folder, videos, config)
     return write_shards(
-        rows, folder.data, len(videos), _file_metadata(config), config.export.rows_per_shard
+        _rows(folder, videos, settings),
+        folder.data,
+        len(videos),
+        _file_metadata(settings),
+        settings.config.export.rows_per_shard,
     )
 
 
@@ -51,20 +52,19 @@ def published_row(path: Path, segmentation: Segmentation, tree: Tree) -> dict[st
     return row
 
 
-def _rows(folder: RunFolder, videos: list[Video], config: Config) -> Iterator[pa.RecordBatch]:
-    stage = SegmentStage(config)
+def _rows(folder: RunFolder, videos: list[Video], settings: Settings) -> Iterator[pa.RecordBatch]:
+    stage = settings.key("segment")
     for video in videos:
-        segmentation = from_table(folder.read_part(stage.key, video.key))
-        nodes = node_rows(video.uid, segmentation.tree(config.cut))
+        segmentation = from_table(folder.read_part(stage, video.key))
+        nodes = node_rows(video.uid, segmentation.tree(settings.config.cut))
         yield video_row(video.uid, video.metadata.row(segmentation.report.end), nodes)
 
 
-def _file_metadata(config: Config) -> dict[str, str]:
+def _file_metadata(settings: Settings) -> dict[str, str]:
     """What made each field: the column names stay as published whatever model filled them."""
-    identity = SegmentStage(config).identity
+    stages = {**settings.identities, "cut": settings.config.cut.model_dump()}
     return {
-        "action100m.segment.encoder": str(identity["encoder"]),
-        "action100m.segment.stride": str(identity["stride"]),
-        "action100m.segment.min_duration": str(config.cut.min_duration),
-        "action100m.segment.absorb_above": str(config.cut.absorb_above),
+        f"action100m.{stage}.{name}": str(value)
+        for stage, values in stages.items()
+        for name, value in values.items()
     }

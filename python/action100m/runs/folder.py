@@ -43,7 +43,7 @@ class RunFolder:
         self.root = root
 
     @property
-    def config_file(self) -> Path:
+    def settings_file(self) -> Path:
         return self.root / "run.toml"
 
     @property

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
-import tomli_w
 from rich.console import Console
 
-from action100m.config import Config, available_cpus, parse_config, read_toml
-from action100m.files import write_text
+from action100m.config import Config, available_cpus
 from action100m.runs.discovery import find_videos
 from action100m.runs.errors import NothingToDoError
 from action100m.runs.executors.local import run_stage
@@ -20,11 +16,11 @@ from action100m.runs.export import export
 from action100m.runs.folder import RunFolder
 from action100m.runs.manifest import Manifest
 from action100m.runs.progress import StageProgress
-from action100m.runs.stages import SegmentStage, Stage
+from action100m.runs.settings import Settings, read_config, write_settings
+from action100m.runs.stages import Stage, open_segment_stage
 from action100m.runs.states import State, find_states
 
 _TO_DO = (State.PENDING, State.STALE, State.FAILED)
-_LIBRARIES = ("action100m", "av", "numpy", "pillow", "pyarrow")
 
 
 @dataclass(frozen=True)
@@ -74,18 +70,19 @@ def run(
     console = console or Console(stderr=True)
     folder = RunFolder(Path(out))
     paths = find_videos(videos, leave_out=folder.root)
-    config = config or read_config(folder)
+    config = config or read_config(folder) or Config()
     folder.root.mkdir(parents=True, exist_ok=True)
     manifest = Manifest(folder)
     for problem in manifest.add(paths):
         console.print(f"Sidecar ignored: {problem}", highlight=False, markup=False)
     if not manifest.videos:
         raise NothingToDoError("No video was found: give files, folders or globs that hold some.")
-    stage = SegmentStage(config)
-    write_config(folder, config, stage)
-    folder.sweep()
-    _finish_stage(stage, folder, manifest, workers or available_cpus(), console)
-    shards = export(folder, manifest, config)
+    with open_segment_stage(config) as stage:
+        settings = Settings(config, {stage.key.name: stage.identity})
+        write_settings(folder, settings)
+        folder.sweep()
+        _finish_stage(stage, folder, manifest, workers or available_cpus(), console)
+    shards = export(folder, manifest, settings)
     return RunResult(find_states(folder, manifest, stage.key).count(), shards)
 
 
@@ -101,28 +98,3 @@ def _finish_stage(
         sizes = {video.uid: video.size for video in todo}
         with StageProgress(stage.key.name, sizes, console) as progress:
             run_stage(stage, todo, folder, workers, progress)
-
-
-def read_config(folder: RunFolder) -> Config:
-    """The configuration that the run folder was made with; the default for a new one.
-
-    Raises:
-        ConfigError: run.toml cannot be read.
-    """
-    if not folder.config_file.exists():
-        return Config()
-    values = read_toml(folder.config_file)
-    return parse_config(values.get("config", {}), folder.config_file)
-
-
-def write_config(folder: RunFolder, config: Config, stage: Stage) -> None:
-    """Write run.toml: enough to repeat the run."""
-    values = {
-        "config": config.model_dump(mode="json"),
-        "stages": {stage.key.name: {"fingerprint": stage.key.fingerprint, **stage.identity}},
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in _LIBRARIES},
-        },
-    }
-    write_text(folder.config_file, tomli_w.dumps(values))

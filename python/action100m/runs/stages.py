@@ -10,9 +10,11 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from action100m.config import Config, fingerprint
+from action100m.config import Config
 from action100m.runs.folder import StageKey
 from action100m.runs.manifest import Video
+from action100m.runs.settings import stage_key
+from action100m.segmentation.encoders import Encoder, open_encoder
 from action100m.segmentation.part import to_table
 from action100m.segmentation.stage import Progress, Segmenter, segment_identity
 from action100m.video.frames import VideoError
@@ -46,17 +48,23 @@ class Stage(Protocol):
         ...
 
 
-class SegmentStage:
-    """Stage 1."""
+@contextmanager
+def open_segment_stage(config: Config) -> Iterator[Stage]:
+    """Stage 1, its encoder loaded. Workers share the encoder, and decode each for themselves."""
+    with open_encoder(config.segmentation) as encoder:
+        yield _SegmentStage(config, encoder)
 
-    def __init__(self, config: Config) -> None:
+
+class _SegmentStage:
+    def __init__(self, config: Config, encoder: Encoder) -> None:
         self._config = config
-        self.identity = segment_identity(config)
-        self.key = StageKey("segment", fingerprint(self.identity))
+        self._encoder = encoder
+        self.identity = segment_identity(config, encoder)
+        self.key = stage_key("segment", self.identity)
 
     @contextmanager
     def open_worker(self, threads: int) -> Iterator[Worker]:
-        with Segmenter(self._config, threads=threads) as segmenter:
+        with Segmenter(self._config, self._encoder, threads=threads) as segmenter:
             yield _SegmentWorker(segmenter)
 
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from action100m.runs.errors import UsageError
 from action100m.runs.failures import read_failure
-from action100m.runs.folder import RunFolder
+from action100m.runs.folder import RunFolder, StageKey
 from action100m.runs.manifest import Manifest
-from action100m.runs.run import read_config
-from action100m.runs.stages import SegmentStage
+from action100m.runs.settings import read_settings
 from action100m.runs.states import State, find_states
 
 _MOST = 20  # failures that are spelled out
@@ -24,18 +22,6 @@ _MEANING = {
 }
 
 
-def open_run(out: Path) -> RunFolder:
-    """The run folder at a path.
-
-    Raises:
-        UsageError: there is none.
-    """
-    folder = RunFolder(out)
-    if not folder.config_file.is_file():
-        raise UsageError(f"{out} is no run folder: it holds no run.toml.")
-    return folder
-
-
 def describe_run(out: Path) -> Iterator[str]:
     """Lines for a person: states, what failed and why, what stands where.
 
@@ -43,15 +29,15 @@ def describe_run(out: Path) -> Iterator[str]:
         UsageError: `out` is no run folder.
         ConfigError: its run.toml cannot be read.
     """
-    folder = open_run(out)
+    folder = RunFolder(out)
+    stage = read_settings(folder).key("segment")
     manifest = Manifest(folder)
-    stage = SegmentStage(read_config(folder))
-    states = find_states(folder, manifest, stage.key)
+    states = find_states(folder, manifest, stage)
     yield f"{out}: {len(manifest.videos)} videos"
     for state, count in states.count().items():
         if count or state is State.DONE:
             meaning = f"  ({_MEANING[state]})" if _MEANING[state] else ""
-            yield f"  {stage.key.name:<10}{state.value:<8}{count:>8}{meaning}"
+            yield f"  {stage.name:<10}{state.value:<8}{count:>8}{meaning}"
     yield from _failures(folder, manifest, stage, states.states)
     shards = sorted(folder.data.glob("*.parquet"))
     if shards:
@@ -62,11 +48,11 @@ def describe_run(out: Path) -> Iterator[str]:
 
 
 def _failures(
-    folder: RunFolder, manifest: Manifest, stage: SegmentStage, states: dict[str, State]
+    folder: RunFolder, manifest: Manifest, stage: StageKey, states: dict[str, State]
 ) -> Iterator[str]:
     failed = [video for video in manifest.videos if states[video.uid] is State.FAILED]
     for video in failed[:_MOST]:
-        failure = read_failure(folder, stage.key, video)
+        failure = read_failure(folder, stage, video)
         yield f"  failed: {video.path}: {failure.reason}"
     if len(failed) > _MOST:
         yield f"  … and {len(failed) - _MOST} more; the report has them all."

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from action100m.config import Config, CutConfig, available_cpus, parse_config
-from action100m.segmentation.encoders import make_encoder
+from action100m.segmentation.encoders import Encoder, open_encoder
 from action100m.segmentation.filmstrip import Filmstrip, Thumbnail
 from action100m.tree import ABSORB_ABOVE, MIN_DURATION, Dendrogram, Tree, cut, ward
 from action100m.video import DecodeLimits, Decoder, FrameSpec
@@ -91,22 +91,25 @@ class Segmentation:
         return notes
 
 
-def segment_identity(config: Config) -> dict[str, Any]:
+def segment_identity(config: Config, encoder: Encoder) -> dict[str, Any]:
     """What decides a segment part's content, as plain values."""
     return {
         "version": _VERSION,
         "stride": config.video.stride,
-        "encoder": make_encoder(config.segmentation.encoder).identity,
+        "encoder": encoder.identity,
         "keep_embeddings": config.segmentation.keep_embeddings,
     }
 
 
 class Segmenter:
-    """Segments one video after the other; owns a decoding process. Use as a context manager."""
+    """Segments one video after the other; owns a decoding process. A context manager.
 
-    def __init__(self, config: Config, *, threads: int = 1) -> None:
+    Many of them, each in its own thread, may share an encoder.
+    """
+
+    def __init__(self, config: Config, encoder: Encoder, *, threads: int = 1) -> None:
         self._config = config
-        self._encoder = make_encoder(config.segmentation.encoder)
+        self._encoder = encoder
         limits = DecodeLimits(
             memory=int(config.video.memory_limit_gib * 2**30),
             stall_seconds=config.video.stall_seconds,
@@ -164,6 +167,19 @@ class Segmenter:
         )
 
 
+def segment_file(path: Path, config: Config) -> Segmentation:
+    """Segment a single video with all of this machine's CPUs.
+
+    Raises:
+        VideoError: the file cannot be used, or too little of it.
+    """
+    with (
+        open_encoder(config.segmentation) as encoder,
+        Segmenter(config, encoder, threads=available_cpus()) as segmenter,
+    ):
+        return segmenter.segment(path)
+
+
 def segment(
     video: str | Path,
     encoder: str = "descriptor",
@@ -192,5 +208,4 @@ def segment(
         },
         "segment()",
     )
-    with Segmenter(config, threads=available_cpus()) as segmenter:
-        return segmenter.segment(Path(video)).tree(config.cut)
+    return segment_file(Path(video), config).tree(config.cut)

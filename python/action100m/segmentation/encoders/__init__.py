@@ -1,19 +1,18 @@
 """Frame encoders, behind one protocol."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from action100m.config import SegmentationConfig
 from action100m.segmentation.encoders.base import Encoder
 from action100m.segmentation.encoders.descriptor import DescriptorEncoder
 
-__all__ = ["Encoder", "make_encoder"]
-
-_ENCODERS = {"descriptor": DescriptorEncoder}
+__all__ = ["Encoder", "open_encoder"]
 
 
-def make_encoder(name: str) -> Encoder:
-    """The encoder that a configuration names.
-
-    Raises:
-        ValueError: no encoder has that name.
-    """
-    if name not in _ENCODERS:
-        raise ValueError(f"There is no encoder {name!r}; choose one of {', '.join(_ENCODERS)}.")
-    return _ENCODERS[name]()
+@contextmanager
+def open_encoder(config: SegmentationConfig) -> Iterator[Encoder]:
+    """The encoder that a configuration names, ready to be shared by threads."""
+    yield DescriptorEncoder()

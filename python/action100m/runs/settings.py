@@ -1,0 +1,87 @@
+"""run.toml: what a run was made with, enough to repeat it.
+
+Fingerprints are read from here, not computed anew: to look at a run or to export it needs neither
+the models nor the machine that it was made on.
+"""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import tomli_w
+
+from action100m.config import Config, ConfigError, fingerprint, parse_config, read_toml
+from action100m.files import write_text
+from action100m.runs.errors import UsageError
+from action100m.runs.folder import RunFolder, StageKey
+
+_LIBRARIES = ("action100m", "av", "numpy", "pillow", "pyarrow")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What run.toml holds.
+
+    Attributes:
+        config: the resolved configuration.
+        identities: by stage, everything that decides what its parts hold.
+    """
+
+    config: Config
+    identities: dict[str, dict[str, Any]]
+
+    def key(self, stage: str) -> StageKey:
+        """Where a stage's parts stand."""
+        return stage_key(stage, self.identities[stage])
+
+
+def stage_key(stage: str, identity: dict[str, Any]) -> StageKey:
+    """Where the parts of a stage with this identity stand."""
+    return StageKey(stage, fingerprint(identity))
+
+
+def read_settings(folder: RunFolder) -> Settings:
+    """Read run.toml.
+
+    Raises:
+        UsageError: the folder holds none.
+        ConfigError: it cannot be used.
+    """
+    if not folder.settings_file.is_file():
+        raise UsageError(f"{folder.root} is no run folder: it holds no run.toml.")
+    values = read_toml(folder.settings_file)
+    config = parse_config(values.get("config", {}), folder.settings_file)
+    identities = values.get("stages")
+    if not isinstance(identities, dict) or "segment" not in identities:
+        raise ConfigError(
+            f"{folder.settings_file} names no stages: run `action100m run --out {folder.root}` to "
+            "write it anew."
+        )
+    return Settings(config, identities)
+
+
+def read_config(folder: RunFolder) -> Config | None:
+    """The configuration that the run folder was made with; None for a new folder.
+
+    Raises:
+        ConfigError: run.toml cannot be used.
+    """
+    if not folder.settings_file.is_file():
+        return None
+    return parse_config(read_toml(folder.settings_file).get("config", {}), folder.settings_file)
+
+
+def write_settings(folder: RunFolder, settings: Settings) -> None:
+    """Write run.toml."""
+    values = {
+        "config": settings.config.model_dump(mode="json"),
+        "stages": settings.identities,
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in _LIBRARIES},
+        },
+    }
+    write_text(folder.settings_file, tomli_w.dumps(values))
