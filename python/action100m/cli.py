@@ -29,6 +29,7 @@ from action100m.runs.settings import read_settings
 from action100m.runs.status import describe_run
 from action100m.segmentation.present import as_lines
 from action100m.segmentation.stage import segment_file
+from action100m.trace import tracing
 from action100m.video.frames import VideoError
 
 _FINDINGS = 1
@@ -115,6 +116,10 @@ def run_command(
         int | None,
         typer.Option(min=1, help="Videos at once.  [default: one per CPU]", show_default=False),
     ] = None,
+    trace: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Record where the time goes, for ui.perfetto.dev."),
+    ] = None,
 ) -> None:
     """Make a dataset of segment trees from VIDEOS, or go on with it.
 
@@ -124,8 +129,12 @@ def run_command(
     Exit code: 0 all done, 1 nothing could be done, 2 usage, 3 some videos failed, 130 interrupted.
     """
     settings = load_config(config) if config else None
-    result = run(videos or [], out, settings, workers=workers, console=_err)
+    with tracing() if trace else contextlib.nullcontext() as recorded:
+        result = run(videos or [], out, settings, workers=workers, console=_err)
     _print(describe_run(out))
+    if trace and recorded:
+        recorded.write(trace)
+        _print(recorded.summary())
     raise typer.Exit(result.exit_code)
 
 

@@ -19,6 +19,7 @@ from action100m.runs.progress import StageProgress
 from action100m.runs.settings import Settings, read_config, write_settings
 from action100m.runs.stages import Stage, open_segment_stage
 from action100m.runs.states import State, find_states
+from action100m.trace import span
 
 _TO_DO = (State.PENDING, State.STALE, State.FAILED)
 
@@ -82,7 +83,8 @@ def run(
         write_settings(folder, settings)
         folder.sweep()
         _finish_stage(stage, folder, manifest, workers or available_cpus(), console)
-    shards = export(folder, manifest, settings)
+    with span("export"):
+        shards = export(folder, manifest, settings)
     return RunResult(find_states(folder, manifest, stage.key).count(), shards)
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from action100m.config import Config, CutConfig, available_cpus, parse_config
 from action100m.segmentation.encoders import Encoder, open_encoder
 from action100m.segmentation.filmstrip import Filmstrip, Thumbnail
+from action100m.trace import span
 from action100m.tree import ABSORB_ABOVE, MIN_DURATION, Dendrogram, Tree, cut, ward
 from action100m.video import DecodeLimits, Decoder, FrameSpec
 from action100m.video.frames import (
@@ -144,7 +145,13 @@ class Segmenter:
         times: list[NDArray[np.float64]] = []
 
         def watched() -> Iterator[FrameBatch]:
-            for batch in stream:
+            batches = iter(stream)
+            while True:
+                with span("decode") as figures:
+                    batch = next(batches, None)
+                    figures["sampled frames"] = len(batch.times) if batch is not None else 0
+                if batch is None:
+                    return
                 filmstrip.add(batch)
                 times.append(batch.times)
                 if progress is not None:
@@ -157,8 +164,10 @@ class Segmenter:
         report = stream.report
         if not len(embeddings) or report.coverage < self._config.video.min_coverage:
             raise IncompleteVideoError(report, self._config.video.min_coverage)
+        with span("ward", frames=len(embeddings)):
+            dendrogram = ward(embeddings)
         return Segmentation(
-            dendrogram=ward(embeddings),
+            dendrogram=dendrogram,
             times=np.concatenate(times),
             info=stream.info,
             report=report,

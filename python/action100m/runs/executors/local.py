@@ -21,6 +21,7 @@ from action100m.runs.folder import RunFolder
 from action100m.runs.manifest import Video
 from action100m.runs.progress import StageProgress
 from action100m.runs.stages import Stage, Worker
+from action100m.trace import span
 from action100m.video.frames import VideoError
 
 _ATTEMPTS = 3  # at a video whose failure may pass: a decoder killed, a file still being written
@@ -49,7 +50,9 @@ def run_stage(
     """
     count = max(1, min(workers, len(videos)))
     crew = _Crew(stage, videos, folder, progress, threads=max(1, available_cpus() // count))
-    pool = [threading.Thread(target=crew.work, daemon=True) for _ in range(count)]
+    pool = [
+        threading.Thread(target=crew.work, name=f"worker {k}", daemon=True) for k in range(count)
+    ]
     for thread in pool:
         thread.start()
     try:
@@ -124,7 +127,8 @@ class _Crew:
                 self._folder.record_failure(key, video.key, _record(video, error, earlier + 1))
                 self._progress.finish(video.uid, failed=True)
                 return
-            self._folder.commit_part(key, video.key, part)
+            with span("commit", videos=1):
+                self._folder.commit_part(key, video.key, part)
         self._progress.finish(video.uid, failed=False)
 
     def _attempt(self, worker: Worker, video: Video) -> pa.Table:

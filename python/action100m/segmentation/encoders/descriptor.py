@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from action100m import _core
+from action100m.trace import span
 from action100m.video.frames import FrameBatch
 
 
@@ -26,7 +27,9 @@ class DescriptorEncoder:
     def encode(self, frames: Iterable[FrameBatch]) -> Iterator[NDArray[np.float32]]:
         """Yield (b, 672) float32 for every batch, see `describe`."""
         for batch in frames:
-            yield describe(batch.pixels)
+            with span("describe", frames=len(batch.times)):
+                rows = describe(batch.pixels)
+            yield rows
 
 
 def describe(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
