@@ -129,13 +129,25 @@ def run_command(
     Exit code: 0 all done, 1 nothing could be done, 2 usage, 3 some videos failed, 130 interrupted.
     """
     settings = load_config(config) if config else None
-    with tracing() if trace else contextlib.nullcontext() as recorded:
+    with _traced(trace):
         result = run(videos or [], out, settings, workers=workers, console=_err)
     _print(describe_run(out))
-    if trace and recorded:
-        recorded.write(trace)
-        _print(recorded.summary())
     raise typer.Exit(result.exit_code)
+
+
+@contextlib.contextmanager
+def _traced(path: Path | None) -> Iterator[None]:
+    """Record the block, an interrupted one too, and tell where its time went."""
+    if path is None:
+        yield
+        return
+    with tracing() as recorded:
+        try:
+            yield
+        finally:
+            recorded.write(path)
+            for line in recorded.summary():
+                _err.print(line)
 
 
 @app.command("status")
