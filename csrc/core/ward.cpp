@@ -5,7 +5,6 @@
 #include "core/ward.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <numeric>
 #include <optional>
@@ -18,8 +17,9 @@
 namespace action100m {
 namespace {
 
-constexpr std::size_t kLonger = 12;   // short blocks in a long one
-constexpr std::size_t kOverlap = 12;  // of which each block shares one with the next
+constexpr double kShares[] = {0.6, 0.85, 0.95};  // of the merges, done at each depth of blocks
+constexpr std::size_t kGrowth = 4;               // blocks in a block of the next depth
+constexpr std::size_t kOverlap = 16;             // of which each block shares one with the next
 constexpr std::size_t kPilots = 4, kPilotLength = 96;
 
 template <class Scalar>
@@ -31,24 +31,8 @@ class Ward {
         costs_(n, kNever) {}
 
   Run run() {
-    constexpr std::array<std::pair<double, double>, 2> kShares{{{0.75, 0.97}, {0.4, 0.6}}};
-    std::optional<std::vector<Run>> parts;
-    if (shop_.n > 2 * block_) {
-      const std::vector<double> levels = pilot_levels();
-      for (auto shares = kShares.begin(); !parts && shares != kShares.end(); ++shares) {
-        const double low = levels[static_cast<std::size_t>(shares->first * levels.size())];
-        const double high = levels[static_cast<std::size_t>(shares->second * levels.size())];
-        parts = blocks(0, shop_.n, kLonger * block_, [&](std::size_t first, std::size_t last) {
-          return long_run(first, last, low, high);
-        });
-      }
-    }
-    price_until(shop_.n);
-    Run whole(shop_, costs_, 0, shop_.n);
-    if (parts) whole.adopt(*parts, shop_.arena);
-    parts.reset();
-    whole.merge_below(kNever, shop_);
-    return whole;
+    if (shop_.n > 2 * block_) set_limits();
+    return run(0, shop_.n, limits_.size(), kNever);
   }
 
  private:
@@ -67,8 +51,8 @@ class Ward {
     }
   }
 
-  // The costs, in increasing order, that must be reached to do the merges of a few short stretches.
-  std::vector<double> pilot_levels() {
+  // Short stretches, merged to their ends, tell at which cost a share of the merges will be done.
+  void set_limits() {
     const std::size_t length = std::min(kPilotLength, shop_.n);
     std::vector<double> levels;
     for (std::size_t pilot = 0; pilot < kPilots; ++pilot) {
@@ -81,52 +65,49 @@ class Ward {
       for (const Merge& merge : run.merges()) levels.push_back(level = std::max(level, merge.cost));
     }
     std::sort(levels.begin(), levels.end());
-    return levels;
+    for (const double share : kShares) {
+      limits_.push_back(
+          levels[static_cast<std::size_t>(share * static_cast<double>(levels.size()))]);
+    }
   }
 
-  Run short_run(std::size_t first, std::size_t last, double limit) {
-    price_until(last);
-    Run run(shop_, costs_, first, last);
-    run.merge_below(limit, shop_);
-    return run;
-  }
-
-  Run long_run(std::size_t first, std::size_t last, double low, double high) {
-    const auto parts = blocks(first, last, block_, [&](std::size_t from, std::size_t to) {
-      return short_run(from, to, low);
-    });
+  // Merges the frames [first, last) below `limit`, out of blocks that are less deep; where those of
+  // the next depth are too entangled, the more modest ones below may do.
+  Run run(std::size_t first, std::size_t last, std::size_t depth, double limit) {
+    std::optional<std::vector<Run>> parts;
+    while (!parts && depth > 0) parts = blocks(first, last, --depth);
     price_until(last);
     Run run(shop_, costs_, first, last);
     if (parts) run.adopt(*parts, shop_.arena);
-    run.merge_below(high, shop_);
+    run.merge_below(limit, shop_);
     return run;
   }
 
   // Covers the frames [first, last) with runs over overlapping blocks that agree with each other.
   // Two that do not are made one. Gives up where that happens again and again.
-  template <class MakeRun>
-  std::optional<std::vector<Run>> blocks(std::size_t first, std::size_t last, std::size_t block,
-                                         const MakeRun& make_run) {
+  std::optional<std::vector<Run>> blocks(std::size_t first, std::size_t last, std::size_t depth) {
+    std::size_t block = block_;
+    for (std::size_t i = 0; i < depth; ++i) block *= kGrowth;
     std::vector<Run> runs;
     const std::size_t start = first;
     std::size_t end = std::min(first + block, last), again = 0;
     while (true) {
-      Run run = make_run(first, end);
-      const auto border = runs.empty() ? first : runs.back().agreement(run);
+      Run next = run(first, end, depth, limits_[depth]);
+      const auto border = runs.empty() ? first : runs.back().agreement(next);
       if (border) {
-        run.begin = *border;
+        next.begin = *border;
         if (!runs.empty()) runs.back().end = *border;
-        runs.push_back(std::move(run));
+        runs.push_back(std::move(next));
         if (end == last) return runs;
         first = runs.back().border_before_end(block / kOverlap);
         end = std::min(end + block, last);
       } else {
-        run.discard(shop_.arena);
+        next.discard(shop_.arena);
         runs.back().discard(shop_.arena);
         first = runs.back().first();
         runs.pop_back();
         again += end - first;
-        if (again > 4 * block + (end - start) / 2) break;
+        if (again > (last - start + end - start) / 4) break;
       }
     }
     for (const Run& run : runs) run.discard(shop_.arena);
@@ -135,8 +116,9 @@ class Ward {
 
   Workshop<Scalar> shop_;
   std::size_t block_;
-  std::vector<double> costs_;  // of merging each frame with the one before; kNever for the first
-  std::size_t priced_ = 1;     // so many of them are known
+  std::vector<double> costs_;   // of merging each frame with the one before; kNever for the first
+  std::vector<double> limits_;  // of each depth
+  std::size_t priced_ = 1;      // so many of them are known
 };
 
 // Numbers the merges as scikit-learn does.
