@@ -9,6 +9,8 @@ struct Operand {
   const void* values;
   double count;
   bool is_sum;
+
+  double* sum() const { return static_cast<double*>(const_cast<void*>(values)); }
 };
 
 struct NeighbourCosts {

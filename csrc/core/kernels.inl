@@ -58,40 +58,30 @@ struct Tail {
   Value values[kLanes] = {};
 };
 
-// Prices several pairs at once: each frame is read and widened once, and the sums overlap.
-template <std::size_t pairs, class Scalar>
-void price_group(const Scalar* frames, std::size_t d, double* costs) {
-  Squares squares[pairs];
-  const auto add = [&](const auto& at) {
+template <class Scalar>
+double price_pair(const Scalar* frame, const Scalar* next, std::size_t d) {
+  Squares squares;
+  const auto add = [&](const Scalar* x, const Scalar* y) {
     for (std::size_t part = 0; part < kParts; ++part) {
-      Doubles before, after;
-      load(at(0) + part * kWidth, before);
-      for (std::size_t i = 0; i < pairs; ++i) {
-        load(at(i + 1) + part * kWidth, after);
-        squares[i].add(part, before - after);
-        before = after;
-      }
+      Doubles a, b;
+      load(x + part * kWidth, a);
+      load(y + part * kWidth, b);
+      squares.add(part, a - b);
     }
   };
-  for (std::size_t k = 0; k + kLanes <= d; k += kLanes) {
-    add([&](std::size_t i) { return frames + i * d + k; });
+  std::size_t k = 0;
+  for (; k + kLanes <= d; k += kLanes) {
+    add(frame + k, next + k);
   }
-  if (d % kLanes != 0) {
-    Scalar tails[pairs + 1][kLanes];
-    for (std::size_t i = 0; i <= pairs; ++i) {
-      std::memcpy(tails[i], Tail<Scalar>(frames + i * d, d).values, sizeof tails[i]);
-    }
-    add([&](std::size_t i) { return tails[i]; });
-  }
-  for (std::size_t i = 0; i < pairs; ++i) costs[i] = squares[i].total() / 2;
+  if (k < d) add(Tail(frame, d).values, Tail(next, d).values);
+  return squares.total() / 2;
 }
 
 template <class Scalar>
 void price(const Scalar* frames, std::size_t pairs, std::size_t d, double* costs) {
-  constexpr std::size_t kGroup = 4;
-  std::size_t i = 0;
-  for (; i + kGroup <= pairs; i += kGroup) price_group<kGroup>(frames + i * d, d, costs + i);
-  for (; i < pairs; ++i) price_group<1>(frames + i * d, d, costs + i);
+  for (std::size_t i = 0; i < pairs; ++i, frames += d) {
+    costs[i] = price_pair(frames, frames + d, d);
+  }
 }
 
 // |n_b S_a - n_a S_b|^2 / (n_a n_b (n_a + n_b)): dividing last keeps equal frames exactly equal.

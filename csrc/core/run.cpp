@@ -7,19 +7,89 @@
 
 namespace action100m {
 
-Run::Run(const Chain& chain, std::size_t first, std::size_t last, Id next_id)
+template <class Scalar>
+Run::Run(const Workshop<Scalar>& shop, const std::vector<double>& costs, std::size_t first,
+         std::size_t last)
     : begin(first),
       end(last),
       first_(first),
-      next_id_(next_id),
-      clusters_(chain.clusters.begin() + first, chain.clusters.begin() + last),
-      costs_(chain.costs.begin() + first, chain.costs.begin() + last),
+      next_id_(static_cast<Id>(shop.n)),
+      costs_(costs.begin() + static_cast<std::ptrdiff_t>(first),
+             costs.begin() + static_cast<std::ptrdiff_t>(last)),
       previous_(last - first),
       next_(last - first) {
   costs_[0] = kNever;
   std::iota(previous_.begin() + 1, previous_.end(), 0);
   std::iota(next_.begin(), next_.end(), 1);
+  clusters_.reserve(last - first);
+  for (std::size_t i = first; i < last; ++i) {
+    clusters_.push_back({{shop.rows + i * shop.d, 1, false}, static_cast<Id>(i)});
+  }
   merges_.reserve(last - first);
+}
+
+// Brings the parts' merges into one order: the parts play for each next one.
+void Run::adopt_order(const std::vector<Run>& parts) {
+  struct Head {
+    double cost;
+    Id newer, older;
+    const Merge *merge, *end;
+  };
+  std::vector<Head> heads;
+  const auto advance = [&](std::size_t i) {
+    const Run& part = parts[i];
+    Head& head = heads[i];
+    head.merge = std::find_if(head.merge, head.end, [&](const Merge& merge) {
+      return part.begin < merge.right && merge.right < part.end;
+    });
+    if (head.merge == head.end) {
+      head.cost = kNever;
+      return;
+    }
+    const Id a = clusters_[head.merge->left - first_].id;
+    const Id b = clusters_[head.merge->right - first_].id;
+    head = {head.merge->cost, std::max(a, b), std::min(a, b), head.merge, head.end};
+  };
+  const auto before = [&](std::size_t i, std::size_t j) {
+    const Head &a = heads[i], &b = heads[j];
+    if (a.cost != b.cost) [[likely]]
+      return a.cost < b.cost;
+    return std::pair(a.newer, a.older) < std::pair(b.newer, b.older);
+  };
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    const std::vector<Merge>& merges = parts[i].merges_;
+    heads.push_back({kNever, 0, 0, merges.data(), merges.data() + merges.size()});
+    advance(i);
+  }
+  Tournament tournament(parts.size(), before);
+  while (heads[tournament.winner()].cost < kNever) {
+    const std::size_t winner = tournament.winner();
+    const Merge& merge = *heads[winner].merge++;
+    merges_.push_back(merge);
+    clusters_[merge.left - first_].id = next_id_++;
+    costs_[merge.right - first_] = kNever;
+    advance(winner);
+    tournament.update(winner, before);
+  }
+}
+
+void Run::adopt(const std::vector<Run>& parts, Arena& arena) {
+  adopt_order(parts);
+  std::size_t previous = 0;
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    const Run& part = parts[i];
+    part.discard(part.first_, part.begin, arena);
+    part.discard(part.end, part.last(), arena);
+    for (std::size_t frame = part.begin; frame < part.end; frame = part.next(frame)) {
+      const Run& judge = frame == part.begin && i > 0 ? parts[i - 1] : part;
+      const std::size_t slot = frame - first_;
+      clusters_[slot].row = part.clusters_[frame - part.first_].row;
+      costs_[slot] = judge.costs_[frame - judge.first_];
+      next_[slot] = static_cast<std::uint32_t>(part.next(frame) - first_);
+      previous_[slot] = static_cast<std::uint32_t>(previous);
+      previous = slot;
+    }
+  }
 }
 
 // The order of merges: by cost, then by the newer id, then by the older.
@@ -34,36 +104,28 @@ bool Run::before(std::size_t i, std::size_t j) const {
 }
 
 template <class Scalar>
-void Run::merge_below(double limit, const Kernels<Scalar>& kernels, Arena& arena, std::size_t d,
-                      bool consuming) {
+void Run::merge_below(double limit, Workshop<Scalar>& shop) {
   const auto before = [this](std::size_t i, std::size_t j) { return this->before(i, j); };
-  tournament_.start(costs_.size(), before);
-  while (costs_[tournament_.winner()] < limit) {
-    const std::size_t border = tournament_.winner(), left = previous_[border];
-    merge_at(border, kernels, arena, d, consuming);
-    tournament_.update(border, before);
-    if (left > 0) tournament_.update(left, before);
-    if (next_[left] < next_.size()) tournament_.update(next_[left], before);
+  Tournament tournament(costs_.size(), before);
+  while (costs_[tournament.winner()] < limit) {
+    const std::size_t border = tournament.winner(), left = previous_[border];
+    merge_at(border, shop);
+    tournament.update(border, before);
+    if (left > 0) tournament.update(left, before);
+    if (next_[left] < next_.size()) tournament.update(next_[left], before);
   }
 }
 
 template <class Scalar>
-void Run::merge_at(std::size_t border, const Kernels<Scalar>& kernels, Arena& arena, std::size_t d,
-                   bool consuming) {
+void Run::merge_at(std::size_t border, Workshop<Scalar>& shop) {
   const std::size_t start = previous_[border], after = next_[border];
   const bool has_left = start > 0, has_right = after < next_.size();
-  Operand &a = clusters_[start].row, &b = clusters_[border].row;
-  const auto spare = [&](const Operand& row, std::size_t slot) {
-    const bool mine = row.is_sum && (consuming || next_[slot] > slot + 1);
-    return mine ? static_cast<double*>(const_cast<void*>(row.values)) : nullptr;
-  };
-  double* const of_a = spare(a, start);
-  double* const of_b = spare(b, border);
-  double* const sum = of_a ? of_a : of_b ? of_b : arena.take();
+  const Operand a = clusters_[start].row, b = clusters_[border].row;
+  double* const sum = a.is_sum ? a.sum() : b.is_sum ? b.sum() : shop.arena.take();
   const Operand& left = has_left ? clusters_[previous_[start]].row : a;
   const Operand& right = has_right ? clusters_[after].row : b;
-  const NeighbourCosts costs = kernels.merge(left, a, b, right, d, sum);
-  if (of_a && of_b) arena.give_back(of_b);
+  const NeighbourCosts costs = shop.kernels.merge(left, a, b, right, shop.d, sum);
+  if (a.is_sum && b.is_sum) shop.arena.give_back(b.sum());
   merges_.push_back({costs_[border], static_cast<std::uint32_t>(first_ + start),
                      static_cast<std::uint32_t>(first_ + border)});
   clusters_[start] = {{sum, a.count + b.count, true}, next_id_++};
@@ -79,7 +141,9 @@ void Run::merge_at(std::size_t border, const Kernels<Scalar>& kernels, Arena& ar
   }
 }
 
-bool Run::is_border(std::size_t slot) const { return slot == first_ || cost(slot) < kNever; }
+bool Run::is_border(std::size_t frame) const {
+  return frame == first_ || costs_[frame - first_] < kNever;
+}
 
 std::vector<std::uint32_t> Run::borders_merged(std::size_t from, std::size_t to) const {
   std::vector<std::uint32_t> borders;
@@ -89,36 +153,38 @@ std::vector<std::uint32_t> Run::borders_merged(std::size_t from, std::size_t to)
   return borders;
 }
 
-bool Run::same_cluster(const Run& other, std::size_t slot) const {
-  const std::size_t after = next(slot);
-  return after == other.next(slot) &&
-         borders_merged(slot, after) == other.borders_merged(slot, after);
+bool Run::same_cluster(const Run& other, std::size_t frame) const {
+  const std::size_t after = next(frame);
+  return after == other.next(frame) &&
+         borders_merged(frame, after) == other.borders_merged(frame, after);
 }
 
 std::optional<std::size_t> Run::agreement(const Run& later) const {
-  for (std::size_t slot = std::max(begin + 1, later.first_); slot < last(); ++slot) {
-    if (is_border(slot) && later.is_border(slot) && same_cluster(later, slot)) return slot;
+  for (std::size_t frame = std::max(begin + 1, later.first_); frame < last(); ++frame) {
+    if (is_border(frame) && later.is_border(frame) && same_cluster(later, frame)) return frame;
   }
   return std::nullopt;
 }
 
 std::size_t Run::border_before_end(std::size_t overlap) const {
-  std::size_t slot = last() - 1, clusters = 0;
-  for (; slot > first_; --slot) {
-    if (!is_border(slot)) continue;
-    if (++clusters > 1 && slot + overlap <= last()) break;
+  std::size_t frame = last() - 1, clusters = 0;
+  for (; frame > first_; --frame) {
+    if (!is_border(frame)) continue;
+    if (++clusters > 1 && frame + overlap <= last()) break;
   }
-  return slot;
+  return frame;
 }
 
 void Run::discard(std::size_t from, std::size_t to, Arena& arena) const {
-  for (std::size_t slot = from; slot < to; slot = next(slot)) {
-    if (next(slot) == slot + 1) continue;
-    arena.give_back(static_cast<double*>(const_cast<void*>(row(slot).values)));
+  for (std::size_t frame = from; frame < to; frame = next(frame)) {
+    const Operand& row = clusters_[frame - first_].row;
+    if (row.is_sum) arena.give_back(row.sum());
   }
 }
 
-template void Run::merge_below(double, const Kernels<float>&, Arena&, std::size_t, bool);
-template void Run::merge_below(double, const Kernels<double>&, Arena&, std::size_t, bool);
+template Run::Run(const Workshop<float>&, const std::vector<double>&, std::size_t, std::size_t);
+template Run::Run(const Workshop<double>&, const std::vector<double>&, std::size_t, std::size_t);
+template void Run::merge_below(double, Workshop<float>&);
+template void Run::merge_below(double, Workshop<double>&);
 
 }  // namespace action100m

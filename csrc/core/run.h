@@ -14,71 +14,78 @@ namespace action100m {
 using Id = std::int64_t;
 constexpr double kNever = std::numeric_limits<double>::infinity();
 
-struct Cluster {
-  Operand row;
-  Id id;
-};
-
-// What is still to be merged: clusters in time order. Slot i of the chain is cluster i.
-struct Chain {
-  std::vector<Cluster> clusters;
-  std::vector<double> costs;  // of merging cluster i with the one before it; kNever for i = 0
-};
-
-// The cluster that starts at slot `left` took in the one that starts at slot `right`.
+// The cluster that starts at frame `left` took in the one that starts at frame `right`.
 struct Merge {
   double cost;
   std::uint32_t left, right;
 };
 
-// Greedy merging of the slots [first, last) of a chain, as if there were nothing beside them.
+// What all runs work with.
+template <class Scalar>
+struct Workshop {
+  const Scalar* rows;  // (n, d)
+  std::size_t n, d;
+  Kernels<Scalar> kernels;
+  Arena arena;
+};
+
+// Greedy merging of the frames [first, last), as if there were nothing beside them.
+//
+// A cluster is known by its first frame. A border is the first frame of a cluster but the first.
 class Run {
  public:
-  Run(const Chain& chain, std::size_t first, std::size_t last, Id next_id);
-
-  // Merges the cheapest pair again and again while it costs less than `limit`. Leaves the chain's
-  // rows alone, unless `consuming`: then they are written to and recycled.
+  // `costs` are those of merging each of all n frames with the one before.
   template <class Scalar>
-  void merge_below(double limit, const Kernels<Scalar>& kernels, Arena& arena, std::size_t d,
-                   bool consuming);
+  Run(const Workshop<Scalar>& shop, const std::vector<double>& costs, std::size_t first,
+      std::size_t last);
 
-  // The first slot at which this run and `later`, which overlaps its end, may be joined: both have
-  // a border there and made the same cluster after it. Then all that this run did before the border
-  // and all that `later` did after it stands: the border held to the end against that very cluster.
+  // Takes over what `parts`, which agree with each other and cover this run, have done.
+  void adopt(const std::vector<Run>& parts, Arena& arena);
+
+  // Merges the cheapest pair again and again while it costs less than `limit`.
+  template <class Scalar>
+  void merge_below(double limit, Workshop<Scalar>& shop);
+
+  // The first border at which this run and `later`, which overlaps its end, may be joined: both
+  // have it and made the same cluster after it. Then all that this run did before the border and
+  // all that `later` did after it stands: the border held to the end against that very cluster.
   std::optional<std::size_t> agreement(const Run& later) const;
 
-  // The last border with at least `overlap` slots and two clusters after it, else the first slot.
+  // The last border with at least `overlap` frames and two clusters after it, else the first frame.
   std::size_t border_before_end(std::size_t overlap) const;
 
-  // Recycles the sums that this run made of slots in [from, to).
+  // Recycles the sums of the clusters in [from, to).
   void discard(std::size_t from, std::size_t to, Arena& arena) const;
+  void discard(Arena& arena) const { discard(first_, last(), arena); }
 
   std::size_t first() const { return first_; }
   std::size_t last() const { return first_ + next_.size(); }
-  std::size_t next(std::size_t slot) const { return first_ + next_[slot - first_]; }
-  double cost(std::size_t slot) const { return costs_[slot - first_]; }
-  const Operand& row(std::size_t slot) const { return clusters_[slot - first_].row; }
   const std::vector<Merge>& merges() const { return merges_; }
 
-  std::size_t begin = 0, end = 0;  // the slots for which this run has the say
+  std::size_t begin, end;  // the frames for which this run has the say among its neighbours
 
  private:
-  template <class Scalar>
-  void merge_at(std::size_t border, const Kernels<Scalar>& kernels, Arena& arena, std::size_t d,
-                bool consuming);
-  bool before(std::size_t i, std::size_t j) const;
-  bool is_border(std::size_t slot) const;
-  bool same_cluster(const Run& other, std::size_t slot) const;
-  std::vector<std::uint32_t> borders_merged(std::size_t from, std::size_t to) const;
+  struct Cluster {
+    Operand row;
+    Id id;
+  };
 
-  // All indexed by slot - first, and meaningful where a cluster starts.
+  template <class Scalar>
+  void merge_at(std::size_t border, Workshop<Scalar>& shop);
+  bool before(std::size_t i, std::size_t j) const;
+  bool is_border(std::size_t frame) const;
+  bool same_cluster(const Run& other, std::size_t frame) const;
+  std::vector<std::uint32_t> borders_merged(std::size_t from, std::size_t to) const;
+  std::size_t next(std::size_t frame) const { return first_ + next_[frame - first_]; }
+  void adopt_order(const std::vector<Run>& parts);
+
+  // All indexed by frame - first, and meaningful where a cluster starts.
   std::size_t first_;
-  Id next_id_;
+  Id next_id_;  // ids order the merges of this run alone, as those of the whole would
   std::vector<Cluster> clusters_;
-  std::vector<double> costs_;
+  std::vector<double> costs_;  // with the cluster before; kNever where there is none
   std::vector<std::uint32_t> previous_, next_;
   std::vector<Merge> merges_;
-  Tournament tournament_;
 };
 
 }  // namespace action100m

@@ -10,8 +10,7 @@ class Tournament {
  public:
   // `beats(i, j)` says whether player i comes before player j.
   template <class Beats>
-  void start(std::size_t players, const Beats& beats) {
-    leaves_ = 1;
+  Tournament(std::size_t players, const Beats& beats) {
     while (leaves_ < players) leaves_ *= 2;
     winner_.resize(2 * leaves_);
     for (std::size_t i = 0; i < leaves_; ++i) {

@@ -1,213 +1,139 @@
-// How it is fast: greedy Ward wants the cheapest pair of the whole chain, but merges far apart do
-// not touch each other. So the chain is worked through in blocks that fit into the cache, each up
-// to the same cost limit. Blocks overlap, and where two of them agree on a cluster they are joined
-// (see Run::agreement). Then the same again with the clusters that are left and a higher limit, and
-// at the end one run over the few that remain. The blocks' merges are numbered in global order.
+// How it is fast: greedy Ward wants the cheapest pair of all, but merges far apart do not touch
+// each other. So short blocks are merged inside the cache, each up to the same cost limit. Blocks
+// overlap, and where two of them agree on a cluster they are joined (see Run::agreement). Runs of
+// blocks make longer blocks, with a higher limit, and these the whole.
 #include "core/ward.h"
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
-#include <queue>
+#include <numeric>
+#include <optional>
 #include <stdexcept>
 #include <string>
-#include <tuple>
+#include <utility>
 
 #include "core/run.h"
 
 namespace action100m {
 namespace {
 
+constexpr double kShares[] = {0.6, 0.85, 0.95};  // of the merges, done at each depth of blocks
+constexpr std::size_t kGrowth = 4;               // blocks in a block of the next depth
+constexpr std::size_t kOverlap = 16;             // of which each block shares one with the next
+constexpr std::size_t kPilots = 4, kPilotLength = 96;
+
 template <class Scalar>
 class Ward {
  public:
-  Ward(const Scalar* rows, std::size_t n, std::size_t d, std::int64_t* children, double* heights,
-       SimdPath path, std::size_t block)
-      : rows_(rows),
-        n_(n),
-        d_(d),
-        children_(children),
-        heights_(heights),
-        kernels_(kernels<Scalar>(path)),
-        block_(block),
-        arena_(d) {
-    chain_.clusters.resize(n);
-    for (std::size_t i = 0; i < n; ++i) {
-      chain_.clusters[i] = {{rows + i * d, 1, false}, static_cast<Id>(i)};
-    }
-    chain_.costs.resize(n, kNever);
-  }
+  Ward(const Scalar* rows, std::size_t n, std::size_t d, SimdPath path, std::size_t block)
+      : shop_{rows, n, d, kernels<Scalar>(path), Arena(d)},
+        block_(std::max<std::size_t>(block, 1)),
+        costs_(n, kNever) {}
 
-  void run() {
-    while (chain_.clusters.size() > 2 * block_ && ambition_ < std::size(kShares)) {
-      if (!merge_blocks()) ++ambition_;
-    }
-    price_until(n_);
-    std::vector<Run> runs;
-    runs.emplace_back(chain_, 0, chain_.clusters.size(), next_id());
-    runs[0].merge_below(kNever, kernels_, arena_, d_, true);
-    number_merges(runs);
+  Run run() {
+    if (shop_.n > 2 * block_) set_limits();
+    return run(0, shop_.n, limits_.size(), kNever);
   }
 
  private:
-  Id next_id() const { return static_cast<Id>(n_ + done_); }
-
   // Costs of neighbouring frames, block by block, while the block is on its way into the cache.
   void price_until(std::size_t last) {
     if (last <= priced_) return;
-    kernels_.price(rows_ + (priced_ - 1) * d_, last - priced_, d_, &chain_.costs[priced_]);
-    for (; priced_ < last; ++priced_) {
-      if (!(chain_.costs[priced_] < kNever)) throw std::overflow_error("A Ward cost overflows.");
+    price(priced_, last);
+    priced_ = last;
+  }
+
+  void price(std::size_t first, std::size_t last) {
+    const Scalar* const before = shop_.rows + (first - 1) * shop_.d;
+    shop_.kernels.price(before, last - first, shop_.d, &costs_[first]);
+    for (std::size_t i = first; i < last; ++i) {
+      if (!(costs_[i] < kNever)) throw std::overflow_error("A Ward cost overflows float64.");
     }
   }
 
-  // The cost at which about `share` of the merges will be done, as a few short stretches tell that
-  // are merged to their ends.
-  double limit(double share) {
-    const std::size_t size = chain_.clusters.size(), length = std::min(kPilotLength, size);
+  // Short stretches, merged to their ends, tell at which cost a share of the merges will be done.
+  void set_limits() {
+    const std::size_t length = std::min(kPilotLength, shop_.n);
     std::vector<double> levels;
     for (std::size_t pilot = 0; pilot < kPilots; ++pilot) {
-      const std::size_t first = (size - length) * pilot / (kPilots - 1), last = first + length;
-      if (size == n_) kernels_.price(rows_ + first * d_, length - 1, d_, &chain_.costs[first + 1]);
-      Run run(chain_, first, last, next_id());
-      run.merge_below(kNever, kernels_, arena_, d_, false);
-      run.discard(first, last, arena_);
+      const std::size_t first = (shop_.n - length) * pilot / (kPilots - 1), last = first + length;
+      price(first + 1, last);
+      Run run(shop_, costs_, first, last);
+      run.merge_below(kNever, shop_);
+      run.discard(shop_.arena);
       double level = 0;
-      for (const Merge& merge : run.merges()) {
-        levels.push_back(level = std::max(level, merge.cost));
-      }
+      for (const Merge& merge : run.merges()) levels.push_back(level = std::max(level, merge.cost));
     }
-    const auto wanted = levels.begin() + static_cast<std::ptrdiff_t>(share * levels.size());
-    std::nth_element(levels.begin(), wanted, levels.end());
-    return *wanted;
+    std::sort(levels.begin(), levels.end());
+    for (const double share : kShares) {
+      limits_.push_back(
+          levels[static_cast<std::size_t>(share * static_cast<double>(levels.size()))]);
+    }
   }
 
-  // One round over the chain. False if it did too little to be worth another.
-  bool merge_blocks() {
-    const std::size_t size = chain_.clusters.size();
-    const double limit = this->limit(kShares[ambition_]);
+  // Merges the frames [first, last) below `limit`, out of blocks that are less deep; where those of
+  // the next depth are too entangled, the more modest ones below may do.
+  Run run(std::size_t first, std::size_t last, std::size_t depth, double limit) {
+    std::optional<std::vector<Run>> parts;
+    while (!parts && depth > 0) parts = blocks(first, last, --depth);
+    price_until(last);
+    Run run(shop_, costs_, first, last);
+    if (parts) run.adopt(*parts, shop_.arena);
+    run.merge_below(limit, shop_);
+    return run;
+  }
+
+  // Covers the frames [first, last) with runs over overlapping blocks that agree with each other.
+  // Two that do not are made one. Gives up where that happens again and again.
+  std::optional<std::vector<Run>> blocks(std::size_t first, std::size_t last, std::size_t depth) {
+    std::size_t block = block_;
+    for (std::size_t i = 0; i < depth; ++i) block *= kGrowth;
     std::vector<Run> runs;
-    std::size_t first = 0, last = block_, again = 0;
+    const std::size_t start = first;
+    std::size_t end = std::min(first + block, last), again = 0;
     while (true) {
-      price_until(std::min(last, n_));
-      Run run(chain_, first, last, next_id());
-      run.merge_below(limit, kernels_, arena_, d_, false);
-      if (!runs.empty()) {
-        Run& before = runs.back();
-        const auto border = before.agreement(run);
-        if (!border) {
-          run.discard(first, last, arena_);
-          before.discard(before.first(), before.last(), arena_);
-          first = before.first();
-          again += last - first;
-          runs.pop_back();
-          if (again > 4 * block_ + last / 2) break;
-          continue;
-        }
-        before.end = run.begin = *border;
-      }
-      runs.push_back(std::move(run));
-      if (last == size) {
-        const auto done = done_;
-        number_merges(runs);
-        join(runs);
-        return done_ - done > size / 4;
-      }
-      first = runs.back().border_before_end(block_ / kOverlap);
-      last = std::min(last + block_, size);
-    }
-    for (const Run& run : runs) run.discard(run.first(), run.last(), arena_);
-    return false;
-  }
-
-  // Writes the runs' merges in the order of the whole chain: the runs play for each next one.
-  void number_merges(const std::vector<Run>& runs) {
-    struct Head {
-      double cost;
-      Id newer, older;
-      const Merge *merge, *end;
-    };
-    std::vector<Head> heads;
-    const auto advance = [&](std::size_t i) {
-      const Run& run = runs[i];
-      Head& head = heads[i];
-      const auto stands = [&](const Merge& merge) {
-        return run.begin < merge.right && merge.right < run.end;
-      };
-      head.merge = std::find_if(head.merge, head.end, stands);
-      if (head.merge == head.end) {
-        head.cost = kNever;
+      Run next = run(first, end, depth, limits_[depth]);
+      const auto border = runs.empty() ? first : runs.back().agreement(next);
+      if (border) {
+        next.begin = *border;
+        if (!runs.empty()) runs.back().end = *border;
+        runs.push_back(std::move(next));
+        if (end == last) return runs;
+        first = runs.back().border_before_end(block / kOverlap);
+        end = std::min(end + block, last);
       } else {
-        const Id a = chain_.clusters[head.merge->left].id,
-                 b = chain_.clusters[head.merge->right].id;
-        head = {head.merge->cost, std::max(a, b), std::min(a, b), head.merge, head.end};
-      }
-    };
-    const auto before = [&](std::size_t i, std::size_t j) {
-      const Head &a = heads[i], &b = heads[j];
-      if (a.cost != b.cost) [[likely]]
-        return a.cost < b.cost;
-      return std::pair(a.newer, a.older) < std::pair(b.newer, b.older);
-    };
-    for (std::size_t i = 0; i < runs.size(); ++i) {
-      const std::vector<Merge>& merges = runs[i].merges();
-      heads.push_back({kNever, 0, 0, merges.data(), merges.data() + merges.size()});
-      advance(i);
-    }
-    Tournament tournament;
-    tournament.start(runs.size(), before);
-    while (heads[tournament.winner()].cost < kNever) {
-      Head& head = heads[tournament.winner()];
-      chain_.clusters[head.merge->left].id = next_id();
-      children_[2 * done_] = head.older;
-      children_[2 * done_ + 1] = head.newer;
-      heights_[done_++] = std::sqrt(2 * head.cost);
-      ++head.merge;
-      advance(tournament.winner());
-      tournament.update(tournament.winner(), before);
-    }
-  }
-
-  // Makes the runs' clusters the next chain and recycles every sum that is no longer needed.
-  void join(const std::vector<Run>& runs) {
-    Chain next;
-    for (std::size_t i = 0; i < runs.size(); ++i) {
-      const Run& run = runs[i];
-      run.discard(run.first(), run.begin, arena_);
-      run.discard(run.end, run.last(), arena_);
-      for (std::size_t slot = run.begin; slot < run.end; slot = run.next(slot)) {
-        const bool joint = slot == run.begin && i > 0;
-        next.costs.push_back(joint ? runs[i - 1].cost(slot) : run.cost(slot));
-        next.clusters.push_back({run.row(slot), chain_.clusters[slot].id});
-        if (run.next(slot) == slot + 1) continue;
-        for (std::size_t old = slot; old < run.next(slot); ++old) recycle(chain_.clusters[old].row);
+        next.discard(shop_.arena);
+        runs.back().discard(shop_.arena);
+        first = runs.back().first();
+        runs.pop_back();
+        again += end - first;
+        if (again > (last - start + end - start) / 4) break;
       }
     }
-    chain_ = std::move(next);
+    for (const Run& run : runs) run.discard(shop_.arena);
+    return std::nullopt;
   }
 
-  void recycle(const Operand& row) {
-    if (row.is_sum) arena_.give_back(static_cast<double*>(const_cast<void*>(row.values)));
-  }
-
-  static constexpr std::size_t kPilots = 4, kPilotLength = 96;
-  static constexpr double kShares[] = {0.93, 0.6};  // of the merges, to be done in one round
-  static constexpr std::size_t kOverlap = 8;        // of which each block shares one with the next
-
-  const Scalar* rows_;
-  std::size_t n_, d_;
-  std::int64_t* children_;
-  double* heights_;
-  Kernels<Scalar> kernels_;
+  Workshop<Scalar> shop_;
   std::size_t block_;
-  Arena arena_;
-  Chain chain_;
-  std::size_t priced_ = 1;  // frames whose cost with the one before is known
-  std::size_t ambition_ = 0;
-  std::size_t done_ = 0;  // merges written
+  std::vector<double> costs_;   // of merging each frame with the one before; kNever for the first
+  std::vector<double> limits_;  // of each depth
+  std::size_t priced_ = 1;      // so many of them are known
 };
 
-}  // namespace
+// Numbers the merges as scikit-learn does.
+void write(const std::vector<Merge>& merges, std::int64_t* children, double* heights) {
+  const std::size_t n = merges.size() + 1;
+  std::vector<Id> ids(n);
+  std::iota(ids.begin(), ids.end(), 0);
+  for (std::size_t i = 0; i + 1 < n; ++i) {
+    const auto [cost, left, right] = merges[i];
+    children[2 * i] = std::min(ids[left], ids[right]);
+    children[2 * i + 1] = std::max(ids[left], ids[right]);
+    heights[i] = std::sqrt(2 * cost);
+    ids[left] = static_cast<Id>(n + i);
+  }
+}
 
 // Says which row made a cost overflow.
 template <class Scalar>
@@ -221,6 +147,8 @@ std::string complaint(const Scalar* rows, std::size_t n, std::size_t d) {
          (std::isnan(*bad) ? "NaN" : "infinity") + "; every value must be finite.";
 }
 
+}  // namespace
+
 template <class Scalar>
 void ward(const Scalar* rows, std::size_t n, std::size_t d, std::int64_t* children, double* heights,
           SimdPath path, std::size_t block) {
@@ -228,14 +156,14 @@ void ward(const Scalar* rows, std::size_t n, std::size_t d, std::int64_t* childr
     if (n == 1 && !std::all_of(rows, rows + d, [](Scalar x) { return std::isfinite(x); })) {
       throw std::overflow_error("There is no cost that would show it.");
     }
-    Ward<Scalar>(rows, n, d, children, heights, path, block).run();
+    write(Ward<Scalar>(rows, n, d, path, block).run().merges(), children, heights);
   } catch (const std::overflow_error&) {
     throw std::domain_error(complaint(rows, n, d));
   }
 }
 
 std::size_t default_block(std::size_t d) {
-  constexpr std::size_t kBlockBytes = std::size_t{6} << 20;
+  constexpr std::size_t kBlockBytes = std::size_t{3} << 19;
   return std::clamp<std::size_t>(kBlockBytes / (d * sizeof(double)), 64, 4096);
 }
 
