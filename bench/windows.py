@@ -1,8 +1,10 @@
 """What the windowing layer costs beside a model that takes 20 ms a window, and its peak memory.
 
 Windows of 64 frames, 384 x 384 x 3 uint8, every 8 frames; vectors of 1,408 dimensions. `ratio` is
-the wall-clock time of a whole video / (windows x 20 ms); the limit is 1.02. Peak memory is that of a
-process that does nothing else, on top of what it held before, of a video and of one 10 times longer.
+wall-clock time / the time inside the model, of the worse of one video and four at once; the limit
+is 1.02. `nominal` divides by windows x 20 ms: on a busy machine the model itself oversleeps.
+Peak memory is that of a process that does nothing else, less what it held before, for a video and
+for one ten times longer.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ class SleepingModel:
     name: str = "sleeping"
     identity: str = "sleeping/1"
     windows: int = 0
+    spent: float = 0.0
 
     def prepare(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return pixels
@@ -48,9 +51,12 @@ class SleepingModel:
         return np.empty((frames, *like.shape[1:]), np.uint8)
 
     def embed(self, windows: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        self.windows += len(windows)
+        start = time.perf_counter()
         time.sleep(len(windows) * self.seconds)
-        return np.ones((len(windows), self.window // self.tubelet, self.dimension), np.float32)
+        vectors = np.ones((len(windows), self.window // self.tubelet, self.dimension), np.float32)
+        self.spent += time.perf_counter() - start
+        self.windows += len(windows)
+        return vectors
 
 
 def video(frames: int) -> Iterator[FrameBatch]:
@@ -68,8 +74,8 @@ def encode(encoder: WindowedEncoder, frames: int) -> None:
         raise SystemExit(f"{rows} rows came out for {frames} frames.")
 
 
-def overhead(videos: int, frames: int) -> tuple[int, float]:
-    """Windows, and wall-clock seconds / the model's own, of so many videos at once."""
+def overhead(videos: int, frames: int) -> tuple[float, float]:
+    """Wall-clock seconds / those spent in the model, and / 20 ms a window."""
     model = SleepingModel()
     with WindowedEncoder(model) as encoder:
         threads = [threading.Thread(target=encode, args=(encoder, frames)) for _ in range(videos)]
@@ -79,7 +85,26 @@ def overhead(videos: int, frames: int) -> tuple[int, float]:
         for thread in threads:
             thread.join()
         seconds = time.perf_counter() - start
-    return model.windows, seconds / (model.windows * _SECONDS)
+    return seconds / model.spent, seconds / (model.windows * _SECONDS)
+
+
+class WaitingModel(SleepingModel):
+    """Embeds no batch before all the windows that may be under way are: memory at its fullest."""
+
+    def __init__(self, frames: int) -> None:
+        super().__init__(seconds=0)
+        self.frames = frames
+        self.prepared = 0
+
+    def prepare(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        self.prepared += len(pixels)
+        return pixels
+
+    def embed(self, windows: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        last = self.windows + 2 * self.batch - 1
+        while self.prepared < min(self.frames, last * self.stride + self.window):
+            time.sleep(0.0005)
+        return super().embed(windows)
 
 
 def _peak_mebibytes() -> float:
@@ -90,7 +115,7 @@ def _peak_mebibytes() -> float:
 
 def _peak_in_child(frames: int) -> float:
     before = _peak_mebibytes()
-    with WindowedEncoder(SleepingModel(seconds=0.005)) as encoder:
+    with WindowedEncoder(WaitingModel(frames)) as encoder:
         encode(encoder, frames)
     return _peak_mebibytes() - before
 
@@ -104,25 +129,25 @@ def peak(frames: int) -> float:
 def main() -> None:
     """Measure, print."""
     full = parse_arguments(__doc__).full
-    frames, repeats = (27_000, 5) if full else (1_600, 3)
-    rows: list[list[object]] = []
-    worst = 0.0
+    frames, repeats = (27_000, 5) if full else (2_000, 3)
+    rows: list[tuple[float, ...]] = []
     for videos in (1, 4):
         runs = [overhead(videos, frames // videos) for _ in range(repeats)]
-        ratio = median(ratio for _, ratio in runs)
-        rows.append([videos, runs[0][0], ratio, min(r for _, r in runs), max(r for _, r in runs)])
-        worst = max(worst, ratio)
-    print_table(["videos at once", "windows", "ours / model's own", "least", "most"], rows)
-    short, long = peak(1_000), peak(10_000)
-    print_table(["frames", "peak, MiB"], [[1_000, short], [10_000, long]])
+        ratios = [ratio for ratio, _ in runs]
+        rows.append((videos, median(ratios), min(ratios), max(ratios), median(n for _, n in runs)))
+    print_table(["videos at once", "wall / model", "least", "most", "nominal"], rows)
+    _, worst, _, _, nominal = max(rows, key=lambda row: row[1])
+    peaks = {count: peak(count) for count in (1_000, 10_000)}
+    print_table(["frames", "peak, MiB"], [[*item] for item in peaks.items()])
     finish(
         "windows",
         ours=worst,
         rival=_LIMIT,
         ratio=worst,
-        unit="wall-clock time / the model's own",
-        peak_mib={"1000 frames": short, "10000 frames": long},
-        peak_growth=long / short,
+        unit="wall-clock time / time in the model",
+        nominal=nominal,
+        peak_mib=peaks,
+        peak_growth=peaks[10_000] / peaks[1_000],
     )
 
 

@@ -97,6 +97,26 @@ def test_interpolation_is_that_of_torch(tubelet: int) -> None:
     np.testing.assert_allclose(mean.finish(12 * tubelet), truth, rtol=1e-6, atol=1e-7)
 
 
+def test_frames_may_be_tensors() -> None:
+    torch = pytest.importorskip("torch")
+
+    class TensorModel(SmallModel):
+        def prepare(self, pixels: NDArray[np.uint8]) -> Any:
+            with torch.inference_mode():
+                return torch.from_numpy(super().prepare(pixels))
+
+        def empty(self, frames: int, like: Any) -> Any:
+            return torch.empty((frames, *like.shape[1:]), dtype=like.dtype)
+
+        def embed(self, windows: Any) -> Rows:
+            return super().embed([window.numpy() for window in windows])
+
+    for n in (3, 100):
+        video = random_video(n)
+        rows = encode(TensorModel(), batches_of(video))
+        np.testing.assert_array_equal(rows, encode(SmallModel(), batches_of(video)))
+
+
 def test_equal_vectors_stay_equal() -> None:
     vectors = np.repeat(np.array([[0.1, 1 / 3, 1e-30, 7e8]], np.float32), 8, axis=0)
     mean = OverlapMean(WindowLayout(24, 5, 3), 4)

@@ -70,7 +70,10 @@ class WindowModel(Protocol):
         ...
 
     def empty(self, frames: int, like: Any) -> Any:
-        """Room for so many Frames of the kind of `like`, writable from any thread."""
+        """Room for so many Frames of the kind of `like`, writable from any thread.
+
+        In torch: made outside of `inference_mode`, or slices could be assigned only inside it.
+        """
         ...
 
     def embed(self, windows: Sequence[Any]) -> NDArray[np.float32]:
@@ -245,8 +248,8 @@ class OverlapMean:
 class WindowedEncoder:
     """An Encoder over a WindowModel; one for all threads, so that videos fill batches together.
 
-    Memory holds, for each video under way, two batches of windows and no more. Use as a context
-    manager, or call `close`.
+    For each video under way, memory holds the frames of two batches of windows and at most four
+    windows' length of frames besides. Use as a context manager, or call `close`.
     """
 
     def __init__(self, model: WindowModel) -> None:
