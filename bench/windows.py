@@ -1,0 +1,155 @@
+"""What the windowing layer costs beside a model that takes 20 ms a window, and its peak memory.
+
+Windows of 64 frames, 384 x 384 x 3 uint8, every 8 frames; vectors of 1,408 dimensions. `ratio` is
+wall-clock time / the time inside the model, of the worse of one video and four at once; the limit
+is 1.02. `nominal` divides by windows x 20 ms: on a busy machine the model itself oversleeps.
+Peak memory is that of a process that does nothing else, less what it held before, for a video and
+for one ten times longer.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import re
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+from numpy.typing import NDArray
+
+from action100m.segmentation.windows import WindowedEncoder
+from action100m.video.frames import FrameBatch
+from harness import finish, parse_arguments, print_table
+
+_SECONDS, _SIDE, _FRAMES_A_BATCH, _LIMIT = 0.02, 384, 16, 1.02
+
+
+@dataclass
+class SleepingModel:
+    """A WindowModel that takes its time and nothing else."""
+
+    seconds: float = _SECONDS
+    window: int = 64
+    stride: int = 8
+    tubelet: int = 2
+    dimension: int = 1408
+    short_side: int = _SIDE
+    batch: int = 8
+    name: str = "sleeping"
+    identity: str = "sleeping/1"
+    windows: int = 0
+    spent: float = 0.0
+
+    def prepare(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return pixels
+
+    def empty(self, frames: int, like: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return np.empty((frames, *like.shape[1:]), np.uint8)
+
+    def embed(self, windows: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        start = time.perf_counter()
+        time.sleep(len(windows) * self.seconds)
+        vectors = np.ones((len(windows), self.window // self.tubelet, self.dimension), np.float32)
+        self.spent += time.perf_counter() - start
+        self.windows += len(windows)
+        return vectors
+
+
+def video(frames: int) -> Iterator[FrameBatch]:
+    """A still picture: making frames must cost nothing here."""
+    pixels = np.zeros((_FRAMES_A_BATCH, _SIDE, _SIDE, 3), np.uint8)
+    for first in range(0, frames, _FRAMES_A_BATCH):
+        index = np.arange(first, min(first + _FRAMES_A_BATCH, frames))
+        yield FrameBatch(index * 4, index / 7.5, pixels[: len(index)])
+
+
+def encode(encoder: WindowedEncoder, frames: int) -> None:
+    """Encode one video, keeping no rows."""
+    rows = sum(len(rows) for rows in encoder.encode(video(frames)))
+    if rows != frames:
+        raise SystemExit(f"{rows} rows came out for {frames} frames.")
+
+
+def overhead(videos: int, frames: int) -> tuple[float, float]:
+    """Wall-clock seconds / those spent in the model, and / 20 ms a window."""
+    model = SleepingModel()
+    with WindowedEncoder(model) as encoder:
+        threads = [threading.Thread(target=encode, args=(encoder, frames)) for _ in range(videos)]
+        start = time.perf_counter()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        seconds = time.perf_counter() - start
+    return seconds / model.spent, seconds / (model.windows * _SECONDS)
+
+
+class WaitingModel(SleepingModel):
+    """Embeds no batch before all the windows that may be under way are: memory at its fullest."""
+
+    def __init__(self, frames: int) -> None:
+        super().__init__(seconds=0)
+        self.frames = frames
+        self.prepared = 0
+
+    def prepare(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        self.prepared += len(pixels)
+        return pixels
+
+    def embed(self, windows: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        last = self.windows + 2 * self.batch - 1
+        while self.prepared < min(self.frames, last * self.stride + self.window):
+            time.sleep(0.0005)
+        return super().embed(windows)
+
+
+def _peak_mebibytes() -> float:
+    # Not getrusage: there a child begins with its parent's peak.
+    status = Path("/proc/self/status").read_text()
+    return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) / 1024
+
+
+def _peak_in_child(frames: int) -> float:
+    before = _peak_mebibytes()
+    with WindowedEncoder(WaitingModel(frames)) as encoder:
+        encode(encoder, frames)
+    return _peak_mebibytes() - before
+
+
+def peak(frames: int) -> float:
+    """MiB on top of the imports."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_peak_in_child, (frames,))
+
+
+def main() -> None:
+    """Measure, print."""
+    full = parse_arguments(__doc__).full
+    frames, repeats = (27_000, 5) if full else (2_000, 3)
+    rows: list[tuple[float, ...]] = []
+    for videos in (1, 4):
+        runs = [overhead(videos, frames // videos) for _ in range(repeats)]
+        ratios = [ratio for ratio, _ in runs]
+        rows.append((videos, median(ratios), min(ratios), max(ratios), median(n for _, n in runs)))
+    print_table(["videos at once", "wall / model", "least", "most", "nominal"], rows)
+    _, worst, _, _, nominal = max(rows, key=lambda row: row[1])
+    peaks = {count: peak(count) for count in (1_000, 10_000)}
+    print_table(["frames", "peak, MiB"], [[*item] for item in peaks.items()])
+    finish(
+        "windows",
+        ours=worst,
+        rival=_LIMIT,
+        ratio=worst,
+        unit="wall-clock time / time in the model",
+        nominal=nominal,
+        peak_mib=peaks,
+        peak_growth=peaks[10_000] / peaks[1_000],
+    )
+
+
+if __name__ == "__main__":
+    main()
