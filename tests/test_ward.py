@@ -95,10 +95,12 @@ def test_equals_scikit_learn(make: Maker, n: int, d: int, dtype: type) -> None:
 @given(st.data())
 @settings(deadline=None, max_examples=150)
 def test_equals_scikit_learn_on_any_floats(data: st.DataObject) -> None:
+    """Without equal frames: of those, scikit-learn's means differ by rounding, our sums do not."""
     dtype = data.draw(st.sampled_from([np.float32, np.float64]))
     n, d = data.draw(st.integers(2, 40)), data.draw(st.integers(1, 20))
     seed = data.draw(st.integers(0, 2**32))
-    X = data.draw(st.sampled_from(MAKERS[:4]))(np.random.default_rng(seed), n, d).astype(dtype)
+    make = data.draw(st.sampled_from([walk, pieces, noise, ramp]))
+    X = make(np.random.default_rng(seed), n, d).astype(dtype)
     X *= dtype(10.0 ** data.draw(st.integers(-8, 8)))
     dendrogram = action100m.ward(X)
     children, heights = sklearn_ward(X.astype(np.float64))
