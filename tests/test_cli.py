@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from command import call
+from command import call, command
 from synthetic import write_video
 
 
@@ -50,7 +53,7 @@ def test_segment_as_json_and_as_a_figure(video: Path, tmp_path: Path) -> None:
 
 
 def test_a_finished_run_answers_every_question(finished: Path) -> None:
-    assert "1 videos" in call("status", finished).stdout
+    assert "1 video" in call("status", finished).stdout
     assert call("validate", finished).returncode == 0
     assert call("export", finished).returncode == 0
     assert call("report", finished, "--figures", "png").returncode == 0
@@ -68,6 +71,7 @@ def test_a_finished_run_answers_every_question(finished: Path) -> None:
         (["run", "EMPTY", "--out", "OUT", "--config", "/no.toml"], 2, "Cannot read"),
         (["status", "EMPTY"], 2, "no run folder"),
         (["segment", "/no/such/video.mp4"], 1, "/no/such/video.mp4"),
+        (["segment", "any.mp4", "--figure", "x.gif"], 2, ".png or .svg"),
         (["nonsense"], 2, "nonsense"),
     ],
 )
@@ -82,12 +86,52 @@ def test_what_cannot_be_done_is_a_sentence_and_a_code(
     assert "Traceback" not in answer.stderr
 
 
+def test_names_in_any_encoding_reach_the_terminal_harmlessly(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9 \x1b[31m.mp4")
+    (tmp_path / name).write_bytes(b"broken" * 100)
+    answer = call("run", tmp_path, "--out", tmp_path / "out")
+    assert answer.returncode == 1, answer.stderr
+    assert "caf" in answer.stdout
+    assert "\x1b" not in answer.stdout
+
+
+def test_what_stands_beside_videos_is_left_out_of_a_glob(video: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(video.read_bytes())
+    for name in ("a.jpg", "a.info.json", "a.en.vtt"):
+        (tmp_path / name).write_text("{}")
+    answer = call("run", *tmp_path.iterdir(), "--out", tmp_path / "out")
+    assert answer.returncode == 0, answer.stderr
+
+
+def test_figures_of_alike_names_stand_apart(video: Path, tmp_path: Path) -> None:
+    for number in "12":
+        (tmp_path / f"{'имя' * 25}{number}.mp4").write_bytes(video.read_bytes())
+    assert call("run", tmp_path, "--out", tmp_path / "out").returncode == 0
+    answer = call("report", tmp_path / "out", "--figures", "svg")
+    assert len(set(answer.stdout.splitlines()[1:])) == 2
+
+
+def test_a_reader_that_has_seen_enough_is_no_failure(finished: Path) -> None:
+    words = " ".join(map(shlex.quote, command("validate", str(finished))))
+    answer = subprocess.run(
+        f"{words} | head -1", shell=True, capture_output=True, text=True, check=False
+    )
+    assert answer.stderr == ""
+
+
+def test_a_whole_run_toml_is_a_configuration(finished: Path, tmp_path: Path) -> None:
+    answer = call("run", "--out", finished, "--config", finished / "run.toml")
+    assert answer.returncode == 0, answer.stderr
+
+
 def test_a_wrong_setting_is_named(finished: Path, tmp_path: Path) -> None:
     config = tmp_path / "c.toml"
-    config.write_text("[video]\nstrid = 4\n")
+    config.write_text('video.strid = 4\nvideo.min_coverage = "1"\nvideo.stall_seconds = inf\n')
     answer = call("run", "--out", finished, "--config", config)
     assert answer.returncode == 2
-    assert "video.strid" in answer.stderr
+    assert "video.strid: there is no such setting" in answer.stderr
+    assert "video.min_coverage" in answer.stderr
+    assert "video.stall_seconds" in answer.stderr
 
 
 def test_doctor_looks_at_everything() -> None:

@@ -216,3 +216,28 @@ def test_cut_wants_increasing_edges(edges: list[float], complaint: str) -> None:
 def test_cut_wants_a_duration(min_duration: float) -> None:
     with pytest.raises(ValueError, match="min_duration must be at least 0"):
         action100m.cut(staircase(3), [0, 1, 2, 3], min_duration)
+
+
+@pytest.mark.parametrize(
+    ("children", "message"),
+    [
+        ([[0, 99], [1, 2]], "node 99"),
+        ([[-1, 0], [1, 2]], "node -1"),
+        ([[0, 1], [0, 2]], "node 0"),
+        ([[0, 2], [1, 3]], "no neighbours"),
+        ([[1, 1], [0, 2]], "no neighbours"),
+        ([[0, 4], [1, 2]], "node 4"),
+    ],
+)
+def test_what_is_no_dendrogram_is_refused(children: list[list[int]], message: str) -> None:
+    dendrogram = Dendrogram(np.array(children), np.ones(2))
+    with pytest.raises(ValueError, match=message):
+        action100m.cut(dendrogram, np.arange(4.0))
+    with pytest.raises(ValueError, match=message):
+        dendrogram.boundaries(1)
+
+
+def test_children_of_another_shape_or_type_are_refused() -> None:
+    for children in (np.zeros((2, 2)), np.zeros(4, np.int64), np.zeros((3, 2), np.int64)):
+        with pytest.raises(ValueError, match="2 merges need children"):
+            Dendrogram(children, np.ones(2))  # type: ignore[arg-type]

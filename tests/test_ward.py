@@ -134,3 +134,9 @@ def test_neither_block_nor_path_changes_a_bit(data: st.DataObject) -> None:
         ours, our_heights = _core.ward(X, path, block)
         np.testing.assert_array_equal(ours, children)
         np.testing.assert_array_equal(our_heights, heights)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_many_rows_without_one_finite_value(value: float) -> None:
+    with pytest.raises(ValueError, match="Row 0"):
+        action100m.ward(np.full((20_000, 8), value, np.float32))

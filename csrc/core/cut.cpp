@@ -3,12 +3,15 @@
 #include <algorithm>
 #include <numeric>
 #include <optional>
+#include <stdexcept>
+#include <string>
 #include <utility>
 
 namespace action100m {
 namespace {
 
 using Id = std::int64_t;
+constexpr Id kMerged = -1;
 
 // A dendrogram node as the tree sees it: absorbed neighbours widen its frames.
 struct Segment {
@@ -92,9 +95,27 @@ class Cutter {
 }  // namespace
 
 void first_frames(const std::int64_t* children, std::size_t n, std::int64_t* first) {
-  std::iota(first, first + n, 0);
+  std::vector<Id> last(2 * n - 1, kMerged);
+  for (std::size_t i = 0; i < n; ++i) first[i] = last[i] = static_cast<Id>(i);
   for (std::size_t i = 0; i + 1 < n; ++i) {
-    first[n + i] = std::min(first[children[2 * i]], first[children[2 * i + 1]]);
+    const Id node = static_cast<Id>(n + i);
+    Id left = children[2 * i], right = children[2 * i + 1];
+    for (const Id child : {left, right}) {
+      if (child < 0 || child >= node || last[child] == kMerged) {
+        throw std::invalid_argument("Merge " + std::to_string(i) + " joins node " +
+                                    std::to_string(child) +
+                                    ", which does not exist then or is merged already.");
+      }
+    }
+    if (first[left] > first[right]) std::swap(left, right);
+    if (last[left] + 1 != first[right]) {
+      throw std::invalid_argument("Merge " + std::to_string(i) + " joins nodes " +
+                                  std::to_string(left) + " and " + std::to_string(right) +
+                                  ", which are no neighbours in time.");
+    }
+    first[node] = first[left];
+    last[node] = last[right];
+    last[left] = last[right] = kMerged;
   }
 }
 

@@ -13,7 +13,8 @@ struct Tree {
   std::size_t absorbed = 0;  // short segments that went into their neighbour
 };
 
-// The first frame of each of the 2n-1 nodes of a dendrogram over n frames.
+// The first frame of each of the 2n-1 nodes of a dendrogram over n frames. Throws invalid_argument
+// unless every merge joins two neighbours in time that exist and are not merged yet.
 void first_frames(const std::int64_t* children, std::size_t n, std::int64_t* first);
 
 // Cuts a dendrogram over n sampled frames, top down. A split is kept only if both sides last at

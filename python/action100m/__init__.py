@@ -9,13 +9,39 @@ from action100m._core import __version__
 from action100m.tree import Dendrogram, Tree, cut, ward
 
 if TYPE_CHECKING:
+    from action100m.config import Config, ConfigError
+    from action100m.runs.errors import NothingToDoError, RunStoppedError, UsageError
     from action100m.runs.run import run
     from action100m.segmentation.stage import segment
+    from action100m.video.frames import VideoError
 
-__all__ = ["Dendrogram", "Tree", "__version__", "cut", "run", "segment", "ward"]
+__all__ = [
+    "Config",
+    "ConfigError",
+    "Dendrogram",
+    "NothingToDoError",
+    "RunStoppedError",
+    "Tree",
+    "UsageError",
+    "VideoError",
+    "__version__",
+    "cut",
+    "run",
+    "segment",
+    "ward",
+]
 
 # Imported when first used: a decoding process needs neither Parquet nor the pipeline.
-_LAZY = {"run": "action100m.runs.run", "segment": "action100m.segmentation.stage"}
+_LAZY = {
+    "Config": "action100m.config",
+    "ConfigError": "action100m.config",
+    "NothingToDoError": "action100m.runs.errors",
+    "RunStoppedError": "action100m.runs.errors",
+    "UsageError": "action100m.runs.errors",
+    "VideoError": "action100m.video.frames",
+    "run": "action100m.runs.run",
+    "segment": "action100m.segmentation.stage",
+}
 
 
 def __getattr__(name: str) -> Any:

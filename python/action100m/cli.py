@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import json
+import os
 import signal
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated, NoReturn, TextIO
 
 import typer
 from rich.console import Console
@@ -18,6 +22,7 @@ from action100m.config import Config, ConfigError, load_config
 from action100m.dataset.validate import validate
 from action100m.demo import draw_demo_video
 from action100m.doctor import examine
+from action100m.files import write_atomically
 from action100m.report.figures import save, timeline
 from action100m.report.of_run import draw_timelines, report_run
 from action100m.runs.errors import NothingToDoError, RunStoppedError, UsageError
@@ -36,6 +41,8 @@ _FINDINGS = 1
 _NOTHING = 1
 _USAGE = 2
 _INTERRUPTED = 130
+_BROKEN_PIPE = 141
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 app = typer.Typer(
     help="Turn a folder of instructional videos into an Action100M-style dataset.",
@@ -45,7 +52,6 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_out = Console(highlight=False, markup=False, soft_wrap=True)
 _err = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 RunFolderArgument = Annotated[
@@ -61,6 +67,9 @@ ConfigOption = Annotated[
 
 def main() -> None:
     """Entry point of the `action100m` command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file name may be in any encoding
     signal.signal(signal.SIGTERM, _terminate)  # what a cluster sends before it kills
     app()
 
@@ -78,15 +87,30 @@ def _explained() -> Iterator[None]:
         _fail(str(error), _USAGE)
     except (NothingToDoError, RunStoppedError) as error:
         _fail(str(error), _NOTHING)
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(_BROKEN_PIPE) from None
     except OSError as error:
-        _fail(f"Cannot use {error.filename or 'a file'}: {error.strerror or error}.", _USAGE)
+        place = f"Cannot use {error.filename}: " if error.filename else ""
+        reason = (error.strerror or str(error)).rstrip(".")
+        _fail(f"{place}{reason}.", _NOTHING if error.errno in _DISK_ERRORS else _USAGE)
     except KeyboardInterrupt:
-        _fail("Interrupted. What is done is kept: the same command goes on.", _INTERRUPTED)
+        _fail("Interrupted. What a run has done is kept: the same command goes on.", _INTERRUPTED)
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    _err.print(message)
+    _print([message], sys.stderr)
     raise SystemExit(code)
+
+
+def _print(lines: Iterable[str], file: TextIO | None = None) -> None:
+    for line in lines:
+        print(_harmless(line), file=file, flush=True)
+
+
+def _harmless(text: str) -> str:
+    """File names may hold anything: nothing may steer the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 @app.callback(invoke_without_command=True)
@@ -94,7 +118,7 @@ def root(
     show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     if show_version:
-        _out.print(__version__)
+        _print([__version__])
         raise typer.Exit
 
 
@@ -104,7 +128,7 @@ def run_command(
     videos: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Files, folders (walked whole) or quoted globs. None: those the run knows.",
+            help="Files, folders (walked whole) or globs. None: those that the run knows.",
             show_default=False,
         ),
     ] = None,
@@ -146,8 +170,7 @@ def _traced(path: Path | None) -> Iterator[None]:
             yield
         finally:
             recorded.write(path)
-            for line in recorded.summary():
-                _err.print(line)
+            _print(recorded.summary(), sys.stderr)
 
 
 @app.command("status")
@@ -164,10 +187,7 @@ def export_command(run_folder: RunFolderArgument) -> None:
     folder = RunFolder(run_folder)
     settings = read_settings(folder)
     shards = export(folder, Manifest(folder), settings)
-    if not shards:
-        _fail(f"Nothing in {run_folder} is done yet, so there is nothing to export.", _NOTHING)
-    for shard in shards:
-        _out.print(str(shard))
+    _print(map(str, shards))
 
 
 @app.command("report")
@@ -183,10 +203,9 @@ def report_command(
     if figures not in (None, "png", "svg"):
         raise UsageError(f"--figures takes png or svg, not {figures}.")
     folder = RunFolder(run_folder)
-    _out.print(str(report_run(folder)))
+    _print([str(report_run(folder))])
     if figures is not None:
-        for path in draw_timelines(folder, figures):
-            _out.print(str(path))
+        _print(map(str, draw_timelines(folder, figures)))
 
 
 @app.command("segment")
@@ -203,6 +222,8 @@ def segment_command(
     ] = None,
 ) -> None:
     """Print one video's tree of segments."""
+    if figure is not None and figure.suffix.lower() not in (".png", ".svg"):
+        raise UsageError(f"--figure takes a .png or .svg file, not {figure}.")
     settings = load_config(config) if config else Config()
     try:
         segmentation = segment_file(video, settings)
@@ -244,9 +265,9 @@ def doctor_command(
     marks = {True: "ok", False: "MISSING", None: "-"}
     findings = examine(out)
     for finding in findings:
-        _out.print(f"{marks[finding.ok]:<8}{finding.what:<16}{finding.detail}")
+        _print([f"{marks[finding.ok]:<8}{finding.what:<16}{finding.detail}"])
         if finding.remedy:
-            _out.print(f"{'':<24}→ {finding.remedy}")
+            _print([f"{'':<24}→ {finding.remedy}"])
     raise typer.Exit(_FINDINGS if any(finding.ok is False for finding in findings) else 0)
 
 
@@ -260,15 +281,9 @@ def demo_command(
     """Draw a two-minute video, make a dataset of it, and write the report."""
     video = out / "videos" / "demo.mp4"
     if not video.exists():
-        _err.print(f"Drawing {video} …")
-        video.parent.mkdir(parents=True, exist_ok=True)
-        draw_demo_video(video)
+        _print([f"Drawing {video} …"], sys.stderr)
+        write_atomically(video, draw_demo_video)
     result = run([video], out / "run", console=_err)
     report_run(RunFolder(out / "run"))
     _print(describe_run(out / "run"))
     raise typer.Exit(result.exit_code)
-
-
-def _print(lines: Iterator[str] | list[str]) -> None:
-    for line in lines:
-        _out.print(line)

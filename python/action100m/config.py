@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -24,7 +25,7 @@ class ConfigError(ValueError):
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class VideoConfig(_Table):
@@ -39,8 +40,8 @@ class VideoConfig(_Table):
 
     stride: int = Field(default=4, ge=1)
     min_coverage: float = Field(default=0.9, ge=0, le=1)
-    memory_limit_gib: float = Field(default=4.0, gt=0)
-    stall_seconds: float = Field(default=60.0, gt=0)
+    memory_limit_gib: float = Field(default=4.0, gt=0, le=2**20)
+    stall_seconds: float = Field(default=60.0, gt=1, le=10**6)
 
 
 class SegmentationConfig(_Table):
@@ -59,12 +60,13 @@ class CutConfig(_Table):
     """From the dendrogram to the tree. Changing it decodes nothing.
 
     Attributes:
-        min_duration: seconds that a segment lasts at least.
+        min_duration: seconds that a segment lasts at least; below 0.5 the dataset leaves the
+            published format.
         absorb_above: seconds from which on a leaf absorbs short neighbours so as to split.
     """
 
-    min_duration: float = Field(default=MIN_DURATION, ge=0)
-    absorb_above: float = Field(default=ABSORB_ABOVE, gt=0)
+    min_duration: float = Field(default=MIN_DURATION, ge=0.05)
+    absorb_above: float = Field(default=ABSORB_ABOVE, gt=0, allow_inf_nan=True)
 
 
 class ExportConfig(_Table):
@@ -87,12 +89,13 @@ class Config(_Table):
 
 
 def load_config(path: Path) -> Config:
-    """Read a TOML file.
+    """Read a TOML file: the settings themselves, or a whole run.toml.
 
     Raises:
         ConfigError: the file is missing, is not TOML, or holds a wrong or unknown setting.
     """
-    return parse_config(read_toml(path), path)
+    values = read_toml(path)
+    return parse_config(values.get("config", values), path)
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -113,14 +116,22 @@ def parse_config(values: dict[str, Any], source: Path | str) -> Config:
     """Check settings that came from `source`.
 
     Raises:
-        ConfigError: names the first wrong or unknown setting.
+        ConfigError: names every wrong or unknown setting.
     """
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        setting = ".".join(map(str, first["loc"]))
-        raise ConfigError(f"{source}: {setting}: {first['msg']}.") from error
+        complaints = "; ".join(map(_complaint, error.errors()))
+        raise ConfigError(f"{source}: {complaints}.") from error
+
+
+def _complaint(error: ErrorDetails) -> str:
+    setting = ".".join(map(str, error["loc"])) or "the settings"
+    if error["type"] == "extra_forbidden":
+        return f"{setting}: there is no such setting"
+    if error["type"] == "model_type":
+        return f"{setting}: must be a table of settings, not {error['input']!r}"
+    return f"{setting}: {error['msg']}, not {error['input']!r}"
 
 
 def fingerprint(values: dict[str, Any]) -> str:

@@ -330,7 +330,7 @@ def draw_demo_video(path: Path, seconds: float = 120) -> list[float]:
     H.264 where FFmpeg has libx264, else MPEG-4 Part 2. The same machine draws the same bytes.
 
     Args:
-        path: where to; ends in .mp4 or .mkv.
+        path: of an MP4 file.
         seconds: its length, at least 5.
 
     Returns:
@@ -342,7 +342,7 @@ def draw_demo_video(path: Path, seconds: float = 120) -> list[float]:
     if not seconds >= 5:
         raise ValueError(f"The demo's video lasts at least 5 seconds, not {seconds}.")
     shots = _shots(seconds)
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", format="mp4") as container:
         stream = _add_stream(container)
         for shot in shots:
             for frame in range(shot.first, shot.end):

@@ -91,4 +91,5 @@ def _disk(folder: Path) -> Finding:
     free = shutil.disk_usage(place).free
     detail = f"{free / 2**30:.0f} GiB free at {place}"
     enough = free >= _LITTLE_SPACE
-    return Finding("disk", enough, detail, "" if enough else "make room, or choose another --out")
+    remedy = "" if enough else "make room, or choose another --out"
+    return Finding("disk", True if enough else None, detail, remedy)

@@ -27,6 +27,14 @@ class Dendrogram:
     children: NDArray[np.int64]
     heights: NDArray[np.float64]
 
+    def __post_init__(self) -> None:
+        merges = len(self.heights)
+        if self.children.shape != (merges, 2) or self.children.dtype != np.int64:
+            raise ValueError(
+                f"{merges} merges need children of shape ({merges}, 2) and int64, not "
+                f"{self.children.shape} and {self.children.dtype}."
+            )
+
     @property
     def n_frames(self) -> int:
         """The number of frames, n."""
@@ -34,7 +42,7 @@ class Dendrogram:
 
     def first_frames(self) -> NDArray[np.int64]:
         """(2n-1,) int64: the first frame of every node."""
-        return _core.first_frames(self.children)
+        return _core.first_frames(np.ascontiguousarray(self.children))
 
     def boundaries(self, k: int) -> NDArray[np.int64]:
         """The k boundaries left when the last k merges are undone.
@@ -131,7 +139,8 @@ def cut(
         absorb_above: seconds.
 
     Raises:
-        ValueError: `edges` has the wrong shape or does not increase, or `min_duration` is negative.
+        ValueError: `edges` has the wrong shape or does not increase, a duration is negative or
+            NaN, or `dendrogram` is none.
     """
     times = np.ascontiguousarray(edges, dtype=np.float64)
     if times.shape != (dendrogram.n_frames + 1,):
@@ -141,6 +150,9 @@ def cut(
         )
     if not (np.isfinite(times).all() and (np.diff(times) > 0).all()):
         raise ValueError("Edges must be finite and strictly increasing.")
-    if not min_duration >= 0:
-        raise ValueError(f"min_duration must be at least 0 seconds, not {min_duration}.")
-    return Tree(*_core.cut(dendrogram.children, times, min_duration, absorb_above))
+    for name, seconds in (("min_duration", min_duration), ("absorb_above", absorb_above)):
+        if not seconds >= 0:
+            raise ValueError(f"{name} must be at least 0 seconds, not {seconds}.")
+    return Tree(
+        *_core.cut(np.ascontiguousarray(dendrogram.children), times, min_duration, absorb_above)
+    )

@@ -59,7 +59,7 @@ def test_what_the_writer_writes_is_sound(
     tree = cut(dendrogram, np.concatenate([[0], np.cumsum(intervals)]))
     texts = annotate(tree) if annotated else None
     row = video_row("any", METADATA, node_rows("any", tree, texts))
-    write_shards([row], folder, 1, {})
+    write_shards([row], folder, 1, {}, 512)
     report = validate([folder])
     assert report.errors == ()
     assert report.ok
@@ -345,7 +345,7 @@ def test_a_half_written_file_is_named_and_the_rest_goes_on(
 
 
 def test_a_rotten_byte_in_a_shard_is_found(tmp_path: Path) -> None:
-    (path,) = write_shards(batches(VIDEOS), tmp_path / "data", VIDEOS, {})
+    (path,) = write_shards(batches(VIDEOS), tmp_path / "data", VIDEOS, {}, 512)
     group = pq.read_metadata(path).row_group(1)
     raw = bytearray(path.read_bytes())
     uids = group.column(0)
@@ -416,14 +416,14 @@ def test_words_are_counted_as_python_splits_them(sound: list[Row], tmp_path: Pat
 
 
 def test_absent_stages_are_noted(tmp_path: Path) -> None:
-    write_shards([*batches(2)], tmp_path / "data", 2, {})
+    write_shards([*batches(2)], tmp_path / "data", 2, {}, 512)
     notes = {note.what: str(note) for note in validate([tmp_path / "data"]).notes}
     assert notes["videos with gpt"] == "videos with gpt: 0 of 2 (published: all)"
     assert "mean words of plm_action" not in notes
 
 
 def test_an_empty_dataset_is_sound(tmp_path: Path) -> None:
-    write_shards([], tmp_path / "data", 0, {})
+    write_shards([], tmp_path / "data", 0, {}, 512)
     report = validate([tmp_path / "data"])
     assert report.ok
     assert (report.videos, report.notes) == (0, ())

@@ -126,7 +126,7 @@ def test_bytes_depend_on_the_rows_alone(
 
 def test_an_export_replaces_the_whole_folder(folder: Path) -> None:
     write_shards(batches(9), folder, 9, {}, rows_per_shard=2)
-    write_shards(batches(2), folder, 2, {})
+    write_shards(batches(2), folder, 2, {}, 512)
     assert [path.name for path in folder.iterdir()] == ["train-00000-of-00001.parquet"]
     assert neighbours(folder) == [".data.lock", "data"]
 
@@ -153,7 +153,7 @@ def broken_rows() -> Iterator[pa.RecordBatch]:
 def test_a_failed_export_changes_nothing(
     folder: Path, rows: Iterator[pa.RecordBatch], total: int, error: type[Exception], message: str
 ) -> None:
-    write_shards(batches(1), folder, 1, {})
+    write_shards(batches(1), folder, 1, {}, 512)
     before = contents(folder)
     with pytest.raises(error, match=message):
         write_shards(rows, folder, total, {}, rows_per_shard=1)
@@ -163,7 +163,7 @@ def test_a_failed_export_changes_nothing(
 
 def test_a_full_disk_changes_nothing(folder: Path) -> None:
     """In a process of its own, whose files may not grow past 4 kB."""
-    write_shards(batches(1), folder, 1, {})
+    write_shards(batches(1), folder, 1, {}, 512)
     before = contents(folder)
     script = """
 import resource, signal, sys
@@ -173,7 +173,7 @@ from action100m.dataset.write import write_shards
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 try:
-    write_shards(batches(8), Path(sys.argv[1]), 8, {})
+    write_shards(batches(8), Path(sys.argv[1]), 8, {}, 512)
 except OSError as error:
     print(error)
 """
@@ -197,7 +197,7 @@ def python(script: str, *arguments: object) -> subprocess.Popen[str]:
 
 
 def test_what_a_killed_export_left_is_cleaned_up(folder: Path) -> None:
-    write_shards(batches(1), folder, 1, {})
+    write_shards(batches(1), folder, 1, {}, 512)
     before = contents(folder)
     script = """
 import os, signal, sys
@@ -214,22 +214,22 @@ write_shards(rows(), Path(sys.argv[1]), 8, {}, rows_per_shard=2)
     assert killed.returncode == -signal.SIGKILL
     assert contents(folder) == before
     assert len(neighbours(folder)) == 3
-    write_shards(batches(2), folder, 2, {})
+    write_shards(batches(2), folder, 2, {}, 512)
     assert neighbours(folder) == [".data.lock", "data"]
 
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_an_export_killed_between_the_renames_is_healed(folder: Path, fails: bool) -> None:
-    write_shards(batches(1), folder, 1, {})
+    write_shards(batches(1), folder, 1, {}, 512)
     before = contents(folder)
     folder.rename(folder.with_name(".data.0123abcd.old"))
     folder.with_name(".data.0123abcd.new").mkdir()
     if fails:
         with pytest.raises(OSError, match="a part"):
-            write_shards(broken_rows(), folder, 2, {})
+            write_shards(broken_rows(), folder, 2, {}, 512)
         assert contents(folder) == before
     else:
-        write_shards(batches(2), folder, 2, {})
+        write_shards(batches(2), folder, 2, {}, 512)
     assert neighbours(folder) == [".data.lock", "data"]
 
 
@@ -242,12 +242,12 @@ def test_exports_of_one_folder_take_turns(folder: Path) -> None:
         waiting.wait(10)
         yield from batches(2)
 
-    first = threading.Thread(target=write_shards, args=(slow(), folder, 2, {}))
+    first = threading.Thread(target=write_shards, args=(slow(), folder, 2, {}, 512))
     first.start()
     started.wait(10)
     with folder.with_name(".data.lock").open() as lock, pytest.raises(BlockingIOError):
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    second = threading.Thread(target=write_shards, args=(batches(3), folder, 3, {}))
+    second = threading.Thread(target=write_shards, args=(batches(3), folder, 3, {}, 512))
     second.start()
     waiting.set()
     first.join()
@@ -260,9 +260,9 @@ def test_a_folder_of_other_things_is_left_alone(folder: Path) -> None:
     folder.mkdir()
     (folder / "holiday.mp4").touch()
     with pytest.raises(FileExistsError, match=r"holiday\.mp4, which no export wrote"):
-        write_shards(batches(1), folder, 1, {})
+        write_shards(batches(1), folder, 1, {}, 512)
     with pytest.raises(FileExistsError, match="is a file"):
-        write_shards(batches(1), folder / "holiday.mp4", 1, {})
+        write_shards(batches(1), folder / "holiday.mp4", 1, {}, 512)
     assert [path.name for path in folder.iterdir()] == ["holiday.mp4"]
 
 
@@ -270,7 +270,7 @@ def test_a_linked_folder_stays_a_link(folder: Path) -> None:
     target = folder.with_name("disk") / "data"
     target.mkdir(parents=True)
     folder.symlink_to(target)
-    write_shards(batches(1), folder, 1, {})
+    write_shards(batches(1), folder, 1, {}, 512)
     assert folder.is_symlink()
     assert len(list(target.iterdir())) == 1
 
@@ -278,7 +278,7 @@ def test_a_linked_folder_stays_a_link(folder: Path) -> None:
 def test_a_row_of_another_schema_is_refused(folder: Path) -> None:
     row = video_row("a", {}, node_rows("a", random_tree(1)))
     with pytest.raises(ValueError, match="schema"):
-        write_shards([row.select(["video_uid"])], folder, 1, {})
+        write_shards([row.select(["video_uid"])], folder, 1, {}, 512)
 
 
 def test_datasets_loads_it(folder: Path, tmp_path: Path) -> None:

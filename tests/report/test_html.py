@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from action100m.report.data import STATES, ReportedVideo, RunSummary, Thumbnail
+from action100m.report.data import STATES, ReportedVideo, RunSummary
 from action100m.report.html import write_report
+from action100m.segmentation.filmstrip import Thumbnail
 from trees import random_tree
 
 SUMMARY = RunSummary("/runs/tea", "2026-05-04 11:20", {"segment": {"done": 3, "failed": 1}})
@@ -106,7 +107,7 @@ def test_a_tree_arrives_as_it_was(tmp_path: Path) -> None:
 
 def test_hostile_text_is_text(tmp_path: Path) -> None:
     config = "x = '</pre><script>alert(2)</script>'"
-    summary = RunSummary(HOSTILE, HOSTILE, {HOSTILE: {"done": 1}}, config, HOSTILE)
+    summary = RunSummary(HOSTILE, HOSTILE, {HOSTILE: {"done": 1}}, config)
     videos = [
         done(HOSTILE, title=HOSTILE * 20_000, notes=[HOSTILE]),
         ReportedVideo(HOSTILE, HOSTILE, "failed", HOSTILE * 20_000),

@@ -47,11 +47,26 @@ def test_a_folder_is_walked_whole(tree: Path) -> None:
 
 
 def test_a_named_file_is_taken_whatever_it_is_called(tree: Path) -> None:
-    inputs = [tree / "notes.txt", tree / "sub" / "[x] 100%d.mp4"]
+    (tree / "clip.data").touch()
+    inputs = [tree / "clip.data", tree / "sub" / "[x] 100%d.mp4"]
     assert names(find_videos(inputs, leave_out=tree / "run"), tree) == [
-        "notes.txt",
+        "clip.data",
         "sub/[x] 100%d.mp4",
     ]
+
+
+def test_what_stands_beside_videos_is_no_video(tree: Path) -> None:
+    (tree / "README").write_text("These are my videos.")
+    found = find_videos([f"{tree}/*", tree / "notes.txt"], leave_out=tree / "run")
+    assert names(found, tree) == [
+        "README",  # named by the glob
+        "a.mp4",
+        "b.MKV",
+        "no_extension",
+        "sub/[x] 100%d.mp4",
+        "sub/c.webm",
+    ]
+    assert "README" not in names(find_videos([tree], leave_out=tree / "run"), tree)
 
 
 def test_globs_and_overlaps_give_each_file_once(tree: Path) -> None:

@@ -15,12 +15,13 @@ from rich.console import Console
 import action100m
 from action100m.config import Config, CutConfig, VideoConfig
 from action100m.dataset.validate import validate
-from action100m.runs.errors import NothingToDoError, UsageError
+from action100m.runs.errors import NothingToDoError, RunStoppedError, UsageError
 from action100m.runs.folder import RunFolder
 from action100m.runs.manifest import Manifest
 from action100m.runs.run import RunResult
 from action100m.runs.stages import open_segment_stage
 from action100m.runs.states import State, find_states
+from action100m.runs.status import describe_run
 from action100m.schema import SCHEMA
 
 
@@ -69,7 +70,7 @@ def test_a_second_run_does_nothing_and_writes_the_same_bytes(videos: Path, tmp_p
     part = next((tmp_path / "parts").rglob("*.parquet"))
     stamp = part.stat().st_mtime_ns
     result, text = run(videos, tmp_path)
-    assert "5 videos need nothing" in text
+    assert "5 videos of 5 left as they are" in text
     assert result.exit_code == 0
     assert dataset(tmp_path) == before
     assert part.stat().st_mtime_ns == stamp
@@ -88,7 +89,7 @@ def test_the_order_and_the_number_of_runs_do_not_change_a_byte(
 def test_another_cut_decodes_nothing(videos: Path, tmp_path: Path) -> None:
     run(videos, tmp_path)
     _, text = run(videos, tmp_path, Config(cut=CutConfig(min_duration=1.5)))
-    assert "5 videos need nothing" in text
+    assert "5 videos of 5 left as they are" in text
     for nodes in pq.read_table(tmp_path / "data")["nodes"].to_pylist():
         assert all(node["end"] - node["start"] > 1.49 for node in nodes[1:])
 
@@ -107,7 +108,7 @@ def test_the_run_folder_remembers_its_configuration(videos: Path, tmp_path: Path
     run(videos, tmp_path, config)
     before = dataset(tmp_path)
     _, text = run([], tmp_path)
-    assert "5 videos need nothing" in text
+    assert "5 videos of 5 left as they are" in text
     assert dataset(tmp_path) == before
 
 
@@ -148,7 +149,7 @@ def test_a_copied_folder_is_the_same_videos(videos: Path, tmp_path: Path) -> Non
     for path in second.iterdir():
         path.touch()
     _, text = run(second, tmp_path / "run")
-    assert "5 videos need nothing" in text
+    assert "5 videos of 5 left as they are" in text
 
 
 def test_a_file_that_went_away_is_skipped(own_videos: Path, tmp_path: Path) -> None:
@@ -177,9 +178,25 @@ def test_sidecars_name_the_video_and_fill_its_metadata(own_videos: Path, tmp_pat
     assert rows["hat"]["duration"] == 5
     sidecar.write_text(json.dumps({**fields, "view_count": 8}))
     _, text = run(own_videos, out)
-    assert "5 videos need nothing" in text
+    assert "5 videos of 5 left as they are" in text
     rows = {row["video_uid"]: row["metadata"] for row in pq.read_table(out / "data").to_pylist()}
     assert rows["aBc-123"]["view_count"] == 8
+
+
+def test_a_sidecar_that_comes_late_renames_the_video(own_videos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    for name in ("abc", "def", None):
+        sidecar = own_videos / "hat.info.json"
+        if name:
+            sidecar.write_text(json.dumps({"id": name}))
+        else:
+            sidecar.unlink()
+        for _ in range(2):
+            run(own_videos, out)
+            pieces = len(list((out / "manifest").iterdir()))
+        uids = pq.read_table(out / "data")["video_uid"].to_pylist()
+        assert uids == sorted(["boat", "crane", name or "hat", "star", "swan"])
+    assert pieces == 3
 
 
 def test_two_files_with_one_uid_are_refused(own_videos: Path, tmp_path: Path) -> None:
@@ -187,6 +204,54 @@ def test_two_files_with_one_uid_are_refused(own_videos: Path, tmp_path: Path) ->
     shutil.copy(own_videos / "hat.mp4", own_videos / "more" / "hat.mp4")
     with pytest.raises(UsageError, match=r"videos/hat\.mp4.*videos/more/hat\.mp4"):
         run(own_videos, tmp_path / "run")
+
+
+def test_one_file_needs_no_list(videos: Path, tmp_path: Path) -> None:
+    result = action100m.run(str(videos / "star.mp4"), tmp_path, console=Console(file=io.StringIO()))
+    assert result.counts[State.DONE] == 1
+
+
+def test_a_dataset_never_holds_what_another_configuration_made(
+    own_videos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    run(own_videos, out)
+    shutil.rmtree(own_videos)
+    result, _ = run([], out, Config(video=VideoConfig(stride=2)))
+    assert result.exit_code == 1
+    assert pq.read_table(out / "data").num_rows == 0
+
+
+def test_odd_neighbours_stop_nothing(own_videos: Path, tmp_path: Path) -> None:
+    (own_videos / "nowhere.mp4").symlink_to(tmp_path / "no_such_file")
+    (own_videos / f"{'x' * 250}.mp4").write_bytes((own_videos / "star.mp4").read_bytes())
+    (own_videos / "LICENSE").write_text("You may copy this.\n" * 20)
+    result, _ = run(own_videos, tmp_path / "run")
+    assert (result.counts[State.DONE], result.counts[State.SKIPPED]) == (6, 1)
+
+
+def test_a_damaged_part_is_named(videos: Path, tmp_path: Path) -> None:
+    run(videos, tmp_path)
+    part = next((tmp_path / "parts").rglob("*.parquet"))
+    part.write_bytes(part.read_bytes()[:-100])
+    with pytest.raises(RunStoppedError, match=f"{part.name} is damaged"):
+        run(videos, tmp_path)
+    part.unlink()
+    result, _ = run(videos, tmp_path)
+    assert result.exit_code == 0
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b"{"])
+def test_a_damaged_failure_record_stops_nothing(
+    own_videos: Path, tmp_path: Path, content: bytes
+) -> None:
+    (own_videos / "hat.mp4").write_bytes(b"broken" * 100)
+    out = tmp_path / "run"
+    run(own_videos, out)
+    next((out / "failures").rglob("*.json")).write_bytes(content)
+    assert any("failed" in line for line in describe_run(out))
+    result, _ = run(own_videos, out)
+    assert result.exit_code == 3
 
 
 def test_an_empty_folder_is_no_run(tmp_path: Path) -> None:

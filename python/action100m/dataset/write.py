@@ -21,7 +21,6 @@ from action100m.tree import Tree
 NODE_NAMESPACE = uuid.UUID("5d1f6c0e-9a43-4c58-8f0b-6f3c2f7f0a1e")
 SHARD_NAME = re.compile(r"train-([0-9]{5,})-of-([0-9]{5,})\.parquet")
 ROWS_PER_GROUP = 5
-ROWS_PER_SHARD = 512
 
 
 def node_rows(
@@ -92,7 +91,7 @@ def write_shards(
     folder: Path,
     total: int,
     file_metadata: Mapping[str, str],
-    rows_per_shard: int = ROWS_PER_SHARD,
+    rows_per_shard: int,
 ) -> list[Path]:
     """Write the dataset and put it in place of the one that `folder` held.
 

@@ -1,1 +1,1 @@
-"""Figures and the HTML report of a run, made from what `data` names: no run folder in sight."""
+"""Figures and the HTML report of a run. Only `of_run` knows the run folder."""

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 
 from action100m.report.data import ReportedVideo
-from action100m.report.text import clean
+from action100m.text import clean
 
 _EXAMPLES = 12
 _OTHERWISE = (

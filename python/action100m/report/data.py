@@ -52,11 +52,9 @@ class RunSummary:
         created: date and time, as text.
         stages: for each stage, how many videos are in each state.
         config: the resolved configuration, as text.
-        throughput: of the last run, as text; "" if unknown.
     """
 
     title: str
     created: str
     stages: Mapping[str, Mapping[State, int]] = field(default_factory=dict)
     config: str = ""
-    throughput: str = ""

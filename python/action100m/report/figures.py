@@ -22,8 +22,8 @@ from PIL import Image, ImageOps
 
 from action100m.files import write_atomically
 from action100m.report.colors import BRANCHES, branch_positions
-from action100m.report.text import clean, clock, counted, lasting
 from action100m.segmentation.filmstrip import Thumbnail
+from action100m.text import clean, clock, counted, lasting
 from action100m.tree import Tree
 
 _FONT = "DejaVu Sans"  # comes with matplotlib: the same letters everywhere

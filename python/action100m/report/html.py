@@ -18,8 +18,8 @@ from action100m.files import write_text
 from action100m.report.advice import Causes
 from action100m.report.colors import branch_positions, palette
 from action100m.report.data import STATES, ReportedVideo, RunSummary, State
-from action100m.report.text import clean, counted
 from action100m.segmentation.filmstrip import Thumbnail
+from action100m.text import clean, counted
 from action100m.tree import Tree
 
 MAX_ROWS = 10_000
@@ -145,7 +145,6 @@ def _render(summary: RunSummary, found: _Gathered) -> str:
     return environment.get_template("report.html.j2").render(
         title=clean(summary.title, 200),
         created=clean(summary.created, 60),
-        throughput=clean(summary.throughput, 120),
         config=summary.config[:100_000].encode("utf-8", "replace").decode(),
         stages={clean(name, 60): counts for name, counts in summary.stages.items()},
         states=STATES,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from urllib.parse import quote
 
 from action100m.report.data import ReportedVideo, RunSummary
 from action100m.report.figures import save, timeline
@@ -52,7 +52,8 @@ def draw_timelines(folder: RunFolder, suffix: str) -> Iterator[Path]:
     target = folder.report / "timelines"
     target.mkdir(parents=True, exist_ok=True)
     for video, segmentation in view.done():
-        path = target / f"{quote(video.uid, safe=' ')[:200]}.{suffix}"
+        name = re.sub(r"[^\w.-]+", "_", video.uid)[:60]  # a uid may hold slashes
+        path = target / f"{name}-{video.key[:8]}.{suffix}"
         tree = segmentation.tree(view.cut)
         title = video.metadata.title or video.uid
         save(timeline(tree, segmentation.thumbnails, title), path)

@@ -16,6 +16,11 @@ _EXTENSIONS = frozenset([
     ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".ogm", ".ogv", ".rm", ".rmvb",
     ".ts", ".vob", ".webm", ".wmv", ".wtv", ".y4m",
 ])
+# What stands beside videos: a glob or a shell's * names these too.
+_SIDE_FILES = frozenset([
+    ".ass", ".csv", ".description", ".jpeg", ".jpg", ".json", ".json3", ".lrc", ".md", ".part",
+    ".png", ".srt", ".srv1", ".srv2", ".srv3", ".tsv", ".ttml", ".txt", ".vtt", ".webp", ".ytdl",
+])
 # fmt: on
 
 
@@ -23,8 +28,9 @@ def find_videos(inputs: Iterable[str | Path], *, leave_out: Path) -> list[Path]:
     """Absolute paths of the video files, each once, sorted.
 
     Args:
-        inputs: files (taken as they are), folders (walked whole: files with a video's extension or
-            with none, hidden ones left out) and glob patterns.
+        inputs: files and glob patterns (side files, such as subtitles and pictures, are left out),
+            and folders (walked whole: files with a video's extension, and those without any that
+            are no text; hidden ones are left out).
         leave_out: a folder not to walk into: the run's own.
 
     Raises:
@@ -33,6 +39,8 @@ def find_videos(inputs: Iterable[str | Path], *, leave_out: Path) -> list[Path]:
     found: dict[Path, Path] = {}
     for given in inputs:
         for path in _expand(str(given), leave_out.resolve()):
+            if path.suffix.lower() in _SIDE_FILES:
+                continue
             absolute = Path(os.path.abspath(path))  # noqa: PTH100 (resolve() would follow links)
             found.setdefault(absolute.resolve(), absolute)
     return sorted(found.values())
@@ -54,6 +62,8 @@ def _expand(given: str, leave_out: Path) -> Iterator[Path]:
 
 def _walk(folder: Path, leave_out: Path) -> Iterator[Path]:
     seen: set[Path] = set()  # links may form loops
+    if folder.resolve() == leave_out:
+        return
     for root, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
         here = Path(root)
         seen.add(here.resolve())
@@ -74,4 +84,11 @@ def _refuse(error: OSError) -> None:
 
 
 def _may_be_video(path: Path) -> bool:
-    return path.suffix.lower() in _EXTENSIONS or not path.suffix
+    if path.suffix:
+        return path.suffix.lower() in _EXTENSIONS
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+    except OSError:
+        return True  # whoever decodes it will say what is wrong
+    return not head or any(byte < 32 and byte not in b"\t\r\n" for byte in head)

@@ -23,15 +23,13 @@ def export(folder: RunFolder, manifest: Manifest, settings: Settings) -> list[Pa
     """Write the Parquet shards anew: a pure function of the parts and the manifest.
 
     Returns:
-        The shards; none if no video is done.
+        The shards; one without rows if no video is done.
 
     Raises:
         OSError: they cannot be written; those that stood there before still do.
     """
     done = folder.done_keys(settings.key("segment"))
     videos = [video for video in manifest.videos if video.key in done]
-    if not videos:
-        return []
     return write_shards(
         _rows(folder, videos, settings),
         folder.data,

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from action100m.files import TEMPORARY, write_atomically, write_text
+from action100m.runs.errors import RunStoppedError
 
 _ABANDONED_AFTER = 24 * 3600.0  # seconds; no write of ours takes a fraction of it
 
@@ -89,8 +90,12 @@ class RunFolder:
         self.failure(stage, key).unlink(missing_ok=True)
 
     def read_part(self, stage: StageKey, key: str) -> pa.Table:
-        """The table that was committed."""
-        return pq.read_table(self.part(stage, key))
+        """The table that was committed.
+
+        Raises:
+            RunStoppedError: the file is damaged.
+        """
+        return read_parquet(self.part(stage, key))
 
     def record_failure(self, stage: StageKey, key: str, record: dict[str, Any]) -> None:
         """Keep why a video failed."""
@@ -98,12 +103,12 @@ class RunFolder:
         write_text(self.failure(stage, key), text)
 
     def read_failure(self, stage: StageKey, key: str) -> dict[str, Any]:
-        """The record of a failure; empty if there is none."""
+        """The record of a failure; empty if there is none that can be read."""
         try:
-            record: dict[str, Any] = json.loads(self.failure(stage, key).read_text("utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError):
+            record = json.loads(self.failure(stage, key).read_text("utf-8"))
+        except (FileNotFoundError, ValueError):
             return {}
-        return record
+        return record if isinstance(record, dict) else {}
 
     def sweep(self) -> None:
         """Remove what writers killed long ago left behind."""
@@ -113,6 +118,24 @@ class RunFolder:
                 with contextlib.suppress(FileNotFoundError):
                     if path.stat().st_mtime < oldest:
                         path.unlink()
+
+
+def read_parquet(path: Path) -> pa.Table:
+    """A file of the run folder.
+
+    Raises:
+        RunStoppedError: it is damaged. We write files whole, so a disk or a hand did it.
+    """
+    try:
+        return pq.ParquetFile(path).read()
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        reason = str(error).splitlines()[0]
+        raise RunStoppedError(
+            f"{path} is damaged ({reason}). Remove it and run the same command again: only what it "
+            "held is done anew."
+        ) from error
 
 
 def _keys(folder: Path, suffix: str) -> Iterator[str]:

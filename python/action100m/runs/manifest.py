@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from action100m.files import write_atomically
 from action100m.runs.errors import UsageError
-from action100m.runs.folder import RunFolder
+from action100m.runs.folder import RunFolder, read_parquet
 from action100m.runs.metadata import VideoMetadata, read_sidecar, sidecar_path, uid_of
 
 _METADATA = {
@@ -86,10 +86,16 @@ class Manifest:
         self._index()
 
     def _index(self) -> None:
-        latest = {video.uid: video for _, video in self._rows}
-        keys: dict[str, set[str]] = {uid: set() for uid in latest}
+        latest: dict[str, Video] = {}
+        keys: dict[str, set[str]] = {}
+        uids: dict[Path, str] = {}
         for _, video in self._rows:
-            keys[video.uid].add(video.key)
+            former = latest.get(uids.get(video.path, video.uid))
+            if former is not None and former.path == video.path:
+                del latest[former.uid]  # a sidecar came or went: the file has another uid now
+            uids[video.path] = video.uid
+            latest[video.uid] = video
+            keys.setdefault(video.uid, set()).add(video.key)
         self.videos = [latest[uid] for uid in sorted(latest)]
         self.earlier_keys = {uid: keys[uid] - {video.key} for uid, video in latest.items()}
 
@@ -129,7 +135,7 @@ class Manifest:
 
 
 def _look_at(path: Path, known: Video | None, problems: list[str]) -> Video:
-    size = path.stat().st_size
+    size = _size(path)
     sidecar = _state_of(sidecar_path(path))
     if known is not None and (known.size, known.sidecar) == (size, sidecar):
         return known
@@ -138,17 +144,24 @@ def _look_at(path: Path, known: Video | None, problems: list[str]) -> Video:
     return Video(uid_of(path, metadata), path, size, sidecar, replace(metadata, problems=()))
 
 
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # a link to nowhere, or gone since the folder was read: it will be skipped
+        return 0
+
+
 def _state_of(sidecar: Path) -> str:
     try:
         state = sidecar.stat()
-    except FileNotFoundError:
+    except OSError:
         return ""
     return f"{state.st_size} {state.st_mtime_ns}"
 
 
 def _read(folder: RunFolder) -> list[tuple[int, Video]]:
     pieces = sorted(folder.manifest.glob("*.parquet"))
-    return [_from_row(row) for piece in pieces for row in pq.read_table(piece).to_pylist()]
+    return [_from_row(row) for piece in pieces for row in read_parquet(piece).to_pylist()]
 
 
 def _from_row(row: dict[str, Any]) -> tuple[int, Video]:

@@ -8,6 +8,8 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from action100m.text import clock
+
 _LOG_EVERY = 30.0  # seconds between lines where there is no terminal
 _REFRESH = 0.5
 
@@ -51,8 +53,9 @@ class StageProgress:
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._ticker.join()
-        self._bar.stop()
-        self._console.print(self.line(), highlight=False)
+        if self._console.is_terminal:
+            self._bar.stop()
+        self._print_line()
 
     def advance(self, uid: str, seconds: float, claimed: float | None) -> None:
         """A video has been read up to `seconds` of the `claimed` duration."""
@@ -78,6 +81,9 @@ class StageProgress:
         """One line that tells everything."""
         return f"{self._stage}: {self._figures()}"
 
+    def _print_line(self) -> None:
+        self._console.print(self.line(), highlight=False, soft_wrap=True)
+
     def _figures(self) -> str:
         with self._lock:
             elapsed = max(time.monotonic() - self._start, 1e-9)
@@ -91,9 +97,9 @@ class StageProgress:
         figures.append(f"{seconds / elapsed:.1f} video-seconds/s")
         if ended < len(self._sizes):
             left = (sum(self._sizes.values()) - read) / read * elapsed if read else None
-            figures.append(f"{_clock(left)} left" if left is not None else "time left unknown")
+            figures.append(f"{clock(left)} left" if left is not None else "time left unknown")
         else:
-            figures.append(f"took {_clock(elapsed)}")
+            figures.append(f"took {clock(elapsed)}")
         return ", ".join(figures)
 
     def _read_bytes(self) -> float:
@@ -103,16 +109,10 @@ class StageProgress:
     def _tick(self) -> None:
         if not self._console.is_terminal:
             while not self._ended.wait(_LOG_EVERY):
-                self._console.print(self.line(), highlight=False)
+                self._print_line()
             return
         while not self._ended.wait(_REFRESH):
             with self._lock:
                 completed = self._read_bytes()
             self._bar.update(self._task, completed=completed, figures=self._figures())
             self._bar.refresh()
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}"

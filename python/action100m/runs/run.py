@@ -19,6 +19,7 @@ from action100m.runs.progress import StageProgress
 from action100m.runs.settings import Settings, read_config, write_settings
 from action100m.runs.stages import Stage, open_segment_stage
 from action100m.runs.states import State, find_states
+from action100m.text import counted
 from action100m.trace import span
 
 _TO_DO = (State.PENDING, State.STALE, State.FAILED)
@@ -30,7 +31,7 @@ class RunResult:
 
     Attributes:
         counts: videos in each state of the last stage.
-        shards: the exported Parquet files; empty if no video is done.
+        shards: the exported Parquet files.
     """
 
     counts: dict[State, int]
@@ -45,7 +46,7 @@ class RunResult:
 
 
 def run(
-    videos: Iterable[str | Path],
+    videos: str | Path | Iterable[str | Path],
     out: str | Path,
     config: Config | None = None,
     *,
@@ -55,7 +56,7 @@ def run(
     """Turn videos into a dataset of segment trees; go on where an earlier run stopped.
 
     Args:
-        videos: files, folders and globs; none: those that the run folder already knows.
+        videos: a file, folder or glob, or several; none: those that the run folder knows.
         out: the run folder, made if it is not there.
         config: default: that of the run folder, else the built-in one.
         workers: videos at once; default: one per available CPU.
@@ -70,12 +71,13 @@ def run(
     """
     console = console or Console(stderr=True)
     folder = RunFolder(Path(out))
-    paths = find_videos(videos, leave_out=folder.root)
+    inputs = [videos] if isinstance(videos, (str, Path)) else videos
+    paths = find_videos(inputs, leave_out=folder.root)
     config = config or read_config(folder) or Config()
     folder.root.mkdir(parents=True, exist_ok=True)
     manifest = Manifest(folder)
     for problem in manifest.add(paths):
-        console.print(f"Sidecar ignored: {problem}", highlight=False, markup=False)
+        console.print(f"Sidecar: {problem}", highlight=False, markup=False, soft_wrap=True)
     if not manifest.videos:
         raise NothingToDoError("No video was found: give files, folders or globs that hold some.")
     with open_segment_stage(config) as stage:
@@ -95,7 +97,8 @@ def _finish_stage(
     todo = [video for video in manifest.videos if states[video.uid] in _TO_DO]
     already = len(manifest.videos) - len(todo)
     if already:
-        console.print(f"{stage.key.name}: {already} videos need nothing", highlight=False)
+        text = f"{stage.key.name}: {counted(already, 'video')} of {len(states)} left as they are"
+        console.print(text, highlight=False, soft_wrap=True)
     if todo:
         sizes = {video.uid: video.size for video in todo}
         with StageProgress(stage.key.name, sizes, console) as progress:

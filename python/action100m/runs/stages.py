@@ -73,14 +73,19 @@ class _SegmentWorker:
     segmenter: Segmenter
 
     def process(self, video: Video, progress: Progress) -> pa.Table:
+        before = _stamp(video.path)
         segmentation = self.segmenter.segment(video.path, progress)
-        if _size(video.path) != video.size:
+        if before != _stamp(video.path) or before[0] != video.size:
             raise VideoError(
-                f"{video.path} changed while it was read; run the same command again once it is "
-                "complete."
+                "The file changed while it was read: run the same command again once it is whole."
             )
         return to_table(segmentation)
 
 
-def _size(path: Path) -> int | None:
-    return path.stat().st_size if path.exists() else None
+def _stamp(path: Path) -> tuple[int, int]:
+    """Size and modification time; of a file that is gone, what no file has."""
+    try:
+        state = path.stat()
+    except FileNotFoundError:
+        return -1, -1
+    return state.st_size, state.st_mtime_ns

@@ -10,6 +10,7 @@ from action100m.runs.folder import RunFolder, StageKey
 from action100m.runs.manifest import Manifest
 from action100m.runs.settings import read_settings
 from action100m.runs.states import State, find_states
+from action100m.text import counted
 
 _MOST = 20  # failures that are spelled out
 
@@ -33,7 +34,7 @@ def describe_run(out: Path) -> Iterator[str]:
     stage = read_settings(folder).key("segment")
     manifest = Manifest(folder)
     states = find_states(folder, manifest, stage)
-    yield f"{out}: {len(manifest.videos)} videos"
+    yield f"{out}: {counted(len(manifest.videos), 'video')}"
     for state, count in states.count().items():
         if count or state is State.DONE:
             meaning = f"  ({_MEANING[state]})" if _MEANING[state] else ""
@@ -41,7 +42,7 @@ def describe_run(out: Path) -> Iterator[str]:
     yield from _failures(folder, manifest, stage, states.states)
     shards = sorted(folder.data.glob("*.parquet"))
     if shards:
-        yield f"Dataset: {folder.data} ({len(shards)} Parquet files)"
+        yield f"Dataset: {folder.data} ({counted(len(shards), 'Parquet file')})"
         yield "Captions and actions in it are null: no model is configured for them."
     if (folder.report / "index.html").exists():
         yield f"Report: {folder.report / 'index.html'}"

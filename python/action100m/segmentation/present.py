@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from action100m.text import counted
 from action100m.tree import Tree
 
 
@@ -13,12 +14,14 @@ def as_lines(tree: Tree) -> Iterator[str]:
     """The tree, depth first, a line per segment: start, end, duration, place in the tree."""
     leaf = tree.is_leaf
     for row in np.lexsort((tree.level, tree.start)).tolist():
-        times = f"{_clock(tree.start[row])}  {_clock(tree.end[row])}  {tree.duration[row]:9.2f} s"
+        times = f"{_moment(tree.start[row])}  {_moment(tree.end[row])}  {tree.duration[row]:9.2f} s"
         yield f"{times}  {'  ' * int(tree.level[row])}{'─' if leaf[row] else '┬'}"
-    yield f"{len(tree)} segments, {int(leaf.sum())} of them leaves, depth {int(tree.level.max())}"
+    leaves = counted(int(leaf.sum()), "leaf")
+    yield f"{counted(len(tree), 'segment')}, {leaves}, depth {int(tree.level.max())}"
 
 
-def _clock(seconds: float) -> str:
+def _moment(seconds: float) -> str:
+    """To the hundredth, as the dataset has it."""
     minutes, rest = divmod(round(seconds * 100), 6000)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest / 100:05.2f}"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from action100m.video.frames import (
 )
 
 _VERSION = 1  # of everything here that decides a part's content
+_PIECE_ROWS = 4096
 
 Progress = Callable[[float, float | None], None]
 """Called with the seconds of video seen so far and the duration that the file claims."""
@@ -158,9 +160,7 @@ class Segmenter:
                     progress(float(batch.times[-1]), stream.info.duration)
                 yield batch
 
-        embeddings = np.concatenate(
-            [np.empty((0, self._encoder.dimension), np.float32), *self._encoder.encode(watched())]
-        )
+        embeddings = _gathered(self._encoder.encode(watched()), self._encoder.dimension)
         report = stream.report
         if not len(embeddings) or report.coverage < self._config.video.min_coverage:
             raise IncompleteVideoError(report, self._config.video.min_coverage)
@@ -174,6 +174,29 @@ class Segmenter:
             thumbnails=filmstrip.thumbnails(),
             embeddings=embeddings if self._config.segmentation.keep_embeddings else None,
         )
+
+
+def _gathered(batches: Iterable[NDArray[np.float32]], dimension: int) -> NDArray[np.float32]:
+    """All rows in one array, in little more memory than that takes.
+
+    Joined batch by batch into pieces that go back to the system one by one as they are copied:
+    a plain concatenation would hold everything twice.
+    """
+    pieces: deque[NDArray[np.float32]] = deque()
+    count = 0
+    for batch in batches:
+        for rows in np.split(batch, range(-count % _PIECE_ROWS, len(batch), _PIECE_ROWS)):
+            if len(rows):
+                if count % _PIECE_ROWS == 0:
+                    pieces.append(np.empty((_PIECE_ROWS, dimension), np.float32))
+                start = count % _PIECE_ROWS
+                pieces[-1][start : start + len(rows)] = rows
+                count += len(rows)
+    gathered = np.empty((count, dimension), np.float32)
+    for start in range(0, count, _PIECE_ROWS):
+        rest = gathered[start : start + _PIECE_ROWS]
+        rest[:] = pieces.popleft()[: len(rest)]
+    return gathered
 
 
 def segment_file(path: Path, config: Config) -> Segmentation:

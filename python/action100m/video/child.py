@@ -6,6 +6,7 @@ import os
 import resource
 import select
 import socket
+import sys
 import threading
 import time
 from pathlib import Path
@@ -31,7 +32,8 @@ def main(fileno: int, threads: int, memory: int) -> None:
     connection = socket.socket(fileno=fileno)
     threading.Thread(target=_die_with_parent, args=(fileno,), daemon=True).start()
     _limit(resource.RLIMIT_CORE, 0)
-    _limit(resource.RLIMIT_AS, _address_space() + memory)
+    if sys.platform != "darwin":  # which knows the limit, and refuses to set it
+        _limit(resource.RLIMIT_AS, _address_space() + memory)
     channel = BeatingChannel(connection)
     try:
         while isinstance(request := channel.receive(), Open):
@@ -60,7 +62,8 @@ def _serve(channel: BeatingChannel, request: Open, threads: int, memory: int) ->
     except VideoError as error:
         channel.send(error)
     except MemoryError:
-        reason = f"Decoding it needs more than the {memory >> 20} MiB of memory allowed."
+        limit = f"{memory >> 20} MiB of memory allowed (memory_limit_gib)"
+        reason = f"Decoding it needs more than the {limit}."
         channel.send(VideoError(reason))
     except av.FFmpegError as error:
         channel.send(VideoError(f"FFmpeg gave up: {clean(str(error))}"))

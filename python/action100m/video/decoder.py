@@ -190,7 +190,8 @@ class _Child:
                 return FrameBatch(answer.index, answer.times, pixels)
         except TimeoutError:
             self.kill()
-            reason = f"The decoder made no progress for {self._stall_seconds:g} s while {doing}."
+            limit = f"{self._stall_seconds:g} s (stall_seconds)"
+            reason = f"The decoder made no progress for {limit} while {doing}."
             raise VideoError(reason, transient=True) from None
         except (EOFError, OSError):
             raise VideoError(f"{self._obituary()} while {doing}.", transient=True) from None

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from action100m.report.text import clean, clock, counted, lasting
+from action100m.text import clean, clock, counted, lasting
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=())), st.integers(1, 50))
