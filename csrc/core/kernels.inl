@@ -2,6 +2,8 @@
 // names the path: ACTION100M_PATH.
 #include <cstddef>
 #include <cstring>
+#include <type_traits>
+#include <vector>
 #ifdef __AVX512F__
 #include <immintrin.h>
 #endif
@@ -58,35 +60,57 @@ struct Tail {
   Value values[kLanes] = {};
 };
 
-template <class Scalar>
-double price_pair(const Scalar* frame, const Scalar* next, std::size_t d) {
-  Squares squares;
-  const auto add = [&](const Scalar* x, const Scalar* y) {
-    for (std::size_t part = 0; part < kParts; ++part) {
-      Doubles a, b;
-      load(x + part * kWidth, a);
-      load(y + part * kWidth, b);
-      squares.add(part, a - b);
+// Prices some pairs at a time: each frame is loaded and widened once, and no sum waits for another.
+template <std::size_t kPairs, class Scalar>
+void price_pairs(const Scalar* frames, std::size_t d, double* costs) {
+  Squares squares[kPairs];
+  const auto add = [&](const auto& frame) {
+    Doubles before[kParts];
+    for (std::size_t part = 0; part < kParts; ++part) load(frame(0) + part * kWidth, before[part]);
+    for (std::size_t pair = 0; pair < kPairs; ++pair) {
+      for (std::size_t part = 0; part < kParts; ++part) {
+        Doubles after;
+        load(frame(pair + 1) + part * kWidth, after);
+        squares[pair].add(part, before[part] - after);
+        before[part] = after;
+      }
     }
   };
   std::size_t k = 0;
   for (; k + kLanes <= d; k += kLanes) {
-    add(frame + k, next + k);
+    add([&](std::size_t i) { return frames + i * d + k; });
   }
-  if (k < d) add(Tail(frame, d).values, Tail(next, d).values);
-  return squares.total() / 2;
+  if (k < d) {
+    std::vector<Tail<Scalar>> tails;
+    for (std::size_t i = 0; i <= kPairs; ++i) tails.emplace_back(frames + i * d, d);
+    add([&](std::size_t i) { return tails[i].values; });
+  }
+  for (std::size_t pair = 0; pair < kPairs; ++pair) costs[pair] = squares[pair].total() / 2;
 }
 
 template <class Scalar>
 void price(const Scalar* frames, std::size_t pairs, std::size_t d, double* costs) {
-  for (std::size_t i = 0; i < pairs; ++i, frames += d) {
-    costs[i] = price_pair(frames, frames + d, d);
+  constexpr std::size_t kTogether = 8 / kParts;  // as many sums as stay in registers
+  std::size_t i = 0;
+  for (; i + kTogether <= pairs; i += kTogether) {
+    price_pairs<kTogether>(frames + i * d, d, costs + i);
   }
+  for (; i < pairs; ++i) price_pairs<1>(frames + i * d, d, costs + i);
 }
 
 // |n_b S_a - n_a S_b|^2 / (n_a n_b (n_a + n_b)): dividing last keeps equal frames exactly equal.
 inline double ward_cost(const Squares& squares, double na, double nb) {
   return squares.total() / (na * nb * (na + nb));
+}
+
+// Frames are never sums: their count is 1, and multiplying by that would change no bit.
+template <class Neighbour>
+inline Doubles times_count(const Doubles& merged, double count) {
+  if constexpr (std::is_same_v<Neighbour, float>) {
+    return merged;
+  } else {
+    return count * merged;
+  }
 }
 
 template <class Left, class A, class B, class Right>
@@ -102,9 +126,9 @@ NeighbourCosts merge_rows(const Left* left, double n_left, const A* a, const B* 
       merged += other;
       std::memcpy(s + k, &merged, sizeof merged);
       load(l + k, other);
-      left_squares.add(part, n_left * merged - n * other);
+      left_squares.add(part, times_count<Left>(merged, n_left) - n * other);
       load(r + k, other);
-      right_squares.add(part, n_right * merged - n * other);
+      right_squares.add(part, times_count<Right>(merged, n_right) - n * other);
     }
   };
   std::size_t k = 0;

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from action100m.report.data import Thumbnail
+from action100m.segmentation.filmstrip import Thumbnail
 from action100m.report.figures import save, timeline
 from trees import random_tree
 
