@@ -18,6 +18,7 @@ from huggingface_hub.errors import (
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
+    StrictDataclassError,
 )
 from safetensors import SafetensorError, safe_open
 
@@ -150,7 +151,7 @@ def _architecture(folder: Path, source: str) -> Architecture:
         raise CheckpointError(f"{source} is a model of type {kind!r}, not 'vjepa2'.")
     try:
         return Architecture.of(values)
-    except (TypeError, ValueError) as error:
+    except (StrictDataclassError, TypeError, ValueError) as error:
         raise CheckpointError(f"{source}: {_CONFIG}: {error}") from error
 
 

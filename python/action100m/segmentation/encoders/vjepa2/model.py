@@ -71,6 +71,7 @@ class VJepa2Model:
         self._forward = forward
         self._crop = architecture.crop
         self._dtype = dtype
+        self._uploads = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def prepare(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
         """Preprocess frames, each once, on the device.
@@ -91,9 +92,14 @@ class VJepa2Model:
             raise ValueError(
                 f"Frames must have shape (b, h, w, 3) with h, w >= 1, not {pixels.shape}."
             )
-        with memory_errors(), torch.no_grad():
+        # Beside the stream that encodes: there a copy would wait for the windows before it.
+        with memory_errors(), torch.no_grad(), torch.cuda.stream(self._uploads):
             frames = torch.tensor(pixels, device=self.device)
-            return preprocess(frames, self._crop, self._dtype)
+            prepared = preprocess(frames, self._crop, self._dtype)
+        if self._uploads is not None:
+            self._uploads.synchronize()
+            prepared.record_stream(torch.cuda.current_stream(self.device))
+        return prepared
 
     def empty(self, frames: int, like: torch.Tensor) -> torch.Tensor:
         """An uninitialised buffer of so many prepared frames."""

@@ -1,4 +1,8 @@
-"""Frames to what V-JEPA 2 was trained on, as transformers' VJEPA2VideoProcessor does it."""
+"""Frames to what V-JEPA 2 was trained on, as transformers' VJEPA2VideoProcessor does it.
+
+Where frames are resized, 8-bit levels may differ from its own by one (it rounds between the two
+passes on a CPU, not on a GPU); elsewhere the results are equal.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +32,7 @@ def preprocess(pixels: torch.Tensor, crop: int, dtype: torch.dtype) -> torch.Ten
         (b, 3, crop, crop), contiguous.
     """
     frames = _resize(pixels.permute(0, 3, 1, 2), resized_side(crop))
-    top, left = (round((side - crop) / 2) for side in frames.shape[2:])
+    top, left = ((side - crop) // 2 for side in frames.shape[2:])
     frames = frames[:, :, top : top + crop, left : left + crop].float()
     mean, deviation = (
         torch.tensor(values, device=frames.device).view(3, 1, 1) for values in (_MEAN, _DEVIATION)
