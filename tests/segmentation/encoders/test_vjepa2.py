@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from action100m.segmentation.encoders.vjepa2 import (  # noqa: E402
     open_checkpoint,
 )
 from action100m.segmentation.encoders.vjepa2.architecture import Architecture  # noqa: E402
-from action100m.segmentation.encoders.vjepa2.model import make_forward  # noqa: E402
+from action100m.segmentation.encoders.vjepa2.model import VJepa2Model, make_forward  # noqa: E402
 
 SIZES: list[dict[str, Any]] = [
     {},
@@ -205,6 +206,34 @@ def test_frames_of_other_types_and_shapes_are_refused(tiny: Path) -> None:
     for shape in [(80, 80, 3), (1, 80, 80, 4), (1, 0, 80, 3)]:
         with pytest.raises(ValueError, match="shape"):
             model.prepare(np.zeros(shape, np.uint8))
+
+
+def test_frames_may_be_read_only_and_flipped(tiny: Path) -> None:
+    model = load_vjepa2(open_checkpoint(str(tiny)), device="cpu")
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 73, 80, 3), dtype=np.uint8)
+    pixels.flags.writeable = False
+    flipped = pixels[:, ::-1, :, ::-1]
+    assert torch.equal(model.prepare(flipped), model.prepare(flipped.copy()))
+
+
+def test_a_full_memory_is_said_and_what_failed_is_freed(tiny: Path) -> None:
+    batching = pytest.importorskip("action100m.segmentation.batching")
+    taken = []
+
+    def forward(pixels: Any) -> Any:
+        scratch = torch.zeros_like(pixels)
+        taken.append(weakref.ref(scratch))
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    architecture = open_checkpoint(str(tiny)).architecture
+    place: dict[str, Any] = {"device": torch.device("cpu"), "dtype": torch.float32}
+    model = VJepa2Model(
+        forward, architecture, name="full", identity="", window=8, stride=8, batch=2, **place
+    )
+    with pytest.raises(batching.OutOfDeviceMemoryError, match="memory is full: CUDA out") as found:
+        model.embed(list(random_pixels(2, 8, 64)))
+    assert found.value is not None
+    assert [reference() for reference in taken] == [None]
 
 
 def test_importing_action100m_does_not_import_torch() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -47,5 +48,7 @@ def memory_errors() -> Iterator[None]:
             OutOfDeviceMemoryError,
         )
 
+        # Or the traceback would keep what the failed batch took.
+        traceback.clear_frames(error.__traceback__)
         torch.cuda.empty_cache()
         raise OutOfDeviceMemoryError(f"The device's memory is full: {error}") from error

@@ -41,6 +41,10 @@ class GraphedForward:
                 self._forward(given)
         torch.cuda.current_stream(pixels.device).wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # Other threads, which prepare frames, may allocate meanwhile.
+        with (
+            torch.cuda.device(pixels.device),
+            torch.cuda.graph(graph, capture_error_mode="thread_local"),
+        ):
             result = self._forward(given)
         return graph, given, result

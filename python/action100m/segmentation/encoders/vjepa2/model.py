@@ -24,7 +24,7 @@ Forward = Callable[[torch.Tensor], torch.Tensor]
 """(b, window, 3, crop, crop) prepared frames to (b, window / tubelet, d) float32, on a device."""
 
 _VERSION = 1  # of everything here that decides the numbers
-_DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp8": torch.bfloat16}
+DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp8": torch.bfloat16}
 _BACKENDS = {"cudnn": SDPBackend.CUDNN_ATTENTION, "flash": SDPBackend.FLASH_ATTENTION}
 
 
@@ -94,7 +94,7 @@ class VJepa2Model:
             )
         # Beside the stream that encodes: there a copy would wait for the windows before it.
         with memory_errors(), torch.no_grad(), torch.cuda.stream(self._uploads):
-            frames = torch.tensor(pixels, device=self.device)
+            frames = torch.tensor(np.ascontiguousarray(pixels), device=self.device)
             prepared = preprocess(frames, self._crop, self._dtype)
         if self._uploads is not None:
             self._uploads.synchronize()
@@ -186,7 +186,7 @@ def load_vjepa2(
         name="vjepa2",
         identity=f"{checkpoint.identity} {precision}",
         device=place,
-        dtype=_DTYPES[precision],
+        dtype=DTYPES[precision],
         window=frames,
         stride=stride,
         batch=batch,
@@ -204,7 +204,7 @@ def make_forward(
     graphed: bool = False,
 ) -> Forward:
     """The forward pass on the device where the weights are; arguments as `load_vjepa2`."""
-    encoder = make_transformer(architecture, weights, frames, _DTYPES[precision])
+    encoder = make_transformer(architecture, weights, frames, DTYPES[precision])
     for block in encoder.blocks:
         if precision == "fp8":
             use_float8(block)
