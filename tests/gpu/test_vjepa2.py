@@ -126,10 +126,10 @@ def test_frames_prepared_during_an_embedding_are_not_disturbed(tiny: Path) -> No
 def test_a_full_memory_is_said_and_survived(tiny: Path) -> None:
     batching = pytest.importorskip("action100m.segmentation.batching")
     model = load(tiny)
-    windows = on_device(random_pixels(1)) * 4000
+    windows = on_device(random_pixels(1)) * 20_000  # 4 GB
     expected = model.embed(windows[:1])
     torch.cuda.empty_cache()
-    torch.cuda.set_per_process_memory_fraction(0.002)
+    torch.cuda.set_per_process_memory_fraction(0.01)
     try:
         with pytest.raises(batching.OutOfDeviceMemoryError, match="memory is full"):
             model.embed(windows)
