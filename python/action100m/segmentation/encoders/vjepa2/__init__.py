@@ -1,0 +1,21 @@
+"""V-JEPA 2 video encoders, in PyTorch and TensorRT."""
+
+from __future__ import annotations
+
+try:
+    import safetensors  # noqa: F401
+    import torch  # noqa: F401
+    import transformers  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        f"V-JEPA 2 needs {error.name}, which is not installed: pip install 'action100m[vjepa2]'."
+    ) from error
+
+from action100m.segmentation.encoders.vjepa2.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    open_checkpoint,
+)
+from action100m.segmentation.encoders.vjepa2.model import VJepa2Model, load_vjepa2
+
+__all__ = ["Checkpoint", "CheckpointError", "VJepa2Model", "load_vjepa2", "open_checkpoint"]

@@ -1,0 +1,224 @@
+"""V-JEPA 2 as the windows want it: frames prepared once, windows embedded in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from action100m.segmentation.encoders.vjepa2.architecture import Architecture
+from action100m.segmentation.encoders.vjepa2.checkpoint import Checkpoint
+from action100m.segmentation.encoders.vjepa2.device import find_device, memory_errors
+from action100m.segmentation.encoders.vjepa2.float8 import use_float8
+from action100m.segmentation.encoders.vjepa2.graphs import GraphedForward
+from action100m.segmentation.encoders.vjepa2.preprocess import preprocess, resized_side
+from action100m.segmentation.encoders.vjepa2.transformer import make_transformer
+
+Precision = Literal["float32", "bf16", "fp8"]
+Attention = Literal["cudnn", "flash"]
+Forward = Callable[[torch.Tensor], torch.Tensor]
+"""(b, window, 3, crop, crop) prepared frames to (b, window / tubelet, d) float32, on a device."""
+
+_VERSION = 1  # of everything here that decides the numbers
+DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp8": torch.bfloat16}
+_BACKENDS = {"cudnn": SDPBackend.CUDNN_ATTENTION, "flash": SDPBackend.FLASH_ATTENTION}
+
+
+class VJepa2Model:
+    """A WindowModel around a forward pass, PyTorch's or TensorRT's; see `load_vjepa2`.
+
+    Attributes:
+        name: how a config names it.
+        identity: weights, precision and version: what decides the numbers, kernels aside.
+        window: sampled frames a window.
+        stride: sampled frames from one window to the next.
+        tubelet: sampled frames for which there is one vector.
+        dimension: d, of a vector.
+        short_side: the frame size that needs no resampling here.
+        batch: windows at once.
+        device: where prepared frames lie.
+    """
+
+    def __init__(
+        self,
+        forward: Forward,
+        architecture: Architecture,
+        *,
+        name: str,
+        identity: str,
+        device: torch.device,
+        dtype: torch.dtype,
+        window: int,
+        stride: int,
+        batch: int,
+    ) -> None:
+        if stride < 1 or batch < 1:
+            raise ValueError(f"stride {stride} and batch {batch} must be at least 1.")
+        architecture.tubelets(window)  # refuses an odd number of frames
+        self.name = name
+        self.identity = f"{name}/{_VERSION} {identity} {window}/{stride}"
+        self.window = window
+        self.stride = stride
+        self.tubelet = architecture.tubelet
+        self.dimension = architecture.dimension
+        self.short_side = resized_side(architecture.crop)
+        self.batch = batch
+        self.device = device
+        self._forward = forward
+        self._crop = architecture.crop
+        self._dtype = dtype
+        self._uploads = torch.cuda.Stream(device) if device.type == "cuda" else None
+
+    def prepare(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
+        """Preprocess frames, each once, on the device.
+
+        Args:
+            pixels: (b, h, w, 3) uint8 RGB.
+
+        Returns:
+            (b, 3, crop, crop).
+
+        Raises:
+            TypeError: pixels are not uint8.
+            ValueError: pixels have another shape.
+        """
+        if pixels.dtype != np.uint8:
+            raise TypeError(f"Frames must be uint8 RGB, not {pixels.dtype}.")
+        if pixels.ndim != 4 or pixels.shape[3] != 3 or 0 in pixels.shape[1:3]:
+            raise ValueError(
+                f"Frames must have shape (b, h, w, 3) with h, w >= 1, not {pixels.shape}."
+            )
+        # Beside the stream that encodes: there a copy would wait for the windows before it.
+        with memory_errors(), torch.no_grad(), torch.cuda.stream(self._uploads):
+            frames = torch.tensor(np.ascontiguousarray(pixels), device=self.device)
+            prepared = preprocess(frames, self._crop, self._dtype)
+        if self._uploads is not None:
+            self._uploads.synchronize()
+            prepared.record_stream(torch.cuda.current_stream(self.device))
+        return prepared
+
+    def empty(self, frames: int, like: torch.Tensor) -> torch.Tensor:
+        """An uninitialised buffer of so many prepared frames."""
+        with memory_errors():
+            return like.new_empty((frames, *like.shape[1:]))
+
+    def embed(self, windows: Sequence[torch.Tensor]) -> NDArray[np.float32]:
+        """Encode windows and average their tokens over space.
+
+        Args:
+            windows: b of (window, 3, crop, crop) prepared frames.
+
+        Returns:
+            (b, window / tubelet, d) float32.
+
+        Raises:
+            ValueError: a window has another number or size of frames.
+            OutOfDeviceMemoryError: so many windows do not fit at once.
+        """
+        shape = (self.window, 3, self._crop, self._crop)
+        for window in windows:
+            if tuple(window.shape) != shape:
+                raise ValueError(
+                    f"A window must have shape {shape}, not {tuple(window.shape)}: this model "
+                    f"takes {self.window} frames of {self._crop} x {self._crop} pixels."
+                )
+        if not windows:
+            return np.empty((0, self.window // self.tubelet, self.dimension), np.float32)
+        with memory_errors(), torch.no_grad():
+            vectors: NDArray[np.float32] = self._forward(torch.stack(list(windows))).cpu().numpy()
+        return vectors
+
+
+def load_vjepa2(
+    checkpoint: Checkpoint,
+    *,
+    device: str,
+    precision: Precision = "bf16",
+    window: int | None = None,
+    stride: int = 8,
+    batch: int = 4,
+    attention: Attention = "cudnn",
+    compiled: bool = False,
+    graphed: bool = False,
+) -> VJepa2Model:
+    """Load the encoder of a checkpoint in PyTorch.
+
+    Args:
+        checkpoint: of `open_checkpoint`.
+        device: as PyTorch names it: "cuda", "cuda:1", "cpu".
+        precision: of the matrix products. "fp8" computes the linear layers in 8 bits, the
+            attention in bf16.
+        window: sampled frames a window; by default as in training.
+        stride: sampled frames from one window to the next.
+        batch: windows at once.
+        attention: which fused kernel, on a CUDA device.
+        compiled: fuse what lies between the products (torch.compile).
+        graphed: replay CUDA graphs, one for each batch size.
+
+    Raises:
+        ValueError: the device or the precision is not to be had here, or the window's frames do
+            not fill whole tubelets.
+        CheckpointError: the weights cannot be used.
+    """
+    place = find_device(device, precision)
+    if graphed and place.type != "cuda":
+        raise ValueError(f"CUDA graphs need a CUDA device, not {device}.")
+    architecture = checkpoint.architecture
+    frames = architecture.frames if window is None else window
+    architecture.tubelets(frames)
+    with memory_errors():
+        forward = make_forward(
+            architecture,
+            checkpoint.weights(place),
+            frames=frames,
+            precision=precision,
+            attention=attention,
+            compiled=compiled,
+            graphed=graphed,
+        )
+    return VJepa2Model(
+        forward,
+        architecture,
+        name="vjepa2",
+        identity=f"{checkpoint.identity} {precision}",
+        device=place,
+        dtype=DTYPES[precision],
+        window=frames,
+        stride=stride,
+        batch=batch,
+    )
+
+
+def make_forward(
+    architecture: Architecture,
+    weights: Mapping[str, torch.Tensor],
+    *,
+    frames: int,
+    precision: Precision,
+    attention: Attention = "cudnn",
+    compiled: bool = False,
+    graphed: bool = False,
+) -> Forward:
+    """The forward pass on the device where the weights are; arguments as `load_vjepa2`."""
+    encoder = make_transformer(architecture, weights, frames, DTYPES[precision])
+    for block in encoder.blocks:
+        if precision == "fp8":
+            use_float8(block)
+        if compiled:  # block by block: one compilation serves them all
+            block.compile(fullgraph=True)
+    if encoder.tables.device.type != "cuda":
+        return encoder
+    backend = (
+        SDPBackend.EFFICIENT_ATTENTION if precision == "float32" else _BACKENDS[attention]
+    )  # exactly one: the unfused fallback would need 30 GB of scores a window
+
+    def forward(pixels: torch.Tensor) -> torch.Tensor:
+        with sdpa_kernel(backend):
+            vectors: torch.Tensor = encoder(pixels)
+        return vectors
+
+    return GraphedForward(forward) if graphed else forward

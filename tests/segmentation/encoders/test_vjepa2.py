@@ -1,0 +1,256 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+checkpoints = pytest.importorskip("checkpoints", exc_type=ImportError)
+
+from action100m.segmentation.encoders.vjepa2 import (  # noqa: E402
+    CheckpointError,
+    load_vjepa2,
+    open_checkpoint,
+)
+from action100m.segmentation.encoders.vjepa2.architecture import Architecture  # noqa: E402
+from action100m.segmentation.encoders.vjepa2.model import VJepa2Model, make_forward  # noqa: E402
+
+SIZES: list[dict[str, Any]] = [
+    {},
+    {"num_attention_heads": 6, "hidden_size": 60, "mlp_ratio": 4.0},
+    {"num_attention_heads": 3, "patch_size": 8, "crop_size": 24},
+    {"tubelet_size": 4, "frames_per_clip": 12},
+    {"qkv_bias": False},
+    {"layer_norm_eps": 1e-2, "num_hidden_layers": 1},
+]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return checkpoints.save_vjepa2(tmp_path_factory.mktemp("tiny"))
+
+
+def random_pixels(windows: int, frames: int, crop: int) -> Any:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn((windows, frames, 3, crop, crop), generator=generator)
+
+
+def architecture_of(model: Any) -> Architecture:
+    return Architecture.of(model.config.to_dict())
+
+
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_vectors_are_those_of_transformers(sizes: dict[str, Any], tmp_path: Path) -> None:
+    rival = checkpoints.make_vjepa2(**sizes)
+    rival.save_pretrained(tmp_path)
+    model = load_vjepa2(open_checkpoint(str(tmp_path)), device="cpu", precision="float32")
+    pixels = random_pixels(2, model.window, rival.config.crop_size)
+    truth = checkpoints.pooled(rival, pixels)
+    assert truth.std() > 0.05  # or nothing would be compared
+    np.testing.assert_allclose(model.embed(list(pixels)), truth, atol=1e-5)
+
+
+@pytest.mark.parametrize("frames", [2, 6, 14])
+def test_windows_of_another_length_are_those_of_transformers(tiny: Path, frames: int) -> None:
+    pixels = random_pixels(1, frames, 64)
+    model = load_vjepa2(
+        open_checkpoint(str(tiny)), device="cpu", precision="float32", window=frames
+    )
+    truth = checkpoints.pooled(checkpoints.make_vjepa2(), pixels)
+    np.testing.assert_allclose(model.embed(list(pixels)), truth, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_the_true_vit_l_is_that_of_transformers() -> None:
+    torch.set_num_threads(2)
+    rival = checkpoints.make_vjepa2(**checkpoints.VJEPA2_VIT_L)
+    pixels = random_pixels(1, 16, 256)
+    truth = checkpoints.pooled(rival, pixels)
+    forward = make_forward(
+        architecture_of(rival), rival.encoder.state_dict(), frames=16, precision="float32"
+    )
+    np.testing.assert_allclose(forward(pixels), truth, atol=1e-5)
+
+
+def test_the_vit_g_has_the_published_sizes() -> None:
+    architecture = Architecture.of({"model_type": "vjepa2", **checkpoints.VJEPA2_VIT_G})
+    assert architecture.tubelets(64) * architecture.grid**2 == 18432
+    assert architecture.operations(64) == pytest.approx(113.8e12, rel=1e-3)
+
+
+@pytest.mark.parametrize("arguments", [{"classifier": True}, {"shard": "100KB"}], ids=str)
+def test_classifiers_and_shards_give_the_same_vectors(
+    tmp_path: Path, arguments: dict[str, Any]
+) -> None:
+    checkpoints.save_vjepa2(tmp_path, **arguments)
+    model = load_vjepa2(open_checkpoint(str(tmp_path)), device="cpu", precision="float32")
+    pixels = random_pixels(1, 8, 64)
+    arguments.pop("shard", None)
+    truth = checkpoints.pooled(checkpoints.make_vjepa2(**arguments), pixels)
+    np.testing.assert_allclose(model.embed(list(pixels)), truth, atol=1e-5)
+
+
+def test_only_the_encoder_is_read(tiny: Path) -> None:
+    weights = open_checkpoint(str(tiny)).weights()
+    assert set(weights) == set(checkpoints.make_vjepa2().encoder.state_dict())
+
+
+def test_bfloat16_is_nearer_to_the_truth_than_transformers(tiny: Path) -> None:
+    pixels = random_pixels(3, 8, 64)
+    rival = checkpoints.make_vjepa2()
+    truth = checkpoints.pooled(rival, pixels)
+    theirs = checkpoints.pooled(rival.bfloat16(), pixels.bfloat16())
+    model = load_vjepa2(open_checkpoint(str(tiny)), device="cpu")
+    ours = torch.from_numpy(model.embed(list(pixels.bfloat16())))
+    assert (ours - truth).norm() < (theirs - truth).norm()
+
+
+def test_vectors_do_not_depend_on_the_batch(tiny: Path) -> None:
+    model = load_vjepa2(open_checkpoint(str(tiny)), device="cpu", precision="float32")
+    pixels = random_pixels(5, 8, 64)
+    one_by_one = np.concatenate([model.embed([window]) for window in pixels])
+    np.testing.assert_allclose(model.embed(list(pixels)), one_by_one, atol=1e-5)
+    assert model.embed([]).shape == (0, 4, 96)
+
+
+def test_a_model_says_what_windows_it_wants(tiny: Path) -> None:
+    model = load_vjepa2(open_checkpoint(str(tiny)), device="cpu", stride=2, batch=3)
+    assert (model.window, model.stride, model.tubelet, model.batch) == (8, 2, 2, 3)
+    assert (model.dimension, model.short_side, model.name) == (96, 73, "vjepa2")
+
+
+def test_the_identity_tells_weights_precision_and_windows_apart(tiny: Path, tmp_path: Path) -> None:
+    other = checkpoints.save_vjepa2(tmp_path / "other", seed=1)
+    same = checkpoints.save_vjepa2(tmp_path / "same")
+    first = open_checkpoint(str(tiny))
+    models = [
+        load_vjepa2(first, device="cpu"),
+        load_vjepa2(first, device="cpu", precision="float32"),
+        load_vjepa2(first, device="cpu", window=4),
+        load_vjepa2(first, device="cpu", stride=4),
+        load_vjepa2(open_checkpoint(str(other)), device="cpu"),
+    ]
+    assert len({model.identity for model in models}) == len(models)
+    again = load_vjepa2(open_checkpoint(str(same)), device="cpu", batch=1)
+    assert again.identity == models[0].identity
+
+
+@pytest.mark.slow
+# PyTorch's compiler warns about itself.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_compiled_blocks_give_the_same_vectors(tiny: Path) -> None:
+    pixels = list(random_pixels(2, 8, 64))
+    checkpoint = open_checkpoint(str(tiny))
+    plain, compiled = (
+        load_vjepa2(checkpoint, device="cpu", precision="float32", compiled=choice)
+        for choice in (False, True)
+    )
+    np.testing.assert_allclose(compiled.embed(pixels), plain.embed(pixels), atol=1e-5)
+    np.testing.assert_allclose(compiled.embed(pixels[:1]), plain.embed(pixels[:1]), atol=1e-5)
+
+
+def test_windows_of_other_shapes_are_refused(tiny: Path) -> None:
+    model = load_vjepa2(open_checkpoint(str(tiny)), device="cpu", precision="float32")
+    for shape in [(7, 3, 64, 64), (8, 3, 48, 48), (8, 64, 64, 3)]:
+        with pytest.raises(ValueError, match="8 frames of 64 x 64"):
+            model.embed([torch.zeros(shape)])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"window": 7}, "does not fill tubelets of 2"),
+        ({"window": 0}, "does not fill tubelets of 2"),
+        ({"stride": 0}, "stride 0"),
+        ({"batch": 0}, "batch 0"),
+        ({"device": "gpu"}, "is no device"),
+        ({"device": "mps"}, "not on 'mps'"),
+        ({"device": "cuda:99"}, "There is no device 'cuda:99'"),
+        ({"precision": "fp8"}, "fp8 needs an NVIDIA GPU"),
+        ({"graphed": True}, "CUDA graphs need a CUDA device"),
+    ],
+)
+def test_what_cannot_be_had_is_an_error(
+    tiny: Path, arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_vjepa2(open_checkpoint(str(tiny)), **{"device": "cpu", **arguments})
+
+
+def test_buffers_take_prepared_frames(tiny: Path) -> None:
+    model = load_vjepa2(open_checkpoint(str(tiny)), device="cpu")
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 80, 120, 3), dtype=np.uint8)
+    prepared = model.prepare(pixels)
+    buffer = model.empty(9, prepared)
+    buffer[2:7] = prepared
+    assert buffer.shape == (9, 3, 64, 64)
+    assert buffer.dtype == torch.bfloat16
+    assert torch.equal(buffer[2:7], prepared)
+    assert model.prepare(pixels[:0]).shape == (0, 3, 64, 64)
+
+
+def test_frames_of_other_types_and_shapes_are_refused(tiny: Path) -> None:
+    model = load_vjepa2(open_checkpoint(str(tiny)), device="cpu")
+    with pytest.raises(TypeError, match="uint8"):
+        model.prepare(np.zeros((1, 80, 80, 3), np.float32))  # type: ignore[arg-type]
+    for shape in [(80, 80, 3), (1, 80, 80, 4), (1, 0, 80, 3)]:
+        with pytest.raises(ValueError, match="shape"):
+            model.prepare(np.zeros(shape, np.uint8))
+
+
+def test_frames_may_be_read_only_and_flipped(tiny: Path) -> None:
+    model = load_vjepa2(open_checkpoint(str(tiny)), device="cpu")
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 73, 80, 3), dtype=np.uint8)
+    pixels.flags.writeable = False
+    flipped = pixels[:, ::-1, :, ::-1]
+    assert torch.equal(model.prepare(flipped), model.prepare(flipped.copy()))
+
+
+def test_a_full_memory_is_said_and_what_failed_is_freed(tiny: Path) -> None:
+    batching = pytest.importorskip("action100m.segmentation.batching")
+    taken = []
+
+    def forward(pixels: Any) -> Any:
+        scratch = torch.zeros_like(pixels)
+        taken.append(weakref.ref(scratch))
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    architecture = open_checkpoint(str(tiny)).architecture
+    place: dict[str, Any] = {"device": torch.device("cpu"), "dtype": torch.float32}
+    model = VJepa2Model(
+        forward, architecture, name="full", identity="", window=8, stride=8, batch=2, **place
+    )
+    with pytest.raises(batching.OutOfDeviceMemoryError, match="memory is full: CUDA out") as found:
+        model.embed(list(random_pixels(2, 8, 64)))
+    assert found.value is not None
+    assert [reference() for reference in taken] == [None]
+
+
+def test_importing_action100m_does_not_import_torch() -> None:
+    code = "import sys, action100m, action100m.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_errors_of_weights_name_the_checkpoint(tiny: Path, tmp_path: Path) -> None:
+    config = (tiny / "config.json").read_text("utf-8")
+    wrong = {
+        '"hidden_size": 96': '"hidden_size": 48',
+        '"num_hidden_layers": 3': '"num_hidden_layers": 4',
+        '"num_hidden_layers": 3,': '"num_hidden_layers": 2,',
+    }
+    (tmp_path / "model.safetensors").write_bytes((tiny / "model.safetensors").read_bytes())
+    for old, new in wrong.items():
+        assert old in config
+        (tmp_path / "config.json").write_text(config.replace(old, new), "utf-8")
+        with pytest.raises(CheckpointError, match="do not fit the checkpoint's own config"):
+            load_vjepa2(open_checkpoint(str(tmp_path)), device="cpu")
