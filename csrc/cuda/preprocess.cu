@@ -103,6 +103,8 @@ __device__ float top_byte(std::uint32_t sum) {
   return __fadd_rn(__uint_as_float(__funnelshift_r(sum, 0x004B0000U, 24)), -8388608.0F);
 }
 
+using Fours = float[3][4];  // of each channel, four pixels side by side
+
 // Where a block works.
 struct Tile {
   std::size_t frame;
@@ -125,14 +127,14 @@ struct Tile {
     return {in.frames + (frame * in.height + top) * stride + left * 3, stride, shared, in.pitch};
   }
 
-  // Stores pixels by fours: value(row, first column, channel, k) is the k-th of four.
+  // Stores what pixels(row, column, fours) gives for every four columns, normalised.
   template <class Value, class Pixels>
   __device__ void write(const Arguments& in, Value* out, Pixels pixels) const {
     const unsigned column = threadIdx.x % warp * 4;
     if (column >= columns) return;
     const std::size_t plane = std::size_t{in.size} * in.size;
     for (unsigned row = threadIdx.x / warp; row < rows; row += threads / warp) {
-      float values[3][4];
+      Fours values;
       pixels(row, column, values);
       Value* target = out + frame * 3 * plane + std::size_t{y + row} * in.size + x + column;
 #pragma unroll
@@ -208,7 +210,7 @@ __global__ void __launch_bounds__(threads, 5)
   narrow<taps>(in, tile, staged, bottom - top, narrowed);
   __syncthreads();
 
-  tile.write(in, out, [&](unsigned row, unsigned column, float(&values)[3][4]) {
+  tile.write(in, out, [&](unsigned row, unsigned column, Fours& values) {
     const unsigned y = tile.y + row;
     const auto* pixels =
         reinterpret_cast<const uint4*>(narrowed + (in.rows.first[y] - top) * tile_columns + column);
@@ -238,7 +240,7 @@ __global__ void __launch_bounds__(threads)
   const Tile tile(in);
   const Staged staged = tile.stage(in, in.left + tile.x, in.top + tile.y, memory);
   staged.fill(tile.rows, tile.columns * 3, in);
-  tile.write(in, out, [&](unsigned row, unsigned column, float(&values)[3][4]) {
+  tile.write(in, out, [&](unsigned row, unsigned column, Fours& values) {
     const std::uint8_t* pixel = staged.row(row) + column * 3;
 #pragma unroll
     for (int i = 0; i < 12; ++i) values[i % 3][i / 3] = static_cast<float>(pixel[i]);

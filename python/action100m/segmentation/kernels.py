@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from action100m import _core
 
 try:
-    from action100m import _cuda
+    import action100m._cuda as _cuda  # noqa: PLR0402  `from` would not tell absent from broken
 except ModuleNotFoundError:  # built without nvcc
     _cuda = None  # type: ignore[assignment]
 
