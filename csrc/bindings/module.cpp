@@ -5,5 +5,6 @@ PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
   module.attr("__version__") = ACTION100M_VERSION;
   register_cut(module);
   register_descriptor(module);
+  register_resample(module);
   register_ward(module);
 }

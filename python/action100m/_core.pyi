@@ -18,3 +18,10 @@ def cut(
     absorb_above: float,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64], NDArray[np.int64], int]: ...
 def describe(frames: NDArray[np.uint8]) -> NDArray[np.float32]: ...
+def preprocess(
+    frames: NDArray[np.uint8],
+    short_side: int,
+    size: int,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+) -> NDArray[np.float32]: ...

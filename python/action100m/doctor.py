@@ -14,6 +14,7 @@ import av
 
 from action100m import __version__, _core
 from action100m.config import available_cpus
+from action100m.segmentation import kernels
 
 _DECODERS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mpeg2video", "wmv2", "theora")
 _EXTRAS = {
@@ -42,7 +43,7 @@ class Finding:
 
 def examine(folder: Path) -> list[Finding]:
     """Look at the machine, and at the disk that holds `folder`."""
-    return [*_system(), *_decoding(), _gpu(), *_extras(), _disk(folder)]
+    return [*_system(), *_decoding(), _gpu(), _kernels(), *_extras(), _disk(folder)]
 
 
 def _system() -> Iterator[Finding]:
@@ -74,6 +75,13 @@ def _gpu() -> Finding:
     if answer.returncode or not names:
         return Finding("GPU", False, "nvidia-smi fails", "see what `nvidia-smi` says")
     return Finding("GPU", True, f"{names}; nothing built so far uses it")
+
+
+def _kernels() -> Finding:
+    if kernels.COMPILED_FOR is None:
+        remedy = "install CUDA's nvcc, then install action100m again"
+        return Finding("CUDA kernels", None, "not compiled: there was no nvcc", remedy)
+    return Finding("CUDA kernels", True, f"compiled for {kernels.COMPILED_FOR}")
 
 
 def _extras() -> Iterator[Finding]:

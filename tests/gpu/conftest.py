@@ -1,10 +1,12 @@
+"""What the tests on a GPU need, and why they skip without it."""
+
 from __future__ import annotations
 
 import pytest
 
 
 @pytest.fixture(autouse=True)
-def needs_a_gpu() -> None:
-    torch = pytest.importorskip("torch")
+def _needs_a_gpu() -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
     if not torch.cuda.is_available():
-        pytest.skip(f"PyTorch {torch.__version__} finds no CUDA device here")
+        pytest.skip("no NVIDIA GPU is here")

@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# Builds on a machine with an NVIDIA GPU, tests the CUDA parts and measures them, without network.
+#
+# The machine has Python with torch, numpy, pybind11, cmake, pytest and hypothesis, and nvcc. What
+# else it lacks may lie as wheels in the folder that WHEELS names. Logs, and each benchmark's last
+# line as NAME.json, go to OUT (bench/results). Ends with 1 if a step failed. Takes less than 9 minutes.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+out=$(realpath -m "${OUT:-bench/results}")
+mkdir -p "$out"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+failed=0
+
+# step SECONDS NAME COMMAND…: its output to NAME.log, its end to the terminal too
+step() {
+  local seconds=$1 name=$2 status=0
+  shift 2
+  echo "== $name"
+  timeout "$seconds" "$@" >"$out/$name.log" 2>&1 || status=$?
+  tail -n 25 "$out/$name.log"
+  [ $status = 0 ] || { echo "== $name failed with $status"; failed=1; }
+  return $status
+}
+
+bench() {
+  local name=$2
+  step "$@" && tail -n 1 "$out/$name.log" >"$out/$name.json"
+}
+
+# By CMake itself, into a folder of its own: no build backend and no installer are needed.
+build() {
+  local version
+  version=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml | head -n 1)
+  cmake -S . -B "$work/build" -DCMAKE_BUILD_TYPE=Release -DACTION100M_WERROR=ON \
+    -DSKBUILD_PROJECT_VERSION="$version" \
+    -DPython_EXECUTABLE="$(command -v python3)" -DPYBIND11_FINDPYTHON=ON \
+    -Dpybind11_DIR="$(python3 -m pybind11 --cmakedir)" &&
+    cmake --build "$work/build" -j "$(nproc)" &&
+    cp -r python "$work/site" &&
+    cmake --install "$work/build" --prefix "$work/site" &&
+    python3 -c "from action100m import _cuda; print('built for', _cuda.ARCHITECTURES)"
+}
+export PYTHONPATH="$work/site:$work/wheels"
+if [ -n "${WHEELS:-}" ]; then
+  step 30 wheels python3 -m pip install --no-index --no-deps --target "$work/wheels" "$WHEELS"/*.whl
+fi
+export work
+export -f build
+nvidia-smi >"$out/machine.log" 2>&1
+{ uname -r; nvcc --version; python3 -c "import torch; print(torch.__version__)"; } >>"$out/machine.log" 2>&1
+step 120 build bash -euo pipefail -c build || exit 1
+
+step 120 tests python3 -m pytest -q -m gpu tests/gpu
+if command -v compute-sanitizer >/dev/null; then
+  for tool in memcheck racecheck; do
+    # A part of the tests: they run some hundred times slower under it. Without torch's pool of
+    # memory, so that every array has bounds of its own.
+    PYTORCH_NO_CUDA_MEMORY_CACHING=1 step 45 "$tool" compute-sanitizer --tool "$tool" --error-exitcode 1 \
+      python3 -m pytest -q -m gpu tests/gpu/test_kernels.py \
+      -k "takes_any_batch or any_address or (pool_is_the_mean and 7) or add_windows"
+  done
+fi
+bench 60 kernels python3 bench/kernels.py
+[ -f bench/encode.py ] && bench 150 encode python3 bench/encode.py
+exit $failed

@@ -1,0 +1,50 @@
+#pragma once
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace action100m {
+
+// Where a crop lies in a resized frame.
+struct Crop {
+  std::size_t height, width;  // of the resized frame
+  std::size_t top, left;
+  std::size_t size;  // of the square
+};
+
+// A frame resized so that its shorter side is `short_side` (0: not resized), the longer one rounded
+// down, and the square in its middle. Throws std::invalid_argument where the square does not fit.
+Crop centre_crop(std::size_t height, std::size_t width, std::size_t short_side, std::size_t size);
+
+// A run of outputs along one axis, each a weighted sum of neighbouring inputs.
+struct AxisFilter {
+  static constexpr unsigned shift = 22;  // weights sum to 1 << shift, give or take rounding
+
+  std::size_t taps;                  // weights per output, zeros at the end where fewer are needed
+  std::vector<std::uint32_t> first;  // (outputs,) the first input that an output reads
+  std::vector<std::uint32_t> weights;  // (outputs, taps)
+};
+
+// The triangle filter that resizes `in` pixels to `out`, widened by the scale where it shrinks
+// (antialiasing), for the outputs begin … begin + count - 1. The weights are Pillow's, rounded as
+// Pillow rounds them for 8-bit images.
+AxisFilter triangle_filter(std::size_t in, std::size_t out, std::size_t begin, std::size_t count);
+
+// (value / 255 - mean) / std as one fused multiply-add, value * scale + offset.
+struct Normalisation {
+  std::array<float, 3> scale, offset;
+
+  Normalisation(const std::array<double, 3>& mean, const std::array<double, 3>& std);
+};
+
+// Resizes, crops and normalises `n` frames (n, height, width, 3) RGB to `out` (n, 3, size, size).
+//
+// The resized pixels are integers, bit for bit those of Pillow's bilinear filter: along the rows
+// first, rounded to 8 bits, then along the columns, rounded again. (Pillow 13 swaps the two where
+// the height shrinks much more than the width, which keeps no frame's shape.) Every machine, and
+// the CUDA kernel, gets the same bits.
+void preprocess(const std::uint8_t* frames, std::size_t n, std::size_t height, std::size_t width,
+                const Crop& crop, const Normalisation& normalisation, float* out);
+
+}  // namespace action100m

@@ -1,0 +1,158 @@
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <algorithm>
+#include <stdexcept>
+
+#include "cuda/pool.h"
+#include "cuda/runtime.h"
+
+namespace action100m::cuda {
+namespace {
+
+constexpr int warp = 32;
+constexpr int warps = 8;    // of a block; each adds up every eighth token
+constexpr int ahead = 8;    // 16-byte loads that a thread has in flight
+constexpr int padded = 36;  // floats in a row of partial sums: no two threads meet in one bank
+
+// 16 bytes as numbers.
+template <class Value>
+struct Vector {
+  static constexpr int length = 16 / sizeof(Value);
+  uint4 bits;
+
+  __device__ void add_to(float (&sum)[length]) const {
+    const Value* values = reinterpret_cast<const Value*>(&bits);
+#pragma unroll
+    for (int i = 0; i < length; ++i) sum[i] += static_cast<float>(values[i]);
+  }
+};
+
+// Four blocks on a multiprocessor: with more, the compiler saves registers and waits for every
+// load. A block: 32 vectors of one row; thread (lane, warp) adds up one vector of every eighth
+// token.
+template <class Value>
+__global__ void __launch_bounds__(warp* warps, 4)
+    pool_kernel(const uint4* __restrict__ tokens, float* __restrict__ out, unsigned places,
+                unsigned vectors, unsigned chunks, float share) {
+  constexpr int length = Vector<Value>::length;
+  const std::size_t row = blockIdx.x / chunks;
+  const unsigned first = blockIdx.x % chunks * warp;
+  const unsigned lane = threadIdx.x % warp;
+  const unsigned group = threadIdx.x / warp;
+
+  float sum[length] = {};
+  if (first + lane < vectors) {
+    const uint4* source = tokens + row * places * vectors + first + lane;
+    unsigned place = group;
+    for (; place + (ahead - 1) * warps < places; place += ahead * warps) {
+      Vector<Value> loaded[ahead];
+#pragma unroll
+      for (int i = 0; i < ahead; ++i) {
+        loaded[i].bits = __ldcs(source + std::size_t{place + i * warps} * vectors);
+      }
+#pragma unroll
+      for (int i = 0; i < ahead; ++i) loaded[i].add_to(sum);
+    }
+    for (; place < places; place += warps) {
+      Vector<Value>{__ldcs(source + std::size_t{place} * vectors)}.add_to(sum);
+    }
+  }
+
+  __shared__ float partial[warps][length][padded];
+#pragma unroll
+  for (int i = 0; i < length; ++i) partial[group][i][lane] = sum[i];
+  __syncthreads();
+  const unsigned channel = threadIdx.x;
+  if (channel >= length * warp || first * length + channel >= vectors * length) return;
+  float total = 0;
+#pragma unroll
+  for (int i = 0; i < warps; ++i) total += partial[i][channel % length][channel / length];
+  out[row * vectors * length + first * length + channel] = total * share;
+}
+
+template <class Value>
+void launch_pool(const void* tokens, std::size_t rows, std::size_t places, std::size_t dimension,
+                 float* out, cudaStream_t stream) {
+  const std::size_t vectors = dimension / Vector<Value>::length;
+  const std::size_t chunks = (vectors + warp - 1) / warp;
+  pool_kernel<Value><<<static_cast<unsigned>(rows * chunks), warp * warps, 0, stream>>>(
+      static_cast<const uint4*>(tokens), out, static_cast<unsigned>(places),
+      static_cast<unsigned>(vectors), static_cast<unsigned>(chunks),
+      1.0F / static_cast<float>(places));
+  CUDA_CHECK(cudaGetLastError());
+}
+
+struct Starts {
+  static constexpr std::size_t most = 64;
+  long long frame[most];
+};
+
+// A thread: one channel of one frame. It gathers, window by window, so that the order is fixed.
+__global__ void add_windows_kernel(const float* __restrict__ pooled,
+                                   const __grid_constant__ Starts starts, int windows, int tubelets,
+                                   int tubelet, unsigned dimension, long long first_frame,
+                                   float* __restrict__ sums) {
+  const unsigned channel = blockIdx.y * blockDim.x + threadIdx.x;
+  if (channel >= dimension) return;
+  const long long frame = first_frame + blockIdx.x;
+  float sum = 0;
+  bool covered = false;
+  for (int k = 0; k < windows; ++k) {
+    const long long inside = frame - starts.frame[k];
+    if (inside < 0 || inside >= static_cast<long long>(tubelets) * tubelet) continue;
+    const float place =
+        fmaxf(0.0F, (static_cast<float>(inside) + 0.5F) / static_cast<float>(tubelet) - 0.5F);
+    const int low = static_cast<int>(place);
+    const int high = min(low + 1, tubelets - 1);
+    const float share = place - static_cast<float>(low);
+    const float* window = pooled + static_cast<std::size_t>(k) * tubelets * dimension + channel;
+    if (!covered) sum = sums[frame * dimension + channel];
+    covered = true;
+    sum += (1.0F - share) * window[static_cast<std::size_t>(low) * dimension] +
+           share * window[static_cast<std::size_t>(high) * dimension];
+  }
+  if (covered) sums[frame * dimension + channel] = sum;
+}
+
+}  // namespace
+
+void pool(int device, const void* tokens, Element type, std::size_t rows, std::size_t places,
+          std::size_t dimension, float* out, void* stream) {
+  if (rows == 0) return;
+  const CurrentDevice current(device);
+  const auto queue = static_cast<cudaStream_t>(stream);
+  switch (type) {
+    case Element::float16:
+      return launch_pool<__half>(tokens, rows, places, dimension, out, queue);
+    case Element::bfloat16:
+      return launch_pool<__nv_bfloat16>(tokens, rows, places, dimension, out, queue);
+    case Element::float32:
+      return launch_pool<float>(tokens, rows, places, dimension, out, queue);
+    default:
+      throw std::invalid_argument("Tokens must be floats.");
+  }
+}
+
+void add_windows(int device, const float* pooled, const std::vector<std::int64_t>& starts,
+                 std::size_t tubelets, std::size_t tubelet, std::size_t dimension, float* sums,
+                 void* stream) {
+  const CurrentDevice current(device);
+  constexpr unsigned threads = 256;
+  for (std::size_t done = 0; done < starts.size(); done += Starts::most) {
+    const std::size_t windows = std::min(Starts::most, starts.size() - done);
+    Starts batch{};
+    std::copy_n(starts.begin() + static_cast<std::ptrdiff_t>(done), windows, batch.frame);
+    const auto [first, last] = std::minmax_element(batch.frame, batch.frame + windows);
+    const dim3 grid(
+        static_cast<unsigned>(*last - *first + static_cast<long long>(tubelets * tubelet)),
+        static_cast<unsigned>((dimension + threads - 1) / threads));
+    add_windows_kernel<<<grid, threads, 0, static_cast<cudaStream_t>(stream)>>>(
+        pooled + done * tubelets * dimension, batch, static_cast<int>(windows),
+        static_cast<int>(tubelets), static_cast<int>(tubelet), static_cast<unsigned>(dimension),
+        *first, sums);
+    CUDA_CHECK(cudaGetLastError());
+  }
+}
+
+}  // namespace action100m::cuda

@@ -1,0 +1,398 @@
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_pipeline_primitives.h>
+
+#include <algorithm>
+#include <stdexcept>
+#include <string>
+
+#include "cuda/preprocess.h"
+#include "cuda/runtime.h"
+
+// A block makes a tile of the output: it copies the input pixels behind it into shared memory,
+// filters their rows into 4-byte pixels there, then filters columns, normalises and stores. What
+// the filters round away is what Pillow rounds away, so that sums are integers and exact.
+namespace action100m::cuda {
+namespace {
+
+constexpr unsigned warp = 32;
+constexpr unsigned threads = 256;
+constexpr unsigned tile_columns = 128;         // a warp stores 4 pixels a thread: 128 in a row
+constexpr unsigned shared_budget = 72 * 1024;  // three blocks on a Hopper multiprocessor
+constexpr unsigned chunk = 16;                 // bytes of a copy into shared memory
+
+// Weights are scaled so that a sum's result is its top byte: byte permutations take it from there.
+constexpr unsigned weight_shift = 24 - AxisFilter::shift;
+constexpr std::uint32_t half = 1U << 23;
+
+struct Axis {
+  const std::uint32_t* first;
+  const std::uint32_t* weights;
+  unsigned taps;
+};
+
+struct Arguments {
+  const std::uint8_t* frames;
+  const std::uint8_t* end;  // of the frames
+  unsigned height, width;
+  Axis columns, rows;  // without filters where nothing is resized
+  unsigned top, left;  // the crop's place where nothing is resized
+  unsigned size;
+  unsigned tile_rows, tiles_across, tiles_down;
+  unsigned pitch;       // bytes between rows in shared memory
+  unsigned input_rows;  // of a tile
+  float scale[3], offset[3];
+};
+
+// The part of a frame that a tile needs, in shared memory. Rows keep their addresses' remainder
+// by 16, so that they are copied 16 bytes at a time wherever they lie.
+struct Staged {
+  const std::uint8_t* origin;
+  unsigned stride;  // bytes between rows in device memory
+  std::uint8_t* shared;
+  unsigned pitch;
+
+  __device__ unsigned remainder(unsigned row) const {
+    return static_cast<unsigned>(reinterpret_cast<std::uintptr_t>(origin) + row * stride) % chunk;
+  }
+  __device__ const std::uint8_t* row(unsigned row) const {
+    return shared + row * pitch + remainder(row);
+  }
+
+  __device__ void fill(unsigned rows, unsigned bytes, const Arguments& in) const {
+    for (unsigned r = threadIdx.x / warp; r < rows; r += threads / warp) {
+      const unsigned before = remainder(r);
+      const std::uint8_t* source = origin + std::size_t{r} * stride - before;
+      std::uint8_t* target = shared + r * pitch;
+      for (unsigned i = threadIdx.x % warp * chunk; i < before + bytes; i += warp * chunk) {
+        if (source + i >= in.frames && source + i + chunk <= in.end) {
+          __pipeline_memcpy_async(target + i, source + i, chunk);
+        } else {  // the first or last bytes of all: nothing outside is touched
+          for (unsigned k = i; k < i + chunk; ++k) {
+            if (source + k >= in.frames && source + k < in.end) target[k] = source[k];
+          }
+        }
+      }
+    }
+    __pipeline_commit();
+    __pipeline_wait_prior(0);
+    __syncthreads();
+  }
+};
+
+template <class Value>
+__device__ void store(Value* out, const float (&v)[4]);
+template <>
+__device__ void store(float* out, const float (&v)[4]) {
+  *reinterpret_cast<float4*>(out) = make_float4(v[0], v[1], v[2], v[3]);
+}
+template <>
+__device__ void store(__half* out, const float (&v)[4]) {
+  const __half2 pairs[2] = {__floats2half2_rn(v[0], v[1]), __floats2half2_rn(v[2], v[3])};
+  *reinterpret_cast<uint2*>(out) = *reinterpret_cast<const uint2*>(pairs);
+}
+template <>
+__device__ void store(__nv_bfloat16* out, const float (&v)[4]) {
+  const __nv_bfloat162 pairs[2] = {__floats2bfloat162_rn(v[0], v[1]),
+                                   __floats2bfloat162_rn(v[2], v[3])};
+  *reinterpret_cast<uint2*>(out) = *reinterpret_cast<const uint2*>(pairs);
+}
+
+// The top byte of a sum as a float: the byte is put where 2^23 has its last bits.
+__device__ float top_byte(std::uint32_t sum) {
+  return __fadd_rn(__uint_as_float(__funnelshift_r(sum, 0x004B0000U, 24)), -8388608.0F);
+}
+
+using Fours = float[3][4];  // of each channel, four pixels side by side
+
+// Where a block works.
+struct Tile {
+  std::size_t frame;
+  unsigned x, y;           // of its first pixel in the crop
+  unsigned columns, rows;  // fewer at the crop's edges
+
+  __device__ explicit Tile(const Arguments& in) {
+    const unsigned tiles = in.tiles_across * in.tiles_down;
+    const unsigned place = blockIdx.x % tiles;
+    frame = blockIdx.x / tiles;
+    x = place % in.tiles_across * tile_columns;
+    y = place / in.tiles_across * in.tile_rows;
+    columns = min(tile_columns, in.size - x);
+    rows = min(in.tile_rows, in.size - y);
+  }
+
+  __device__ Staged stage(const Arguments& in, unsigned left, unsigned top,
+                          std::uint8_t* shared) const {
+    const unsigned stride = in.width * 3;
+    return {in.frames + (frame * in.height + top) * stride + left * 3, stride, shared, in.pitch};
+  }
+
+  // Stores what pixels(row, column, fours) gives for every four columns, normalised.
+  template <class Value, class Pixels>
+  __device__ void write(const Arguments& in, Value* out, Pixels pixels) const {
+    const unsigned column = threadIdx.x % warp * 4;
+    if (column >= columns) return;
+    const std::size_t plane = std::size_t{in.size} * in.size;
+    for (unsigned row = threadIdx.x / warp; row < rows; row += threads / warp) {
+      Fours values;
+      pixels(row, column, values);
+      Value* target = out + frame * 3 * plane + std::size_t{y + row} * in.size + x + column;
+#pragma unroll
+      for (int c = 0; c < 3; ++c) {
+#pragma unroll
+        for (float& value : values[c]) value = __fmaf_rn(value, in.scale[c], in.offset[c]);
+        store(target + c * plane, values[c]);
+      }
+    }
+  }
+};
+
+// Filters the rows of a tile into pixels of 4 bytes. A thread keeps to one column.
+// taps: how many, known to the compiler; 0: only known now.
+template <int taps>
+__device__ void narrow(const Arguments& in, const Tile& tile, const Staged& staged, unsigned rows,
+                       std::uint32_t* narrowed) {
+  const unsigned column = threadIdx.x % tile_columns;
+  if (column >= tile.columns) return;
+  const unsigned x = tile.x + column;
+  const unsigned offset = (in.columns.first[x] - in.columns.first[tile.x]) * 3;
+  const std::uint32_t* weights = in.columns.weights + x * in.columns.taps;
+  std::uint32_t kept[taps == 0 ? 1 : taps];
+#pragma unroll
+  for (int tap = 0; tap < taps; ++tap) kept[tap] = weights[tap];
+
+  for (unsigned row = threadIdx.x / tile_columns; row < rows; row += threads / tile_columns) {
+    const std::uint8_t* pixel = staged.row(row) + offset;
+    std::uint32_t red = half;
+    std::uint32_t green = half;
+    std::uint32_t blue = half;
+    const auto add = [&](std::uint32_t weight) {
+      red += weight * pixel[0];
+      green += weight * pixel[1];
+      blue += weight * pixel[2];
+      pixel += 3;
+    };
+    if constexpr (taps == 0) {
+      for (unsigned tap = 0; tap < in.columns.taps; ++tap) add(weights[tap]);
+    } else {
+#pragma unroll
+      for (int tap = 0; tap < taps; ++tap) add(kept[tap]);
+    }
+    const std::uint32_t pair = __byte_perm(red, green, 0x4473);
+    narrowed[row * tile_columns + column] = __byte_perm(pair, blue, 0x4710);
+  }
+}
+
+// Adds `weight` times four pixels.
+__device__ void add_pixels(std::uint32_t (&sums)[3][4], const uint4& pixels, std::uint32_t weight) {
+  const std::uint32_t words[4] = {pixels.x, pixels.y, pixels.z, pixels.w};
+#pragma unroll
+  for (int c = 0; c < 3; ++c) {
+#pragma unroll
+    for (int k = 0; k < 4; ++k) sums[c][k] += weight * __byte_perm(words[k], 0, 0x4440 + c);
+  }
+}
+
+template <int taps, class Value>
+__global__ void __launch_bounds__(threads, 5)
+    resize_kernel(const __grid_constant__ Arguments in, Value* __restrict__ out) {
+  extern __shared__ __align__(16) std::uint8_t memory[];
+  const Tile tile(in);
+  const unsigned left = in.columns.first[tile.x];
+  const unsigned top = in.rows.first[tile.y];
+  const unsigned right =
+      min(in.width, in.columns.first[tile.x + tile.columns - 1] + in.columns.taps);
+  const unsigned bottom = min(in.height, in.rows.first[tile.y + tile.rows - 1] + in.rows.taps);
+
+  const Staged staged = tile.stage(in, left, top, memory);
+  staged.fill(bottom - top, (right - left) * 3, in);
+  auto* narrowed = reinterpret_cast<std::uint32_t*>(memory + in.input_rows * in.pitch);
+  narrow<taps>(in, tile, staged, bottom - top, narrowed);
+  __syncthreads();
+
+  tile.write(in, out, [&](unsigned row, unsigned column, Fours& values) {
+    const unsigned y = tile.y + row;
+    const auto* pixels =
+        reinterpret_cast<const uint4*>(narrowed + (in.rows.first[y] - top) * tile_columns + column);
+    const std::uint32_t* weights = in.rows.weights + y * in.rows.taps;
+    std::uint32_t sums[3][4];
+#pragma unroll
+    for (int i = 0; i < 12; ++i) sums[i / 4][i % 4] = half;
+    if constexpr (taps == 0) {
+      for (unsigned tap = 0; tap < in.rows.taps; ++tap) {
+        add_pixels(sums, pixels[tap * (tile_columns / 4)], weights[tap]);
+      }
+    } else {
+#pragma unroll
+      for (int tap = 0; tap < taps; ++tap) {
+        add_pixels(sums, pixels[tap * (tile_columns / 4)], weights[tap]);
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < 12; ++i) values[i / 4][i % 4] = top_byte(sums[i / 4][i % 4]);
+  });
+}
+
+template <class Value>
+__global__ void __launch_bounds__(threads)
+    crop_kernel(const __grid_constant__ Arguments in, Value* __restrict__ out) {
+  extern __shared__ __align__(16) std::uint8_t memory[];
+  const Tile tile(in);
+  const Staged staged = tile.stage(in, in.left + tile.x, in.top + tile.y, memory);
+  staged.fill(tile.rows, tile.columns * 3, in);
+  tile.write(in, out, [&](unsigned row, unsigned column, Fours& values) {
+    const std::uint8_t* pixel = staged.row(row) + column * 3;
+#pragma unroll
+    for (int i = 0; i < 12; ++i) values[i % 3][i / 3] = static_cast<float>(pixel[i]);
+  });
+}
+
+template <class Value>
+using Kernel = void (*)(Arguments, Value*);
+
+// The kernel for filters of so many taps; 0: nothing is resized.
+template <class Value>
+Kernel<Value> kernel_for(unsigned taps) {
+  switch (taps) {
+    case 0:
+      return crop_kernel<Value>;
+    case 3:
+      return resize_kernel<3, Value>;
+    case 4:
+      return resize_kernel<4, Value>;
+    case 6:
+      return resize_kernel<6, Value>;
+    default:
+      return resize_kernel<0, Value>;
+  }
+}
+
+template <class Value>
+void launch(const Arguments& arguments, unsigned blocks, unsigned taps, unsigned shared_bytes,
+            void* out, cudaStream_t stream) {
+  const Kernel<Value> kernel = kernel_for<Value>(taps);
+  CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                  static_cast<int>(shared_bytes)));
+  kernel<<<blocks, threads, shared_bytes, stream>>>(arguments, static_cast<Value*>(out));
+  CUDA_CHECK(cudaGetLastError());
+}
+
+// How many inputs the outputs of a tile span at most.
+unsigned widest_span(const AxisFilter& filter, std::size_t tile) {
+  unsigned widest = 0;
+  for (std::size_t i = 0; i < filter.first.size(); i += tile) {
+    const std::size_t last = std::min(i + tile, filter.first.size()) - 1;
+    widest =
+        std::max(widest, filter.first[last] - filter.first[i] + static_cast<unsigned>(filter.taps));
+  }
+  return widest;
+}
+
+// A filter with as many taps as the kernel that will run it, in the kernel's scale.
+AxisFilter for_kernel(const AxisFilter& filter, std::size_t taps) {
+  AxisFilter padded{taps, filter.first, std::vector<std::uint32_t>(filter.first.size() * taps)};
+  for (std::size_t i = 0; i < filter.weights.size(); ++i) {
+    padded.weights[i / filter.taps * taps + i % filter.taps] = filter.weights[i] << weight_shift;
+  }
+  return padded;
+}
+
+unsigned rounded_up(unsigned value, unsigned multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
+
+}  // namespace
+
+struct Preprocessor::Plan {
+  int device;
+  unsigned taps = 0;
+  unsigned shared_bytes = 0;
+  Arguments arguments{};
+  std::vector<DeviceVector<std::uint32_t>> uploaded;
+
+  Plan(int on, std::size_t height, std::size_t width, const Crop& crop,
+       const Normalisation& normalisation)
+      : device(on) {
+    const CurrentDevice current(device);
+    arguments.height = static_cast<unsigned>(height);
+    arguments.width = static_cast<unsigned>(width);
+    arguments.size = static_cast<unsigned>(crop.size);
+    arguments.top = static_cast<unsigned>(crop.top);
+    arguments.left = static_cast<unsigned>(crop.left);
+    std::copy_n(normalisation.scale.begin(), 3, arguments.scale);
+    std::copy_n(normalisation.offset.begin(), 3, arguments.offset);
+    arguments.tiles_across = rounded_up(arguments.size, tile_columns) / tile_columns;
+    if (crop.height == height && crop.width == width) {
+      plan_tiles([](unsigned rows) { return rows; }, std::min(arguments.size, tile_columns), 0);
+    } else {
+      plan_filters(triangle_filter(width, crop.width, crop.left, crop.size),
+                   triangle_filter(height, crop.height, crop.top, crop.size));
+    }
+  }
+
+  void plan_filters(const AxisFilter& across, const AxisFilter& down) {
+    const std::size_t most = std::max(across.taps, down.taps);
+    taps = static_cast<unsigned>(most <= 3 ? 3 : most <= 4 ? 4 : most <= 6 ? 6 : most);
+    const AxisFilter columns = for_kernel(across, taps);
+    const AxisFilter rows = for_kernel(down, taps);
+    arguments.columns = upload(columns);
+    arguments.rows = upload(rows);
+    plan_tiles([&](unsigned tile) { return widest_span(rows, tile); },
+               widest_span(columns, tile_columns), tile_columns * 4);
+  }
+
+  Axis upload(const AxisFilter& filter) {
+    const auto* first = uploaded.emplace_back(filter.first).data();
+    const auto* weights = uploaded.emplace_back(filter.weights).data();
+    return {first, weights, static_cast<unsigned>(filter.taps)};
+  }
+
+  // The tallest tile whose input (and narrowed rows, `narrowed` bytes each) lies in the budget.
+  template <class Span>
+  void plan_tiles(Span input_rows, unsigned input_columns, unsigned narrowed) {
+    arguments.pitch = rounded_up(chunk - 1 + input_columns * 3, chunk);
+    arguments.tile_rows = 64;
+    do {
+      arguments.tile_rows /= 2;
+      arguments.input_rows = input_rows(arguments.tile_rows);
+      shared_bytes = arguments.input_rows * (arguments.pitch + narrowed);
+    } while (shared_bytes > shared_budget && arguments.tile_rows > 1);
+    int most = 0;
+    CUDA_CHECK(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+    if (shared_bytes > static_cast<unsigned>(most)) {
+      throw std::invalid_argument("Frames of " + std::to_string(arguments.width) + " x " +
+                                  std::to_string(arguments.height) +
+                                  " pixels are too large to be shrunk so far in one step.");
+    }
+    arguments.tiles_down = rounded_up(arguments.size, arguments.tile_rows) / arguments.tile_rows;
+  }
+};
+
+Preprocessor::Preprocessor(int device, std::size_t height, std::size_t width, const Crop& crop,
+                           const Normalisation& normalisation)
+    : plan_(std::make_unique<const Plan>(device, height, width, crop, normalisation)) {}
+
+Preprocessor::~Preprocessor() = default;
+
+void Preprocessor::operator()(const std::uint8_t* frames, std::size_t n, void* out, Element type,
+                              void* stream) const {
+  if (n == 0) return;
+  const CurrentDevice current(plan_->device);
+  Arguments arguments = plan_->arguments;
+  arguments.frames = frames;
+  arguments.end = frames + n * arguments.height * arguments.width * 3;
+  const auto blocks = static_cast<unsigned>(n * arguments.tiles_across * arguments.tiles_down);
+  const auto queue = static_cast<cudaStream_t>(stream);
+  switch (type) {
+    case Element::float16:
+      return launch<__half>(arguments, blocks, plan_->taps, plan_->shared_bytes, out, queue);
+    case Element::bfloat16:
+      return launch<__nv_bfloat16>(arguments, blocks, plan_->taps, plan_->shared_bytes, out, queue);
+    case Element::float32:
+      return launch<float>(arguments, blocks, plan_->taps, plan_->shared_bytes, out, queue);
+    default:
+      throw std::invalid_argument("Prepared frames must be floats.");
+  }
+}
+
+}  // namespace action100m::cuda

@@ -1,0 +1,53 @@
+#pragma once
+#include <cuda_runtime.h>
+
+#include <cstddef>
+#include <utility>
+#include <vector>
+
+// Every call of the CUDA runtime goes through this: an error is never left unread.
+#define CUDA_CHECK(call) ::action100m::cuda::check((call), #call, __FILE__, __LINE__)
+
+namespace action100m::cuda {
+
+// Throws std::runtime_error, which says where it was and what CUDA says, unless `status` is
+// success.
+void check(cudaError_t status, const char* call, const char* file, int line);
+
+// Makes a device current, and the one before it again at the end.
+class CurrentDevice {
+ public:
+  explicit CurrentDevice(int device) {
+    CUDA_CHECK(cudaGetDevice(&before_));
+    CUDA_CHECK(cudaSetDevice(device));
+  }
+  ~CurrentDevice() { static_cast<void>(cudaSetDevice(before_)); }  // a destructor cannot throw
+  CurrentDevice(const CurrentDevice&) = delete;
+  CurrentDevice& operator=(const CurrentDevice&) = delete;
+
+ private:
+  int before_ = 0;
+};
+
+// A copy of `values` in the current device's memory.
+template <class Value>
+class DeviceVector {
+ public:
+  explicit DeviceVector(const std::vector<Value>& values) {
+    CUDA_CHECK(cudaMalloc(&data_, values.size() * sizeof(Value)));
+    const cudaError_t status =
+        cudaMemcpy(data_, values.data(), values.size() * sizeof(Value), cudaMemcpyHostToDevice);
+    if (status != cudaSuccess) static_cast<void>(cudaFree(data_));
+    CUDA_CHECK(status);
+  }
+  DeviceVector(DeviceVector&& other) noexcept : data_(std::exchange(other.data_, nullptr)) {}
+  DeviceVector& operator=(DeviceVector&&) = delete;
+  ~DeviceVector() { static_cast<void>(cudaFree(data_)); }  // waits for kernels that still read it
+
+  const Value* data() const { return data_; }
+
+ private:
+  Value* data_ = nullptr;
+};
+
+}  // namespace action100m::cuda
