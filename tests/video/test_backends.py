@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import sys
+
+import pytest
+
+from action100m.video import Decoder
+from action100m.video.backends import require_backend
+
+
+def test_pyav_is_always_here() -> None:
+    require_backend("pyav")
+
+
+def test_without_dali_the_command_that_brings_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "nvidia", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'action100m\[dali\]'"):
+        Decoder(backend="dali-cpu")
+
+
+def test_without_a_gpu_asking_for_it_is_an_error() -> None:
+    pytest.importorskip("nvidia.dali", exc_type=ImportError)
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        with pytest.raises(RuntimeError, match="needs NVIDIA's driver"):
+            Decoder(backend="dali-gpu")
+    else:
+        pytest.skip("a driver is here")
+
+
+def test_looking_for_dali_does_not_load_it() -> None:
+    if importlib.util.find_spec("nvidia") is None or "nvidia.dali" in sys.modules:
+        pytest.skip("DALI is not installed, or another test has loaded it")
+    require_backend("dali-cpu")
+    assert "nvidia.dali" not in sys.modules
