@@ -104,6 +104,29 @@ def write_numbered(
     return path
 
 
+def write_tagged(
+    path: Path,
+    *,
+    size: tuple[int, int] = (160, 90),
+    codec: str = "libvpx-vp9",
+    **tags: int | Fraction,
+) -> Path:
+    """Write pictures with coloured stripes, tagged with attributes of PyAV's codec context."""
+    width, height = size
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=30)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for name, value in tags.items():
+            setattr(stream.codec_context, name, value)
+        for number in range(8):
+            picture = draw_frame(number, 0, width, height) // 2 + 64
+            picture[:, width // 4 : width // 2, number % 3] = 180
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
 def read_numbers(pixels: NDArray[np.uint8]) -> list[int]:
     """The numbers that (b, h, w, 3) pictures of `write_numbered` show."""
     bars = pixels.mean(axis=(1, 3)).T  # (w, b)

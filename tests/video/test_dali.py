@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -16,10 +17,10 @@ from action100m.video.dali import DaliStream
 from action100m.video.pyav import PyAVStream
 from synthetic import (
     ORIENTATIONS,
-    draw_frame,
     read_numbers,
     with_matrix,
     write_numbered,
+    write_tagged,
     write_video,
 )
 
@@ -125,27 +126,11 @@ def test_all_eight_orientations(tmp_path: Path, matrix: tuple[int, int, int, int
     assert_same(*both(with_matrix(path, tmp_path / "turned.mp4", matrix)))
 
 
-def write_tagged(path: Path, **tags: int | Fraction) -> Path:
-    """Coloured stripes, the stream tagged with what is given."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libvpx-vp9", rate=30)
-        stream.width, stream.height, stream.pix_fmt = 160, 90, "yuv420p"
-        for name, value in tags.items():
-            setattr(stream.codec_context, name, value)
-        for number in range(8):
-            picture = draw_frame(number, 0, 160, 90) // 2 + 64
-            picture[:, 40:80, number % 3] = 180
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path
-
-
 @pytest.mark.parametrize("aspect", ["2/1", "1/2", "4/3"])
 def test_sample_aspect_ratio(tmp_path: Path, aspect: str) -> None:
-    path = write_tagged(tmp_path / "a.mkv", sample_aspect_ratio=Fraction(aspect))
+    path = write_tagged(tmp_path / "a.mp4", sample_aspect_ratio=Fraction(aspect))
     ours, theirs = both(path)
-    assert ours.info.width == 160 * Fraction(aspect).limit_denominator() // 1
+    assert ours.info.width == round(160 * Fraction(aspect))
     assert_same(ours, theirs)
 
 
@@ -181,6 +166,17 @@ def test_the_child_gives_what_the_process_itself_would(clip: Path) -> None:
             assert_same(found, truth, 0.001)
 
 
+def test_a_killed_child_is_an_error_and_is_replaced(clip: Path) -> None:
+    with Decoder(backend="dali-cpu") as decoder:
+        stream = decoder.open(clip, FrameSpec(1, 480))
+        assert decoder.pid is not None
+        os.kill(decoder.pid, signal.SIGKILL)
+        with pytest.raises(VideoError, match="SIGKILL") as caught:
+            list(stream)
+        assert caught.value.transient
+        Read(decoder.open(clip, SPEC))
+
+
 def test_a_child_is_replaced_before_it_grows(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoder_module, "_FILES_PER_CHILD", 2)
     with Decoder() as decoder:
@@ -200,8 +196,7 @@ def check_damaged(decoder: Decoder, path: Path) -> bool:
     """Whether a damaged file decodes, and then as PyAV decodes it."""
     try:
         ours = Read(decoder.open(path, SPEC))
-    except VideoError as error:
-        assert str(error)
+    except VideoError:
         return False
     theirs = Read(PyAVStream(path, SPEC))
     assert (ours.index == theirs.index).all()

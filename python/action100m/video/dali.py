@@ -93,7 +93,8 @@ class DaliStream:
     than 2.5 of 255 on average over a picture: chroma is interpolated and pictures are scaled by
     other filters (a triangle here, an area there). DALI knows only the BT.601 matrix; pictures
     of another are corrected afterwards, saturated colours outside BT.601's range excepted. The
-    report holds the demuxer's errors only: NVDEC hides damage inside a picture without a word.
+    report holds the demuxer's errors only: NVDEC hides damage inside a picture without a word,
+    and the frames after the last sampled one are not decoded.
 
     A crash or a hang in DALI or in the driver takes the process along, and an error on the GPU
     may spoil its context: use `Decoder(backend="dali-gpu")` where files are not trusted.

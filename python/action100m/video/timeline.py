@@ -53,6 +53,7 @@ def read_timeline(
     """
     tally = Tally()
     shown: list[tuple[int, int]] = []
+    order: list[int] = []
     cut = False
     for packet in _packets(container, stream, log, tally, on_progress):
         if cut:
@@ -60,12 +61,17 @@ def read_timeline(
         cut = packet.is_corrupt
         if cut:
             tally.complain(["The file ends inside a packet."])
-        elif _is_shown(packet, first=not shown, codec=info.codec):
+        elif _is_shown(packet, first=tally.demuxed == 1, codec=info.codec):
             assert packet.pts is not None
             shown.append((packet.pts, packet.duration or 0))
+            # These two never reorder, whatever a decoding timestamp may say.
+            place = packet.pts if info.codec in {"vp9", "av1"} else packet.dts
+            order += [] if place is None else [place]
     if not shown:
         reason = tally.first_error or "its video stream is empty"
         raise VideoError(f"No picture can be decoded ({reason}).")
+    if any(now > then for now, then in itertools.pairwise(order)):
+        raise VideoError(_doubt("timestamps run backwards"))
     shown.sort()
     if any(now == then for (now, _), (then, _) in itertools.pairwise(shown)):
         raise VideoError(_doubt("timestamps repeat"))
@@ -117,12 +123,12 @@ def _is_shown(packet: Packet[VideoStream], *, first: bool, codec: str) -> bool:
     """Whether a packet gives a picture; VideoError where decoders may disagree."""
     if packet.pts is None:
         raise VideoError(_doubt("timestamps are missing"))
-    if packet.is_discard != (packet.pts < 0):
-        raise VideoError(_doubt("an edit list hides frames in the middle"))
-    if packet.is_discard:
-        return False
     if first and not packet.is_keyframe:
         raise VideoError(_doubt("it does not start with a key frame"))
+    if packet.is_discard != (packet.pts < 0):
+        raise VideoError(_doubt("not exactly the frames before time 0 are hidden"))
+    if packet.is_discard:
+        return False
     if codec == "vp9" and _is_hidden_vp9(bytes(packet)):
         raise VideoError(_doubt("pictures that are not shown stand in packets of their own"))
     return True
