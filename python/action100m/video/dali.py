@@ -21,7 +21,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -141,7 +141,6 @@ class DaliStream:
         self._step = max(d for d in range(1, _LEAP + 1) if spec.stride % d == 0)
         frame_bytes = first.width * first.height * 3
         self._length = min(_SEQUENCE_FRAMES, max(1, _SEQUENCE_BYTES // frame_bytes))
-        self._resources = ExitStack()
         self._batches = self._decode()
 
     @property
@@ -164,44 +163,36 @@ class DaliStream:
 
     def close(self) -> None:
         self._batches.close()
-        self._resources.close()
 
     def _decode(self) -> Generator[DeviceBatch, None, None]:
         frames = self._timeline.report.frames
         span = self._length * self._step
-        with self._resources:
-            run = self._start()
+        with tempfile.TemporaryDirectory(prefix="dali-") as folder:
+            with self._giving_up(0):
+                pipeline = self._pipeline(Path(folder))
             for start in range(0, frames, span):
                 numbers = np.arange(start, min(start + span, frames), self._step)
                 places = np.flatnonzero(numbers % self._spec.stride == 0)
-                # DALI takes no empty list; what it gives is left.
-                pixels = run(numbers, places if len(places) else np.zeros(1, np.int64))
+                # DALI takes no empty list; what it gives for this one is dropped.
+                order = places if len(places) else np.zeros(1, np.int64)
+                with self._giving_up(start):
+                    pixels, index, times = pipeline.run(order=[order.astype(np.int32)])
+                self._compare(numbers, self._on_host(index[0]), self._on_host(times[0]))
                 self._on_progress()
                 if len(places):
-                    index = numbers[places]
-                    yield DeviceBatch(index, self._timeline.times[index], pixels)
-                del pixels
+                    sampled = numbers[places]
+                    yield DeviceBatch(sampled, self._timeline.times[sampled], pixels[0])
         self._report = self._timeline.report
 
-    def _start(self) -> Callable[[NDArray[np.int64], NDArray[np.int64]], Any]:
-        """Build the pipeline; what is returned decodes the next sequence."""
-        folder = Path(self._resources.enter_context(tempfile.TemporaryDirectory(prefix="dali-")))
-        pipeline: list[Any] = []
-        self._resources.callback(pipeline.clear)
-
-        def run(numbers: NDArray[np.int64], places: NDArray[np.int64]) -> Any:
-            try:
-                if not pipeline:
-                    pipeline.append(self._pipeline(folder))
-                pixels, index, times = pipeline[0].run(order=[places.astype(np.int32)])
-            except RuntimeError as error:
-                seconds = self._timeline.times[numbers[0]]
-                reason = f"DALI gave up after {seconds:.1f} s of it: {_words(error)} {ADVICE}"
-                raise VideoError(reason) from None
-            self._compare(numbers, self._on_host(index[0]), self._on_host(times[0]))
-            return pixels[0]
-
-        return run
+    @contextmanager
+    def _giving_up(self, frame: int) -> Iterator[None]:
+        """DALI's error while it decodes from this frame on, as a VideoError."""
+        try:
+            yield
+        except RuntimeError as error:
+            seconds = self._timeline.times[frame]
+            reason = f"DALI gave up after {seconds:.1f} s of it: {_words(error)} {ADVICE}"
+            raise VideoError(reason) from None
 
     def _pipeline(self, folder: Path) -> Any:
         from nvidia.dali import fn, types  # noqa: PLC0415 - 500 MB that only this needs
@@ -241,7 +232,7 @@ class DaliStream:
         Under a name never used before: DALI remembers what it once read under a name, for the
         life of the process; and one without spaces and colons, which mean something to it.
         """
-        link = folder / ("video" + re.sub(r"\W", "", self._path.suffix))
+        link = folder / "video"
         link.symlink_to(self._path.absolute())
         listing = folder / "list"
         listing.write_text(f"{link} 0 0 {self._timeline.report.frames}\n")
