@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from action100m.video import DecodeReport, FrameSpec, VideoError, VideoInfo
 from action100m.video.pyav import PyAVStream
-from synthetic import draw_frame, write_video
+from synthetic import ORIENTATIONS, draw_frame, with_matrix, write_video
 
 needs_ffmpeg = pytest.mark.skipif(
     not (shutil.which("ffmpeg") and shutil.which("ffprobe")), reason="ffmpeg is not installed"
@@ -112,21 +112,6 @@ def test_the_report_waits_for_the_end(clip: Path) -> None:
     with pytest.raises(RuntimeError, match="complete once"):
         _ = stream.report
     stream.close()
-
-
-def with_matrix(source: Path, path: Path, matrix: tuple[int, int, int, int]) -> Path:
-    """Copy an MP4, its track's display matrix replaced by [a b; c d]."""
-    data = bytearray(source.read_bytes())
-    at = data.index(b"tkhd") + 4 + 40  # version 0: the matrix stands 40 bytes into the box
-    for place, value in zip((0, 1, 3, 4), matrix, strict=True):
-        data[at + 4 * place : at + 4 * place + 4] = (value << 16).to_bytes(4, "big", signed=True)
-    path.write_bytes(data)
-    return path
-
-
-ORIENTATIONS = [
-    (a, b, c, d) for x in (1, -1) for y in (1, -1) for a, b, c, d in ((x, 0, 0, y), (0, x, y, 0))
-]
 
 
 @needs_ffmpeg

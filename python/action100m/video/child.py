@@ -9,35 +9,40 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import av
 
+from action100m.video.backends import Backend
 from action100m.video.channel import Batch, Channel, Heartbeat, Open
-from action100m.video.frames import VideoError
+from action100m.video.dali import DaliStream, Device
+from action100m.video.frames import FrameStream, VideoError
 from action100m.video.log import clean
 from action100m.video.pyav import PyAVStream
 
 _HEARTBEAT_SECONDS = 0.5
 
 
-def main(fileno: int, threads: int, memory: int) -> None:
+def main(fileno: int, backend: Backend, threads: int, memory: int) -> None:
     """Decode what the parent asks for until it closes its end of the socket.
 
     Args:
         fileno: our end of the socket pair.
+        backend: what decodes.
         threads: of the decoder.
         memory: bytes of address space that decoding may take on top of what we hold already.
     """
     connection = socket.socket(fileno=fileno)
     threading.Thread(target=_die_with_parent, args=(fileno,), daemon=True).start()
     _limit(resource.RLIMIT_CORE, 0)
-    if sys.platform != "darwin":  # which knows the limit, and refuses to set it
+    # CUDA reserves address space for all the memory there is; macOS refuses to set the limit.
+    if backend != "dali-gpu" and sys.platform != "darwin":
         _limit(resource.RLIMIT_AS, _address_space() + memory)
     channel = BeatingChannel(connection)
     try:
         while isinstance(request := channel.receive(), Open):
-            _serve(channel, request, threads, memory)
+            _serve(channel, request, backend, threads, memory)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass
 
@@ -56,9 +61,11 @@ class BeatingChannel(Channel):
             self.send(Heartbeat())
 
 
-def _serve(channel: BeatingChannel, request: Open, threads: int, memory: int) -> None:
+def _serve(
+    channel: BeatingChannel, request: Open, backend: Backend, threads: int, memory: int
+) -> None:
     try:
-        _decode(channel, request, threads)
+        _decode(channel, _open(request, backend, threads, channel.beat))
     except VideoError as error:
         channel.send(error)
     except MemoryError:
@@ -69,8 +76,17 @@ def _serve(channel: BeatingChannel, request: Open, threads: int, memory: int) ->
         channel.send(VideoError(f"FFmpeg gave up: {clean(str(error))}"))
 
 
-def _decode(channel: BeatingChannel, request: Open, threads: int) -> None:
-    stream = PyAVStream(Path(request.path), request.spec, threads=threads, on_progress=channel.beat)
+def _open(
+    request: Open, backend: Backend, threads: int, on_progress: Callable[[], None]
+) -> FrameStream:
+    path = Path(request.path)
+    if backend == "pyav":
+        return PyAVStream(path, request.spec, threads=threads, on_progress=on_progress)
+    device: Device = "gpu" if backend == "dali-gpu" else "cpu"
+    return DaliStream(path, request.spec, device=device, threads=threads, on_progress=on_progress)
+
+
+def _decode(channel: BeatingChannel, stream: FrameStream) -> None:
     try:
         channel.send(stream.info)
         for batch in stream:

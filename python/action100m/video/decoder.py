@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from action100m.video.backends import Backend, require_backend
 from action100m.video.channel import Batch, Channel, Heartbeat, Open
 from action100m.video.frames import (
     DecodeReport,
@@ -24,12 +25,13 @@ from action100m.video.frames import (
     VideoInfo,
 )
 
+# DALI keeps an index of every file that it has read: 120 bytes a frame were measured.
+_FILES_PER_CHILD = 256
 _START = """
 import ast, sys
-path, *numbers = sys.argv[1:]
-sys.path[:] = ast.literal_eval(path)
+sys.path[:], *arguments = map(ast.literal_eval, sys.argv[1:])
 from action100m.video.child import main
-main(*map(int, numbers))
+main(*arguments)
 """
 
 
@@ -38,7 +40,8 @@ class DecodeLimits:
     """What one file may use up.
 
     Attributes:
-        memory: bytes of address space that decoding may take, the idle process apart (on Linux).
+        memory: bytes of address space that decoding may take, the idle process apart (on Linux;
+            on the GPU not limited).
         stall_seconds: the longest time without any progress.
     """
 
@@ -49,13 +52,30 @@ class DecodeLimits:
 class Decoder:
     """Decodes one video after another in one child process.
 
-    The child starts with the first video, serves many, and is replaced when it dies, stalls, or
-    a stream is closed before its end. One thread at a time uses a `Decoder`; any number of
-    them work side by side.
+    The child starts with the first video, serves many, and is replaced when it dies, stalls,
+    fails while decoding (a GPU context may be spoilt then), or a stream is closed before its
+    end. One thread at a time uses a `Decoder`; any number of them work side by side.
     """
 
-    def __init__(self, limits: DecodeLimits | None = None, *, threads: int = 1) -> None:
-        self._limits = limits or DecodeLimits()
+    def __init__(
+        self,
+        limits: DecodeLimits | None = None,
+        *,
+        backend: Backend = "pyav",
+        threads: int = 1,
+    ) -> None:
+        """Start nothing yet.
+
+        Args:
+            limits: of each file.
+            backend: what decodes; a file that DALI cannot take is a `VideoError`.
+            threads: of the decoder.
+
+        Raises:
+            ModuleNotFoundError, RuntimeError: DALI or its device is not here (`require_backend`).
+        """
+        require_backend(backend)
+        self._limits, self._backend = limits or DecodeLimits(), backend
         self._threads = threads
         self._child: _Child | None = None
         self._stream: _ChildStream | None = None
@@ -68,9 +88,9 @@ class Decoder:
         """
         if self._stream is not None:
             self._stream.close()
-        if self._child is None or not self._child.alive:
+        if self._child is None or not self._child.usable:
             self.close()
-            self._child = _Child(self._limits, self._threads)
+            self._child = _Child(self._limits, self._backend, self._threads)
         self._stream = _ChildStream(self._child, Path(path).absolute(), spec)
         return self._stream
 
@@ -117,7 +137,11 @@ class _ChildStream:
     def __iter__(self) -> Iterator[FrameBatch]:
         seconds = 0.0
         while self._busy:
-            answer = self._receive(f"decoding from {seconds:.1f} s on")
+            try:
+                answer = self._receive(f"decoding from {seconds:.1f} s on")
+            except VideoError:
+                self._child.kill()
+                raise
             if isinstance(answer, FrameBatch):
                 seconds = float(answer.times[-1])
                 yield answer
@@ -145,8 +169,9 @@ class _ChildStream:
 class _Child:
     """The process, and our end of the socket to it."""
 
-    def __init__(self, limits: DecodeLimits, threads: int) -> None:
+    def __init__(self, limits: DecodeLimits, backend: Backend, threads: int) -> None:
         self._stall_seconds = limits.stall_seconds
+        self._files = 0
         ours, theirs = socket.socketpair()
         ours.settimeout(limits.stall_seconds)
         self._channel = Channel(ours)
@@ -157,7 +182,7 @@ class _Child:
             # a `__main__` guard.
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _START, repr([str(place) for place in sys.path])]
-                + [str(number) for number in (theirs.fileno(), threads, limits.memory)],
+                + [repr(word) for word in (theirs.fileno(), backend, threads, limits.memory)],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -175,7 +200,12 @@ class _Child:
     def alive(self) -> bool:
         return self._process.poll() is None
 
-    def send(self, message: object) -> None:
+    @property
+    def usable(self) -> bool:
+        return self.alive and self._files < _FILES_PER_CHILD
+
+    def send(self, message: Open) -> None:
+        self._files += 1
         # A child that is gone shows when its answer is awaited.
         with contextlib.suppress(OSError):
             self._channel.send(message)

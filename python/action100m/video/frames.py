@@ -62,6 +62,11 @@ class VideoInfo:
     codec: str
     container: str
 
+    @property
+    def interval(self) -> float | None:
+        """Nominal seconds between two frames, or None where the file does not say."""
+        return 1 / self.frame_rate if self.frame_rate else None
+
 
 @dataclass(frozen=True)
 class DecodeReport:

@@ -53,35 +53,37 @@ class Scaler:
     """Scales frames to one small size in one pass from their own pixel format to RGB.
 
     Attributes:
+        orientation: how the coded pictures have to be turned.
+        size: width, height of the scaled pictures before they are turned.
         display: width, height of the first frame as shown.
         shape: (h, w, 3) of the pictures.
     """
 
     def __init__(self, first: VideoFrame, sample_aspect: Fraction | None, short_side: int) -> None:
-        self._orientation = Orientation.of(first)
+        self.orientation = Orientation.of(first)
         width, height = first.width * (sample_aspect or Fraction(1)), Fraction(first.height)
         if not 1 <= max(width, height) <= _MAX_ASPECT * min(width, height):
             raise VideoError(f"Its pictures have an absurd shape: {first.width} x {first.height}.")
         scale = short_side / min(width, height)
-        self._size = _round(width * scale), _round(height * scale)
+        self.size = _round(width * scale), _round(height * scale)
         self._reformatter = VideoReformatter()
         self.display = self._upright(_round(width), _round(height))
-        width_out, height_out = self._upright(*self._size)
+        width_out, height_out = self._upright(*self.size)
         self.shape = (height_out, width_out, 3)
 
     def draw(self, frame: VideoFrame, out: NDArray[np.uint8]) -> None:
         """Write the frame, scaled and upright, to `out` of shape `shape`."""
-        width, height = self._size
+        width, height = self.size
         # One thread: at this size a second costs more than it gives.
         small = self._reformatter.reformat(
             frame, width, height, "rgb24", interpolation=_SCALER, threads=1
         )
         plane = small.planes[0]
         rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
-        out[:] = self._orientation.apply(rows[:height, : width * 3].reshape(height, width, 3))
+        out[:] = self.orientation.apply(rows[:height, : width * 3].reshape(height, width, 3))
 
     def _upright(self, width: int, height: int) -> tuple[int, int]:
-        return (height, width) if self._orientation.transpose else (width, height)
+        return (height, width) if self.orientation.transpose else (width, height)
 
 
 def _round(length: Fraction) -> int:

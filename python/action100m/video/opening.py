@@ -13,7 +13,7 @@ from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from action100m.video.frames import VideoError
+from action100m.video.frames import VideoError, VideoInfo
 from action100m.video.log import FFmpegLog
 
 # Files are untrusted: formats that only list other files or addresses stay out, and whatever
@@ -29,6 +29,7 @@ _METADATA: dict[str, Any] = (
     {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 )
 _PLAYLISTS = {"hls", "dash", "concat", "concatf", "sdp", "rtsp", "imf", "ffmetadata", "webvtt"}
+_NO_TIMESTAMPS = 0x80  # AVFMT_NOTIMESTAMPS
 _MP4_BOXES = {b"ftyp", b"mdat", b"free", b"wide", b"skip", b"moov"}
 _REFUSED = re.compile(r"(\w+): Format not on whitelist")
 
@@ -58,6 +59,25 @@ def open_video(path: Path, log: FFmpegLog) -> tuple[InputContainer, VideoStream]
     except BaseException:
         container.close()
         raise
+
+
+def describe(container: InputContainer, stream: VideoStream, display: tuple[int, int]) -> VideoInfo:
+    """What an open file says about its video, of which the first frame has been decoded.
+
+    Args:
+        container, stream: as `open_video` gives them.
+        display: width, height of the first frame as shown.
+    """
+    # Without timestamps there is nothing to average: the codec's own word is better.
+    untimed = container.format.flags & _NO_TIMESTAMPS
+    rate = stream.guessed_rate if untimed else stream.average_rate or stream.guessed_rate
+    return VideoInfo(
+        *display,
+        frame_rate=float(rate) if rate and rate > 0 else None,
+        duration=container.duration / 1e6 if container.duration else None,
+        codec=stream.codec_context.codec.canonical_name,
+        container=container.format.name,
+    )
 
 
 def _read_head(path: Path) -> bytes:

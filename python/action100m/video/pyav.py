@@ -9,7 +9,6 @@ from pathlib import Path
 
 import av
 import numpy as np
-from av.container import InputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -19,10 +18,9 @@ from action100m.video.clock import Clock
 from action100m.video.frames import DecodeReport, FrameBatch, FrameSpec, VideoError, VideoInfo
 from action100m.video.geometry import Scaler
 from action100m.video.log import FFmpegLog, clean
-from action100m.video.opening import open_video
+from action100m.video.opening import describe, open_video
 from action100m.video.tally import Tally
 
-_NO_TIMESTAMPS = 0x80  # AVFMT_NOTIMESTAMPS
 _BATCH_FRAMES = 32
 _BATCH_BYTES = 1 << 25
 
@@ -70,17 +68,8 @@ class PyAVStream:
             self._first: VideoFrame | None = first
             self._scaler = Scaler(first, self._stream.sample_aspect_ratio, spec.short_side)
             self._resources = resources.pop_all()
-        rate = _frame_rate(self._container, self._stream)
-        self._clock = Clock(
-            self._stream.time_base or Fraction(1, 90000), 1 / rate if rate else None
-        )
-        self._info = VideoInfo(
-            *self._scaler.display,
-            frame_rate=rate,
-            duration=self._container.duration / 1e6 if self._container.duration else None,
-            codec=context.codec.canonical_name,
-            container=self._container.format.name,
-        )
+        self._info = describe(self._container, self._stream, self._scaler.display)
+        self._clock = Clock(self._stream.time_base or Fraction(1, 90000), self._info.interval)
 
     @property
     def info(self) -> VideoInfo:
@@ -192,10 +181,3 @@ class PyAVStream:
 
 def _batch(index: list[int], times: list[float], pixels: NDArray[np.uint8]) -> FrameBatch:
     return FrameBatch(np.array(index, np.int64), np.array(times, np.float64), pixels)
-
-
-def _frame_rate(container: InputContainer, stream: VideoStream) -> float | None:
-    # Without timestamps there is nothing to average: the codec's own word is better.
-    untimed = container.format.flags & _NO_TIMESTAMPS
-    rate = stream.guessed_rate if untimed else stream.average_rate or stream.guessed_rate
-    return float(rate) if rate and rate > 0 else None

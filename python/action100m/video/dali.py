@@ -1,0 +1,331 @@
+"""Decodes videos with NVIDIA DALI: on the GPU's video engine, or on the CPU (VP9 only).
+
+`pip install 'action100m[dali]'` brings DALI. A machine without network wants only a part of it:
+fetch the wheel with `pip download nvidia-dali-cuda130 --no-deps --python-version 3.12
+--only-binary :all:`, unpack it, keep `nvidia/dali` without `include/` and without the
+`backend_impl*` and `python_function_plugin*` of other Python versions, and `strip --strip-debug`
+the libraries. Beside it DALI imports libcst, nvtx, optree, makefun, gast, astunparse and their
+needs (7 MB); nvimgcodec, nvcomp, nvjpeg and nvtiff serve still pictures and may stay behind.
+Put all of it in one folder and that folder in PYTHONPATH. The driver must bring
+`libnvcuvid.so.1`, in a container by NVIDIA_DRIVER_CAPABILITIES=video,compute,utility.
+
+Why `fn.experimental.readers.video`: it reads the file piece by piece, where
+`fn.experimental.inputs.video` and `fn.decoders.video` want all of it in memory, and unlike
+`fn.readers.video` the same operator runs on both devices. It is trusted with as little as
+possible: numbers and times come from our own pass over the packets (`timeline`) and are
+compared with DALI's; what it would get wrong without a word is refused.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from action100m.video.backends import require_backend
+from action100m.video.frames import DecodeReport, FrameBatch, FrameSpec, VideoError, VideoInfo
+from action100m.video.geometry import Orientation, Scaler
+from action100m.video.log import FFmpegLog, clean
+from action100m.video.opening import describe, open_video
+from action100m.video.timeline import ADVICE, read_timeline
+
+Device = Literal["cpu", "gpu"]
+
+_CONTAINERS = ("mov,", "matroska,")
+_CODECS: dict[Device, set[str]] = {"cpu": {"vp9"}, "gpu": {"h264", "hevc", "vp9", "av1"}}
+_FULL_RANGE = 2  # AVCOL_RANGE_JPEG
+# Red's and blue's share of luma, by FFmpeg's number of the colour space; as swscale knows them.
+_BT601 = (0.299, 0.114)
+_LUMA = {
+    1: (0.2126, 0.0722),
+    4: (0.30, 0.11),
+    7: (0.212, 0.087),
+    9: (0.2627, 0.0593),
+    10: (0.2627, 0.0593),
+}
+_SEQUENCE_FRAMES = 32
+_SEQUENCE_BYTES = 1 << 27
+_LEAP = 11  # from 12 frames on DALI seeks instead of decoding
+_ASSERTION = re.compile(r"^Assert on .*? failed: (.*)$|^(.*[Ee]rror.*)$", re.MULTILINE)
+
+
+class DeviceArray(Protocol):
+    """An array that others take without a copy: torch.from_dlpack, cupy, numpy."""
+
+    @property
+    def shape(self) -> Any: ...
+
+    def __dlpack__(self) -> Any: ...
+
+    def __dlpack_device__(self) -> tuple[int, int]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class DeviceBatch:
+    """A `FrameBatch` whose pixels stay on the device that decoded them.
+
+    Attributes:
+        index, times: as in `FrameBatch`.
+        pixels: (b, h, w, 3) uint8 RGB; complete, whatever stream reads it; to be used before
+            the next batch is asked for.
+    """
+
+    index: NDArray[np.int64]
+    times: NDArray[np.float64]
+    pixels: DeviceArray
+
+
+class DaliStream:
+    """One pass over a video with DALI: a `FrameStream`, with `device_batches` besides.
+
+    Same frame numbers, times, report and picture size as `PyAVStream`. Colours differ by less
+    than 2.5 of 255 on average over a picture: chroma is interpolated and pictures are scaled by
+    other filters (a triangle here, an area there). DALI knows only the BT.601 matrix; pictures
+    of another are corrected afterwards, saturated colours outside BT.601's range excepted. The
+    report holds the demuxer's errors only: NVDEC hides damage inside a picture without a word,
+    and the frames after the last sampled one are not decoded.
+
+    A crash or a hang in DALI or in the driver takes the process along, and an error on the GPU
+    may spoil its context: use `Decoder(backend="dali-gpu")` where files are not trusted.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        spec: FrameSpec,
+        *,
+        device: Device,
+        threads: int = 1,
+        on_progress: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Open the file, decode its first frame with PyAV and read all its packets.
+
+        Args:
+            path: a local file.
+            spec: which frames, at what size.
+            device: "gpu" is the first that CUDA shows to this process.
+            threads: of DALI's operators on the CPU.
+            on_progress: called for every packet that was read and every batch decoded.
+
+        Raises:
+            VideoError: no usable video, or one that DALI would not decode as PyAV does.
+            ModuleNotFoundError, RuntimeError: as `require_backend` raises them.
+        """
+        require_backend("dali-gpu" if device == "gpu" else "dali-cpu")
+        self._path, self._spec, self._device = path, spec, device
+        self._threads, self._on_progress = threads, on_progress
+        self._report: DecodeReport | None = None
+        with FFmpegLog() as log:
+            container, stream = open_video(path, log)
+            with container:
+                _check_file(container, stream, device)
+                first = _first_frame(container, stream)
+                _check_frame(first, device)
+                self._scaler = Scaler(first, stream.sample_aspect_ratio, spec.short_side)
+                self._colours = _correction(first.colorspace)
+                self._info = describe(container, stream, self._scaler.display)
+            container, stream = open_video(path, log)
+            with container:
+                self._timeline = read_timeline(container, stream, log, self._info, on_progress)
+        self._step = max(d for d in range(1, _LEAP + 1) if spec.stride % d == 0)
+        frame_bytes = first.width * first.height * 3
+        self._length = min(_SEQUENCE_FRAMES, max(1, _SEQUENCE_BYTES // frame_bytes))
+        self._batches = self._decode()
+
+    @property
+    def info(self) -> VideoInfo:
+        return self._info
+
+    @property
+    def report(self) -> DecodeReport:
+        if self._report is None:
+            raise RuntimeError("The report is complete once all frames have been read.")
+        return self._report
+
+    def __iter__(self) -> Iterator[FrameBatch]:
+        for batch in self.device_batches():
+            yield FrameBatch(batch.index, batch.times, self._on_host(batch.pixels))
+
+    def device_batches(self) -> Iterator[DeviceBatch]:
+        """The batches, their pixels where they were decoded; instead of iterating the stream."""
+        return self._batches
+
+    def close(self) -> None:
+        self._batches.close()
+
+    def _decode(self) -> Generator[DeviceBatch, None, None]:
+        frames = self._timeline.report.frames
+        span = self._length * self._step
+        with tempfile.TemporaryDirectory(prefix="dali-") as folder:
+            with self._giving_up(0):
+                pipeline = self._pipeline(Path(folder))
+            for start in range(0, frames, span):
+                numbers = np.arange(start, min(start + span, frames), self._step)
+                places = np.flatnonzero(numbers % self._spec.stride == 0)
+                # DALI takes no empty list; what it gives for this one is dropped.
+                order = places if len(places) else np.zeros(1, np.int64)
+                with self._giving_up(start):
+                    pixels, index, times = pipeline.run(order=[order.astype(np.int32)])
+                self._compare(numbers, self._on_host(index[0]), self._on_host(times[0]))
+                self._on_progress()
+                if len(places):
+                    sampled = numbers[places]
+                    yield DeviceBatch(sampled, self._timeline.times[sampled], pixels[0])
+        self._report = self._timeline.report
+
+    @contextmanager
+    def _giving_up(self, frame: int) -> Iterator[None]:
+        """DALI's error while it decodes from this frame on, as a VideoError."""
+        try:
+            yield
+        except RuntimeError as error:
+            seconds = self._timeline.times[frame]
+            reason = f"DALI gave up after {seconds:.1f} s of it: {_words(error)} {ADVICE}"
+            raise VideoError(reason) from None
+
+    def _pipeline(self, folder: Path) -> Any:
+        from nvidia.dali import fn, types  # noqa: PLC0415 - 500 MB that only this needs
+        from nvidia.dali.pipeline import Pipeline  # noqa: PLC0415
+
+        orientation, (width, height) = self._scaler.orientation, self._scaler.size
+        pipeline = Pipeline(
+            batch_size=1,
+            num_threads=self._threads,
+            device_id=0 if self._device == "gpu" else None,
+            prefetch_queue_depth=1,  # the reader decodes ahead by itself
+        )
+        with pipeline:
+            pixels, _, index, times = fn.experimental.readers.video(
+                device=self._device,
+                file_list=str(self._write_list(folder)),
+                file_list_format="frames",
+                file_list_include_end=False,
+                sequence_length=self._length,
+                stride=self._step,
+                pad_mode="constant",
+                enable_frame_num="sequence",
+                enable_timestamps=True,
+            )
+            order = fn.external_source(name="order", dtype=types.INT32, ndim=1)
+            pixels = fn.sequence_rearrange(pixels, new_order=order)
+            pixels = fn.resize(pixels, size=[height, width], antialias=True)
+            if self._colours is not None:
+                pixels = fn.coord_transform(pixels, M=self._colours, dtype=types.UINT8)
+            pipeline.set_outputs(_upright(fn, pixels, orientation), index, times)
+        pipeline.build()
+        return pipeline
+
+    def _write_list(self, folder: Path) -> Path:
+        """Name the file and its frames to DALI.
+
+        Under a name never used before: DALI remembers what it once read under a name, for the
+        life of the process; and one without spaces and colons, which mean something to it.
+        """
+        link = folder / "video"
+        link.symlink_to(self._path.absolute())
+        listing = folder / "list"
+        listing.write_text(f"{link} 0 0 {self._timeline.report.frames}\n")
+        return listing
+
+    def _compare(
+        self, numbers: NDArray[np.int64], index: NDArray[np.int32], times: NDArray[np.float64]
+    ) -> None:
+        """Raise VideoError where DALI counts or times frames otherwise than we do."""
+        count = len(numbers)
+        expected = self._timeline.times[numbers]
+        if not (
+            np.array_equal(index[:count], numbers)
+            and (index[count:] < 0).all()
+            and np.allclose(times[:count], expected, rtol=0, atol=1e-6)
+        ):
+            raise VideoError(
+                f"DALI finds other frames in it than FFmpeg, from {expected[0]:.1f} s on. {ADVICE}"
+            )
+
+    def _on_host(self, array: Any) -> NDArray[Any]:
+        return np.array(array.as_cpu() if self._device == "gpu" else array)
+
+
+def _check_file(container: InputContainer, stream: VideoStream, device: Device) -> None:
+    kind, codec = container.format.name, stream.codec_context.codec.canonical_name
+    if not kind.startswith(_CONTAINERS):
+        raise VideoError(f"DALI is given MP4, MOV, Matroska and WebM only, not {kind}. {ADVICE}")
+    if codec not in _CODECS[device]:
+        names = ", ".join(sorted(_CODECS[device]))
+        where = device.upper()
+        raise VideoError(f"On the {where}, DALI decodes {names} for us, not {codec}. {ADVICE}")
+    if len(container.streams.video) > 1:
+        raise VideoError(f"It has several video streams, and DALI takes any. {ADVICE}")
+
+
+def _check_frame(frame: VideoFrame, device: Device) -> None:
+    if frame.format.name not in {"yuv420p", "yuvj420p"}:
+        raise VideoError(f"DALI shows only 8-bit 4:2:0 right, not {frame.format.name}. {ADVICE}")
+    if frame.width % 2 or frame.height % 2:
+        size = f"{frame.width} x {frame.height}"
+        raise VideoError(f"DALI's colours are wrong at an odd size such as {size}. {ADVICE}")
+    if device == "cpu" and frame.color_range == _FULL_RANGE:
+        raise VideoError(f"On the CPU, DALI takes its full-range colours for limited. {ADVICE}")
+
+
+def _first_frame(container: InputContainer, stream: VideoStream) -> VideoFrame:
+    stream.codec_context.thread_count = 1
+    try:
+        frame = next(container.decode(stream), None)
+    except MemoryError:
+        raise
+    except av.FFmpegError as error:
+        raise VideoError(f"Its first picture is damaged ({clean(str(error))}). {ADVICE}") from None
+    if frame is None:
+        raise VideoError("No picture can be decoded (its video stream is empty).")
+    return frame
+
+
+def _correction(colorspace: int) -> list[float] | None:
+    """The matrix from RGB that BT.601 made to what the file's own colour space makes."""
+    luma = _LUMA.get(colorspace)
+    if luma is None:
+        return None
+    matrix = _to_rgb(*luma) @ np.linalg.inv(_to_rgb(*_BT601))
+    return [float(value) for value in matrix.ravel()]
+
+
+def _to_rgb(red: float, blue: float) -> NDArray[np.float64]:
+    """(3, 3) from Y, Cb, Cr in -0.5 to 0.5, to RGB."""
+    green = 1 - red - blue
+    return np.array(
+        [
+            [1, 0, 2 - 2 * red],
+            [1, (2 * blue - 2) * blue / green, (2 * red - 2) * red / green],
+            [1, 2 - 2 * blue, 0],
+        ]
+    )
+
+
+def _upright(fn: Any, pixels: Any, orientation: Orientation) -> Any:
+    if orientation.transpose:
+        pixels = fn.transpose(pixels, perm=[0, 2, 1, 3], output_layout="FHWC")
+    if orientation.mirror_x or orientation.mirror_y:
+        pixels = fn.flip(
+            pixels, horizontal=int(orientation.mirror_x), vertical=int(orientation.mirror_y)
+        )
+    return pixels
+
+
+def _words(error: RuntimeError) -> str:
+    """What DALI says went wrong, without its stack of frames around it."""
+    text = str(error).split("encountered:")[-1]
+    found = _ASSERTION.search(text)
+    words = found[1] or found[2] if found else text
+    return clean(words).rstrip(".") + "."

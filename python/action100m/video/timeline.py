@@ -1,0 +1,152 @@
+"""Frame numbers and times from the packets alone, for decoders that tell neither."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from action100m.video.clock import Clock
+from action100m.video.frames import DecodeReport, VideoError, VideoInfo
+from action100m.video.log import FFmpegLog, clean
+from action100m.video.tally import Tally
+
+
+@dataclass(frozen=True, eq=False)
+class Timeline:
+    """The frames of a file in presentation order, before any is decoded.
+
+    Attributes:
+        times: (n,) float64 seconds, as `FrameBatch.times`.
+        report: of a pass that decodes every frame; only the demuxer's errors are in it.
+    """
+
+    times: NDArray[np.float64]
+    report: DecodeReport
+
+
+def read_timeline(
+    container: InputContainer,
+    stream: VideoStream,
+    log: FFmpegLog,
+    info: VideoInfo,
+    on_progress: Callable[[], None],
+) -> Timeline:
+    """Demux a file to its end, without decoding.
+
+    Args:
+        container, stream: freshly opened.
+        log: where FFmpeg's messages go.
+        info: of the same file.
+        on_progress: called for every packet.
+
+    Raises:
+        VideoError: the packets do not tell which frames a decoder will give, and when.
+    """
+    tally = Tally()
+    shown: list[tuple[int, int]] = []
+    order: list[int] = []
+    cut = False
+    for packet in _packets(container, stream, log, tally, on_progress):
+        if cut:
+            raise VideoError(_doubt("a packet is marked as damaged"))
+        cut = packet.is_corrupt
+        if cut:
+            tally.complain(["The file ends inside a packet."])
+        elif _is_shown(packet, first=tally.demuxed == 1, codec=info.codec):
+            assert packet.pts is not None
+            shown.append((packet.pts, packet.duration or 0))
+            # These two never reorder, whatever a decoding timestamp may say.
+            place = packet.pts if info.codec in {"vp9", "av1"} else packet.dts
+            order += [] if place is None else [place]
+    if not shown:
+        reason = tally.first_error or "its video stream is empty"
+        raise VideoError(f"No picture can be decoded ({reason}).")
+    if any(now > then for now, then in itertools.pairwise(order)):
+        raise VideoError(_doubt("timestamps run backwards"))
+    shown.sort()
+    if any(now == then for (now, _), (then, _) in itertools.pairwise(shown)):
+        raise VideoError(_doubt("timestamps repeat"))
+    clock = Clock(stream.time_base or Fraction(1, 90000), info.interval)
+    times = np.array([clock.tick(timestamp) for timestamp, _ in shown])
+    tally.frames = len(shown)
+    report = DecodeReport(
+        frames=tally.frames,
+        expected=tally.expected(container, stream, clock),
+        end=clock.end(shown[-1][1]),
+        repaired_times=clock.repaired,
+        errors=tally.errors,
+        first_error=tally.first_error,
+    )
+    return Timeline(times, report)
+
+
+def _packets(
+    container: InputContainer,
+    stream: VideoStream,
+    log: FFmpegLog,
+    tally: Tally,
+    on_progress: Callable[[], None],
+) -> Iterator[Packet[VideoStream]]:
+    """The packets that hold something, counted."""
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except MemoryError:
+            raise
+        except av.FFmpegError as error:
+            tally.complain(log.take() or [clean(str(error))])
+            tally.stops_short = True
+            return
+        if packet is None:
+            return
+        tally.packet(packet)
+        if messages := log.take():
+            tally.complain(messages)
+        if packet.size:
+            yield packet
+        elif packet.pos is not None:
+            raise VideoError(_doubt("packets are empty"))
+        on_progress()
+
+
+def _is_shown(packet: Packet[VideoStream], *, first: bool, codec: str) -> bool:
+    """Whether a packet gives a picture; VideoError where decoders may disagree."""
+    if packet.pts is None:
+        raise VideoError(_doubt("timestamps are missing"))
+    if first and not packet.is_keyframe:
+        raise VideoError(_doubt("it does not start with a key frame"))
+    if packet.is_discard != (packet.pts < 0):
+        raise VideoError(_doubt("not exactly the frames before time 0 are hidden"))
+    if packet.is_discard:
+        return False
+    if codec == "vp9" and _is_hidden_vp9(bytes(packet)):
+        raise VideoError(_doubt("pictures that are not shown stand in packets of their own"))
+    return True
+
+
+def _is_hidden_vp9(data: bytes) -> bool:
+    """Whether a packet is one frame that is not to be shown; superframes always show one.
+
+    In profile 0, of 8-bit 4:2:0.
+    """
+    if data[-1] & 0xE0 == 0xC0:
+        return False
+    shows_again, shown = data[0] & 0x08, data[0] & 0x02
+    return not (shows_again or shown)
+
+
+def _doubt(what: str) -> str:
+    return f"Which picture is which cannot be told from its packets alone: {what}. {ADVICE}"
+
+
+ADVICE = "The PyAV decoder takes it."

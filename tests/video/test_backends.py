@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import ctypes
+import subprocess
+import sys
+
+import pytest
+
+from action100m.video import Decoder
+from action100m.video.backends import require_backend
+
+
+def test_pyav_is_always_here() -> None:
+    require_backend("pyav")
+
+
+def test_without_dali_the_command_that_brings_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "nvidia.dali", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'action100m\[dali\]'"):
+        Decoder(backend="dali-cpu")
+
+
+def test_without_a_gpu_asking_for_it_is_an_error() -> None:
+    pytest.importorskip("nvidia.dali", exc_type=ImportError)
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        with pytest.raises(RuntimeError, match="needs NVIDIA's driver"):
+            Decoder(backend="dali-gpu")
+    else:
+        pytest.skip("a driver is here")
+
+
+def test_looking_for_dali_does_not_load_it() -> None:
+    pytest.importorskip("nvidia.dali", exc_type=ImportError)
+    code = (
+        "import sys; from action100m.video import Decoder; Decoder(backend='dali-cpu');"
+        "sys.exit('nvidia.dali' in sys.modules or 'av' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,86 @@
+"""Numbers and times from packets alone are those of the decoded frames, or there are none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from action100m.video import DecodeReport, FrameSpec, VideoError
+from action100m.video.log import FFmpegLog
+from action100m.video.opening import open_video
+from action100m.video.pyav import PyAVStream
+from action100m.video.timeline import Timeline, read_timeline
+from synthetic import write_numbered, write_video
+
+ALL = FrameSpec(stride=1, short_side=16)
+STEADY = [round(number * 1000 / 30) for number in range(90)]
+
+
+def both(path: Path) -> tuple[Timeline, list[float], DecodeReport]:
+    """A file's timeline, and PyAV's times and report."""
+    stream = PyAVStream(path, ALL)
+    times = [time for batch in stream for time in batch.times.tolist()]
+    stream.close()
+    with FFmpegLog() as log:
+        container, video = open_video(path, log)
+        with container:
+            timeline = read_timeline(container, video, log, stream.info, lambda: None)
+    return timeline, times, stream.report
+
+
+def assert_same(path: Path) -> None:
+    timeline, times, report = both(path)
+    assert timeline.times.tolist() == times
+    assert timeline.report == report
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+@pytest.mark.parametrize("codec", ["libx264", "libvpx-vp9"])
+def test_intact_files(tmp_path: Path, name: str, codec: str) -> None:
+    assert_same(write_numbered(tmp_path / name, STEADY, codec=codec, options={"bf": "3"}))
+
+
+def test_variable_frame_rate_with_reordered_frames(tmp_path: Path) -> None:
+    times = [0, *np.cumsum(np.random.default_rng(1).integers(5, 300, 60)).tolist()]
+    assert_same(write_numbered(tmp_path / "a.mp4", times, codec="libx264", options={"bf": "3"}))
+
+
+@pytest.mark.parametrize("share", [0.9, 0.7, 0.4])
+def test_a_cut_file_without_reordered_frames(tmp_path: Path, share: float) -> None:
+    path = write_video(tmp_path / "a.webm", [1.0, 1.0], codec="libvpx-vp9")
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    assert_same(path)
+
+
+def test_the_real_clips(shared: Path) -> None:
+    clips = [path for path in (shared / "videos").rglob("*") if path.suffix in {".mp4", ".mkv"}]
+    assert clips
+    for path in [*clips, *(shared / "damaged").glob("m_*.m[pk][4v]")]:
+        try:
+            stream = PyAVStream(path, ALL)
+        except VideoError:
+            continue
+        stream.close()
+        timeline, times, report = both(path)
+        if path.name == "m_bitrot.mp4":  # which packets cannot be decoded only a decoder tells
+            assert (len(timeline.times), timeline.report.frames) == (120, report.expected)
+        else:
+            assert timeline.times.tolist() == times, path.name
+            assert timeline.report == report, path.name
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("m_raw.h264", "timestamps are missing"),
+        ("m_theora.ogv", "packets are empty"),
+        ("m_ts_wrap.ts", "before time 0"),
+        ("m_ts_reset.ts", "marked as damaged"),
+    ],
+)
+def test_doubtful_files_are_refused(shared: Path, name: str, reason: str) -> None:
+    with pytest.raises(VideoError, match=reason):
+        both(shared / "damaged" / name)
