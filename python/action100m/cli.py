@@ -32,6 +32,7 @@ from action100m.runs.manifest import Manifest
 from action100m.runs.run import run
 from action100m.runs.settings import read_settings
 from action100m.runs.status import describe_run
+from action100m.segmentation.encoders import build_tensorrt_engine
 from action100m.segmentation.present import as_lines
 from action100m.segmentation.stage import segment_file
 from action100m.trace import tracing
@@ -252,6 +253,22 @@ def validate_command(
     result = validate(data)
     _print(result.lines())
     raise typer.Exit(0 if result.ok else _FINDINGS)
+
+
+tensorrt = typer.Typer(help="TensorRT engines of the encoder.", no_args_is_help=True)
+app.add_typer(tensorrt, name="tensorrt")
+
+
+@tensorrt.command("build")
+@_explained()
+def tensorrt_build_command(config: ConfigOption = None) -> None:
+    """Build the engine that [segmentation.vjepa2] asks for, on this GPU, and print where it is.
+
+    A run with `encoder = "vjepa2_tensorrt"` does the same before it starts; built once, the engine
+    is kept in the cache for this model, GPU and TensorRT.
+    """
+    settings = load_config(config) if config else Config()
+    _print([str(build_tensorrt_engine(settings.segmentation))])
 
 
 @app.command("doctor")

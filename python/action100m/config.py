@@ -32,28 +32,50 @@ class VideoConfig(_Table):
     """How files are read.
 
     Attributes:
+        decoder: "pyav" on the CPU; "dali-gpu" on an NVIDIA GPU, "dali-cpu" for trying it without.
         stride: every stride-th raw frame is sampled.
         min_coverage: share of its frames that a file must yield, or it fails.
         memory_limit_gib: of one decoding process.
         stall_seconds: without progress before a decoder is killed.
     """
 
+    decoder: Literal["pyav", "dali-cpu", "dali-gpu"] = "pyav"
     stride: int = Field(default=4, ge=1)
     min_coverage: float = Field(default=0.9, ge=0, le=1)
     memory_limit_gib: float = Field(default=4.0, gt=0, le=2**20)
     stall_seconds: float = Field(default=60.0, gt=1, le=10**6)
 
 
+class VJepa2Config(_Table):
+    """The V-JEPA 2 encoders.
+
+    Attributes:
+        model: a name on the Hugging Face hub, or a local folder.
+        revision: a commit, branch or tag of the hub; run.toml holds the commit that it meant.
+        device: "cuda", "cuda:1" or "cpu".
+        precision: of the matrix products; "fp8" is PyTorch's alone.
+        batch: windows at once.
+    """
+
+    model: str = "facebook/vjepa2-vitg-fpc64-384"
+    revision: str | None = None
+    device: str = "cuda"
+    precision: Literal["bf16", "float32", "fp8"] = "bf16"
+    batch: int = Field(default=4, ge=1)
+
+
 class SegmentationConfig(_Table):
     """Stage 1, up to the dendrogram.
 
     Attributes:
-        encoder: which frame encoder.
+        encoder: which frame encoder; "descriptor" needs no model.
         keep_embeddings: store the embeddings in the parts too.
+        vjepa2: for the encoders of that name.
     """
 
-    encoder: Literal["descriptor"] = "descriptor"
+    encoder: Literal["descriptor", "vjepa2_torch", "vjepa2_tensorrt"] = "descriptor"
     keep_embeddings: bool = False
+    vjepa2: VJepa2Config = VJepa2Config()
 
 
 class CutConfig(_Table):

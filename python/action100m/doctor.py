@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import platform
 import shutil
 import subprocess
@@ -15,9 +14,13 @@ import av
 from action100m import __version__, _core
 from action100m.config import available_cpus
 from action100m.segmentation import kernels
+from action100m.video.backends import is_installed
 
 _DECODERS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mpeg2video", "wmv2", "theora")
 _EXTRAS = {
+    "vjepa2": ("torch", "transformers", "safetensors"),
+    "tensorrt": ("onnx", "onnxscript", "tensorrt"),
+    "dali": ("nvidia.dali",),
     "test": ("hypothesis", "pytest", "sklearn"),
     "bench": ("scenedetect",),
 }
@@ -68,13 +71,13 @@ def _decoding() -> Iterator[Finding]:
 def _gpu() -> Finding:
     tool = shutil.which("nvidia-smi")
     if tool is None:
-        return Finding("GPU", None, "none found; nothing built so far needs one")
+        return Finding("GPU", None, "none found; the built-in descriptor needs none")
     query = [tool, "--query-gpu=name,memory.total", "--format=csv,noheader"]
     answer = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
     names = answer.stdout.strip().replace("\n", "; ")
     if answer.returncode or not names:
         return Finding("GPU", False, "nvidia-smi fails", "see what `nvidia-smi` says")
-    return Finding("GPU", True, f"{names}; nothing built so far uses it")
+    return Finding("GPU", True, names)
 
 
 def _kernels() -> Finding:
@@ -86,7 +89,7 @@ def _kernels() -> Finding:
 
 def _extras() -> Iterator[Finding]:
     for extra, modules in _EXTRAS.items():
-        missing = [name for name in modules if importlib.util.find_spec(name) is None]
+        missing = [name for name in modules if not is_installed(name)]
         remedy = f"pip install 'action100m[{extra}]'" if missing else ""
         detail = f"without {', '.join(missing)}" if missing else "installed"
         yield Finding(f"extra [{extra}]", None if missing else True, detail, remedy)

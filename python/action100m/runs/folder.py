@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -67,6 +68,10 @@ class RunFolder:
         """Where the reason stands why a stage could not do a video."""
         return self._stage("failures", stage) / key[:2] / f"{key}.json"
 
+    def journal(self, stage: StageKey, key: str) -> Path:
+        """Where a stage keeps what it has of an unfinished video; gone once the part stands."""
+        return self._stage("journal", stage) / key[:2] / key
+
     def _stage(self, kind: str, stage: StageKey) -> Path:
         return self.root / kind / stage.name / stage.fingerprint
 
@@ -88,6 +93,7 @@ class RunFolder:
         """Make a part stand. Committing twice is harmless."""
         write_atomically(self.part(stage, key), lambda path: pq.write_table(table, path))
         self.failure(stage, key).unlink(missing_ok=True)
+        shutil.rmtree(self.journal(stage, key), ignore_errors=True)
 
     def read_part(self, stage: StageKey, key: str) -> pa.Table:
         """The table that was committed.

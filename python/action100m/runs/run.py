@@ -19,6 +19,7 @@ from action100m.runs.progress import StageProgress
 from action100m.runs.settings import Settings, read_config, write_settings
 from action100m.runs.stages import Stage, open_segment_stage
 from action100m.runs.states import State, find_states
+from action100m.segmentation.encoders import pin
 from action100m.text import counted
 from action100m.trace import span
 
@@ -65,7 +66,7 @@ def run(
     Raises:
         UsageError: an input names nothing, or two files have one uid.
         NothingToDoError: the inputs hold no video.
-        ConfigError: the run folder's configuration cannot be read.
+        ConfigError: the configuration cannot be read, or what it asks for is not to be had.
         OSError: the run folder cannot be written.
         RunStoppedError: it could no longer be written.
     """
@@ -80,7 +81,8 @@ def run(
         console.print(f"Sidecar: {problem}", highlight=False, markup=False, soft_wrap=True)
     if not manifest.videos:
         raise NothingToDoError("No video was found: give files, folders or globs that hold some.")
-    with open_segment_stage(config) as stage:
+    config = config.model_copy(update={"segmentation": pin(config.segmentation)})
+    with open_segment_stage(config, folder) as stage:
         settings = Settings(config, {stage.key.name: stage.identity})
         write_settings(folder, settings)
         folder.sweep()

@@ -77,7 +77,7 @@ def read_config(folder: RunFolder) -> Config | None:
 def write_settings(folder: RunFolder, settings: Settings) -> None:
     """Write run.toml."""
     values = {
-        "config": settings.config.model_dump(mode="json"),
+        "config": settings.config.model_dump(mode="json", exclude_none=True),
         "stages": settings.identities,
         "versions": {
             "python": platform.python_version(),

@@ -10,13 +10,14 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from action100m.config import Config
-from action100m.runs.folder import StageKey
+from action100m.config import Config, ConfigError
+from action100m.runs.folder import RunFolder, StageKey
 from action100m.runs.manifest import Video
 from action100m.runs.settings import stage_key
 from action100m.segmentation.encoders import Encoder, open_encoder
 from action100m.segmentation.part import to_table
 from action100m.segmentation.stage import Progress, Segmenter, segment_identity
+from action100m.video.backends import require_backend
 from action100m.video.frames import VideoError
 
 
@@ -49,15 +50,24 @@ class Stage(Protocol):
 
 
 @contextmanager
-def open_segment_stage(config: Config) -> Iterator[Stage]:
-    """Stage 1, its encoder loaded. Workers share the encoder, and decode each for themselves."""
+def open_segment_stage(config: Config, folder: RunFolder) -> Iterator[Stage]:
+    """Stage 1, its encoder loaded. Workers share the encoder, and decode each for themselves.
+
+    Raises:
+        ConfigError: the encoder or the decoder is not to be had here.
+    """
+    try:
+        require_backend(config.video.decoder)
+    except (ImportError, RuntimeError) as error:
+        raise ConfigError(str(error)) from error
     with open_encoder(config.segmentation) as encoder:
-        yield _SegmentStage(config, encoder)
+        yield _SegmentStage(config, encoder, folder)
 
 
 class _SegmentStage:
-    def __init__(self, config: Config, encoder: Encoder) -> None:
+    def __init__(self, config: Config, encoder: Encoder, folder: RunFolder) -> None:
         self._config = config
+        self._folder = folder
         self._encoder = encoder
         self.identity = segment_identity(config, encoder)
         self.key = stage_key("segment", self.identity)
@@ -65,16 +75,19 @@ class _SegmentStage:
     @contextmanager
     def open_worker(self, threads: int) -> Iterator[Worker]:
         with Segmenter(self._config, self._encoder, threads=threads) as segmenter:
-            yield _SegmentWorker(segmenter)
+            yield _SegmentWorker(segmenter, self._folder, self.key)
 
 
 @dataclass(frozen=True)
 class _SegmentWorker:
     segmenter: Segmenter
+    folder: RunFolder
+    stage: StageKey
 
     def process(self, video: Video, progress: Progress) -> pa.Table:
         before = _stamp(video.path)
-        segmentation = self.segmenter.segment(video.path, progress)
+        journal = self.folder.journal(self.stage, video.key)
+        segmentation = self.segmenter.segment(video.path, progress, journal)
         if before != _stamp(video.path) or before[0] != video.size:
             raise VideoError(
                 "The file changed while it was read: run the same command again once it is whole."

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from action100m.config import Config, CutConfig, available_cpus, parse_config
 from action100m.segmentation.encoders import Encoder, open_encoder
 from action100m.segmentation.filmstrip import Filmstrip, Thumbnail
+from action100m.segmentation.pieces import Pieces, encode_in_pieces
+from action100m.segmentation.windows import WindowedEncoder
 from action100m.trace import span
 from action100m.tree import ABSORB_ABOVE, MIN_DURATION, Dendrogram, Tree, cut, ward
 from action100m.video import DecodeLimits, Decoder, FrameSpec
@@ -98,6 +100,7 @@ def segment_identity(config: Config, encoder: Encoder) -> dict[str, Any]:
     """What decides a segment part's content, as plain values."""
     return {
         "version": _VERSION,
+        "decoder": config.video.decoder,
         "stride": config.video.stride,
         "encoder": encoder.identity,
         "keep_embeddings": config.segmentation.keep_embeddings,
@@ -117,7 +120,7 @@ class Segmenter:
             memory=int(config.video.memory_limit_gib * 2**30),
             stall_seconds=config.video.stall_seconds,
         )
-        self._decoder = Decoder(limits, threads=threads)
+        self._decoder = Decoder(limits, backend=config.video.decoder, threads=threads)
 
     def __enter__(self) -> Segmenter:
         return self
@@ -125,12 +128,16 @@ class Segmenter:
     def __exit__(self, *_: object) -> None:
         self._decoder.close()
 
-    def segment(self, path: Path, progress: Progress | None = None) -> Segmentation:
+    def segment(
+        self, path: Path, progress: Progress | None = None, journal: Path | None = None
+    ) -> Segmentation:
         """Decode, embed and cluster one video.
 
         Args:
             path: a video file.
             progress: may raise to give up; the next call works all the same.
+            journal: a folder of this video's own, where an encoder with a model keeps its rows
+                until they stand elsewhere; an interruption costs minutes, not the video.
 
         Raises:
             VideoError: the file cannot be used, or too little of it.
@@ -138,11 +145,13 @@ class Segmenter:
         spec = FrameSpec(self._config.video.stride, self._encoder.short_side)
         stream = self._decoder.open(path, spec)
         try:
-            return self._consume(stream, progress)
+            return self._consume(stream, progress, journal)
         finally:
             stream.close()
 
-    def _consume(self, stream: FrameStream, progress: Progress | None) -> Segmentation:
+    def _consume(
+        self, stream: FrameStream, progress: Progress | None, journal: Path | None
+    ) -> Segmentation:
         filmstrip = Filmstrip()
         times: list[NDArray[np.float64]] = []
 
@@ -160,7 +169,7 @@ class Segmenter:
                     progress(float(batch.times[-1]), stream.info.duration)
                 yield batch
 
-        embeddings = _gathered(self._encoder.encode(watched()), self._encoder.dimension)
+        embeddings = _gathered(self._encode(watched(), journal), self._encoder.dimension)
         report = stream.report
         if not len(embeddings) or report.coverage < self._config.video.min_coverage:
             raise IncompleteVideoError(report, self._config.video.min_coverage)
@@ -174,6 +183,14 @@ class Segmenter:
             thumbnails=filmstrip.thumbnails(),
             embeddings=embeddings if self._config.segmentation.keep_embeddings else None,
         )
+
+    def _encode(
+        self, frames: Iterator[FrameBatch], journal: Path | None
+    ) -> Iterator[NDArray[np.float32]]:
+        encoder = self._encoder
+        if journal is None or not isinstance(encoder, WindowedEncoder):
+            return encoder.encode(frames)
+        return encode_in_pieces(encoder, frames, Pieces(journal, encoder.dimension))
 
 
 def _gathered(batches: Iterable[NDArray[np.float32]], dimension: int) -> NDArray[np.float32]:

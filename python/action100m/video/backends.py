@@ -18,7 +18,7 @@ def require_backend(backend: Backend) -> None:
     """
     if backend == "pyav":
         return
-    if not _is_installed("nvidia.dali"):
+    if not is_installed("nvidia.dali"):
         raise ModuleNotFoundError(
             "Decoding with DALI needs it installed: pip install 'action100m[dali]' "
             "(on Linux; the package is nvidia-dali-cuda130)."
@@ -27,7 +27,8 @@ def require_backend(backend: Backend) -> None:
         _require_gpu()
 
 
-def _is_installed(module: str) -> bool:
+def is_installed(module: str) -> bool:
+    """Whether a module can be found; it is not loaded."""
     try:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:  # not even what it stands in

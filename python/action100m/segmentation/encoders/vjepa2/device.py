@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 import torch
 
+from action100m.segmentation.batching import OutOfDeviceMemoryError
+
 _FLOAT8_SINCE = (8, 9)
 
 
@@ -43,11 +45,6 @@ def memory_errors() -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        # Defined with the windows, which answer with a smaller batch.
-        from action100m.segmentation.batching import (  # type: ignore  # noqa: PLC0415
-            OutOfDeviceMemoryError,
-        )
-
         # Or the traceback would keep what the failed batch took.
         traceback.clear_frames(error.__traceback__)
         torch.cuda.empty_cache()

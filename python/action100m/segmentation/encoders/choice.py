@@ -1,0 +1,109 @@
+"""From a configuration to an encoder. What needs PyTorch is imported only when asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from action100m.config import ConfigError, SegmentationConfig
+from action100m.segmentation.encoders.base import Encoder
+from action100m.segmentation.encoders.descriptor import DescriptorEncoder
+from action100m.segmentation.windows import WindowedEncoder
+
+if TYPE_CHECKING:
+    from action100m.segmentation.encoders.vjepa2 import VJepa2Model
+
+
+@contextmanager
+def open_encoder(config: SegmentationConfig) -> Iterator[Encoder]:
+    """The encoder that a configuration names, ready to be shared by threads.
+
+    Raises:
+        ConfigError: a package, a checkpoint or a device that it needs is not to be had.
+    """
+    if config.encoder == "descriptor":
+        yield DescriptorEncoder()
+        return
+    load = _load_torch if config.encoder == "vjepa2_torch" else _load_tensorrt
+    with _explained():
+        model = load(config)
+    with WindowedEncoder(model) as encoder:
+        yield encoder
+
+
+def pin(config: SegmentationConfig) -> SegmentationConfig:
+    """The same configuration with the commit that its revision means now.
+
+    Raises:
+        ConfigError: the checkpoint is not to be had.
+    """
+    if config.encoder == "descriptor":
+        return config
+    with _explained():
+        revision = _open_checkpoint(config).revision
+    return config.model_copy(
+        update={"vjepa2": config.vjepa2.model_copy(update={"revision": revision})}
+    )
+
+
+def build_tensorrt_engine(config: SegmentationConfig) -> Path:
+    """Build the engine for this GPU, or find it in the cache.
+
+    Raises:
+        ConfigError: TensorRT, the checkpoint or the GPU is not to be had.
+    """
+    with _explained():
+        from action100m.segmentation.encoders.vjepa2.tensorrt import build_engine
+
+        settings = config.vjepa2
+        if settings.precision == "fp8":
+            raise ValueError("fp8 runs in PyTorch only: choose bf16 for TensorRT.")
+        return build_engine(
+            _open_checkpoint(config),
+            _cache() / "tensorrt",
+            device=settings.device,
+            precision=settings.precision,
+            batch=settings.batch,
+        )
+
+
+def _load_torch(config: SegmentationConfig) -> VJepa2Model:
+    from action100m.segmentation.encoders.vjepa2 import load_vjepa2
+
+    settings = config.vjepa2
+    return load_vjepa2(
+        _open_checkpoint(config),
+        device=settings.device,
+        precision=settings.precision,
+        batch=settings.batch,
+    )
+
+
+def _load_tensorrt(config: SegmentationConfig) -> VJepa2Model:
+    from action100m.segmentation.encoders.vjepa2.tensorrt import load_engine
+
+    engine = build_tensorrt_engine(config)
+    return load_engine(_open_checkpoint(config), engine, device=config.vjepa2.device)
+
+
+def _open_checkpoint(config: SegmentationConfig) -> Any:
+    from action100m.segmentation.encoders.vjepa2 import open_checkpoint
+
+    return open_checkpoint(config.vjepa2.model, config.vjepa2.revision)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """What cannot be had is the configuration's affair."""
+    try:
+        yield
+    except (ImportError, ValueError) as error:
+        raise ConfigError(str(error)) from error
+
+
+def _cache() -> Path:
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "action100m"

@@ -1,0 +1,96 @@
+"""A run with V-JEPA 2, on the CPU, from a tiny random checkpoint of the real architecture."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from command import call, command
+from synthetic import write_video
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+checkpoints = pytest.importorskip(
+    "checkpoints", reason="transformers is not installed", exc_type=ImportError
+)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny")
+    checkpoints.save_vjepa2(folder / "checkpoint", frames_per_clip=16)
+    path = folder / "config.toml"
+    path.write_text(
+        f"""
+        [segmentation]
+        encoder = "vjepa2_torch"
+        keep_embeddings = true
+        [segmentation.vjepa2]
+        model = "{folder / "checkpoint"}"
+        device = "cpu"
+        precision = "float32"
+        """
+    )
+    return path
+
+
+def embeddings(out: Path) -> dict[str, list[float]]:
+    parts = sorted((out / "parts").rglob("[!.]*.parquet"))
+    return {part.name: pq.read_table(part)["embeddings"][0].as_py() for part in parts}
+
+
+def test_a_run_ends_with_the_models_embeddings(videos: Path, config: Path, tmp_path: Path) -> None:
+    answer = call("run", videos, "--out", tmp_path, "--config", config)
+    assert answer.returncode == 0, answer.stderr
+    assert "sha256:" in (tmp_path / "run.toml").read_text()
+    rows = embeddings(tmp_path)
+    assert len(rows) == 5
+    assert all(np.isfinite(values).all() for values in rows.values())
+    assert call("validate", tmp_path).returncode == 0
+    assert not list((tmp_path / "journal").rglob("*.npy"))
+    again = call("run", "--out", tmp_path)
+    assert "5 videos of 5 left as they are" in again.stderr
+
+
+def test_an_interrupted_video_keeps_its_pieces(config: Path, tmp_path: Path) -> None:
+    video = write_video(tmp_path / "long.mp4", [40.0] * 8, frame_rate=15)
+    words = ("run", video, "--config", config, "--out")
+    assert call(*words, tmp_path / "whole").returncode == 0
+    with subprocess.Popen(command(*words, tmp_path / "cut"), stderr=subprocess.DEVNULL) as process:
+        pieces: list[Path] = []
+        while process.poll() is None and not pieces:
+            pieces = list((tmp_path / "cut" / "journal").rglob("[!.]*.npy"))
+            time.sleep(0.01)
+        process.kill()
+    assert pieces, "the run ended before a piece stood"
+    assert call(*words, tmp_path / "cut").returncode == 0
+    assert embeddings(tmp_path / "cut") == embeddings(tmp_path / "whole")
+    assert not list((tmp_path / "cut" / "journal").rglob("*.npy"))
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ('device = "cuda"', "no device 'cuda'"),
+        ('model = "/no/such/folder"', "/no/such/folder"),
+        ('precision = "fp8"', "fp8 needs an NVIDIA GPU"),
+    ],
+)
+def test_what_cannot_be_had_is_said_before_anything_is_done(
+    videos: Path, config: Path, tmp_path: Path, setting: str, message: str
+) -> None:
+    if "cuda" in setting and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    lines = [
+        line for line in config.read_text().splitlines() if setting.split(maxsplit=1)[0] not in line
+    ]
+    path = tmp_path / "config.toml"
+    path.write_text("\n".join([*lines, setting]))
+    answer = call("run", videos, "--out", tmp_path / "out", "--config", path)
+    assert answer.returncode == 2, answer.stderr
+    assert message in answer.stderr
+    assert "Traceback" not in answer.stderr
