@@ -244,6 +244,7 @@ def test_what_is_left_early_is_not_embedded() -> None:
 
 
 def test_closing_ends_the_thread_and_wakes_those_who_wait() -> None:
+    before = set(threading.enumerate())
     gate = Gate()
     batcher = Batcher(gate, 1)
     errors = []
@@ -263,7 +264,7 @@ def test_closing_ends_the_thread_and_wakes_those_who_wait() -> None:
     closing.join()
     thread.join()
     assert errors == ["The encoder was closed while a video was being encoded with it."]
-    assert not any(thread.name == "model" for thread in threading.enumerate())
+    assert not any(thread.name == "model" for thread in set(threading.enumerate()) - before)
     with pytest.raises(RuntimeError, match="was closed"):
         next(batcher.map(numbered([1])))
     batcher.close()

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from action100m.segmentation.batching import Batcher
+from action100m.trace import span
 from action100m.video.frames import FrameBatch
 
 _VERSION = 1  # of everything here that decides the numbers
@@ -265,12 +265,7 @@ class WindowedEncoder:
     def __enter__(self) -> WindowedEncoder:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -339,5 +334,7 @@ class WindowedEncoder:
             pixels = batch.pixels[max(0, sliding.end - seen) :]
             seen += len(batch.pixels)
             if len(pixels):
-                yield from sliding.push(self._model.prepare(pixels))
+                with span("prepare", frames=len(pixels)):
+                    prepared = self._model.prepare(pixels)
+                yield from sliding.push(prepared)
         yield from sliding.finish()

@@ -17,6 +17,7 @@ from action100m.segmentation.encoders.vjepa2.float8 import use_float8
 from action100m.segmentation.encoders.vjepa2.graphs import GraphedForward
 from action100m.segmentation.encoders.vjepa2.preprocess import preprocess, resized_side
 from action100m.segmentation.encoders.vjepa2.transformer import make_transformer
+from action100m.trace import span
 
 Precision = Literal["float32", "bf16", "fp8"]
 Attention = Literal["cudnn", "flash"]
@@ -70,6 +71,7 @@ class VJepa2Model:
         self.device = device
         self._forward = forward
         self._crop = architecture.crop
+        self._tera_operations = architecture.operations(window) / 1e12
         self._dtype = dtype
         self._uploads = torch.cuda.Stream(device) if device.type == "cuda" else None
 
@@ -128,7 +130,8 @@ class VJepa2Model:
                 )
         if not windows:
             return np.empty((0, self.window // self.tubelet, self.dimension), np.float32)
-        with memory_errors(), torch.no_grad():
+        work = {"windows": len(windows), "TFLOP": len(windows) * self._tera_operations}
+        with span("embed", **work), memory_errors(), torch.no_grad():
             vectors: NDArray[np.float32] = self._forward(torch.stack(list(windows))).cpu().numpy()
         return vectors
 
