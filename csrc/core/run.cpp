@@ -30,46 +30,31 @@ Run::Run(const Workshop<Scalar>& shop, const std::vector<double>& costs, std::si
 
 // Brings the parts' merges into one order: the parts play for each next one.
 void Run::adopt_order(const std::vector<Run>& parts) {
-  struct Head {
-    double cost;
-    Id newer, older;
-    const Merge *merge, *end;
-  };
-  std::vector<Head> heads;
-  const auto advance = [&](std::size_t i) {
+  std::vector<const Merge*> heads;
+  const auto cost_of_head = [&](std::size_t i) {
     const Run& part = parts[i];
-    Head& head = heads[i];
-    head.merge = std::find_if(head.merge, head.end, [&](const Merge& merge) {
+    const Merge* const end = part.merges_.data() + part.merges_.size();
+    heads[i] = std::find_if(heads[i], end, [&](const Merge& merge) {
       return part.begin < merge.right && merge.right < part.end;
     });
-    if (head.merge == head.end) {
-      head.cost = kNever;
-      return;
-    }
-    const Id a = clusters_[head.merge->left - first_].id;
-    const Id b = clusters_[head.merge->right - first_].id;
-    head = {head.merge->cost, std::max(a, b), std::min(a, b), head.merge, head.end};
+    return heads[i] == end ? kNever : heads[i]->cost;
   };
-  const auto before = [&](std::size_t i, std::size_t j) {
-    const Head &a = heads[i], &b = heads[j];
-    if (a.cost != b.cost) [[likely]]
-      return a.cost < b.cost;
-    return std::pair(a.newer, a.older) < std::pair(b.newer, b.older);
+  const auto precedes = [&](std::size_t i, std::size_t j) {
+    return ids(heads[i]->left, heads[i]->right) < ids(heads[j]->left, heads[j]->right);
   };
-  for (std::size_t i = 0; i < parts.size(); ++i) {
-    const std::vector<Merge>& merges = parts[i].merges_;
-    heads.push_back({kNever, 0, 0, merges.data(), merges.data() + merges.size()});
-    advance(i);
+  std::vector<double> costs;
+  for (const Run& part : parts) {
+    heads.push_back(part.merges_.data());
+    costs.push_back(cost_of_head(costs.size()));
   }
-  Tournament tournament(parts.size(), before);
-  while (heads[tournament.winner()].cost < kNever) {
+  Tournament tournament(costs, precedes);
+  while (tournament.cost() < kNever) {
     const std::size_t winner = tournament.winner();
-    const Merge& merge = *heads[winner].merge++;
+    const Merge& merge = *heads[winner]++;
     merges_.push_back(merge);
     clusters_[merge.left - first_].id = next_id_++;
     costs_[merge.right - first_] = kNever;
-    advance(winner);
-    tournament.update(winner, before);
+    tournament.update(winner, cost_of_head(winner), precedes);
   }
 }
 
@@ -92,27 +77,24 @@ void Run::adopt(const std::vector<Run>& parts, Arena& arena) {
   }
 }
 
-// The order of merges: by cost, then by the newer id, then by the older.
-bool Run::before(std::size_t i, std::size_t j) const {
-  if (costs_[i] != costs_[j]) [[likely]]
-    return costs_[i] < costs_[j];
-  const auto ids = [&](std::size_t border) {
-    const Id a = clusters_[border].id, b = clusters_[previous_[border]].id;
-    return std::pair(std::max(a, b), std::min(a, b));
-  };
-  return costs_[i] != kNever && ids(i) < ids(j);
+// Merges of one cost are ordered by the newer id, then by the older.
+std::pair<Id, Id> Run::ids(std::size_t left, std::size_t right) const {
+  const Id a = clusters_[left - first_].id, b = clusters_[right - first_].id;
+  return {std::max(a, b), std::min(a, b)};
 }
 
 template <class Scalar>
 void Run::merge_below(double limit, Workshop<Scalar>& shop) {
-  const auto before = [this](std::size_t i, std::size_t j) { return this->before(i, j); };
-  Tournament tournament(costs_.size(), before);
-  while (costs_[tournament.winner()] < limit) {
-    const std::size_t border = tournament.winner(), left = previous_[border];
+  const auto precedes = [this](std::size_t i, std::size_t j) {
+    return ids(first_ + previous_[i], first_ + i) < ids(first_ + previous_[j], first_ + j);
+  };
+  Tournament tournament(costs_, precedes);
+  while (tournament.cost() < limit) {
+    const std::size_t border = tournament.winner(), left = previous_[border], right = next_[border];
     merge_at(border, shop);
-    tournament.update(border, before);
-    if (left > 0) tournament.update(left, before);
-    if (next_[left] < next_.size()) tournament.update(next_[left], before);
+    tournament.update(border, kNever, precedes);
+    if (left > 0) tournament.update(left, costs_[left], precedes);
+    if (right < next_.size()) tournament.update(right, costs_[right], precedes);
   }
 }
 

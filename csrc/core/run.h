@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <limits>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "core/arena.h"
@@ -72,7 +73,7 @@ class Run {
 
   template <class Scalar>
   void merge_at(std::size_t border, Workshop<Scalar>& shop);
-  bool before(std::size_t i, std::size_t j) const;
+  std::pair<Id, Id> ids(std::size_t left, std::size_t right) const;
   bool is_border(std::size_t frame) const;
   bool same_cluster(const Run& other, std::size_t frame) const;
   std::vector<std::uint32_t> borders_merged(std::size_t from, std::size_t to) const;
