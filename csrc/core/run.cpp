@@ -103,11 +103,14 @@ void Run::merge_at(std::size_t border, Workshop<Scalar>& shop) {
   const std::size_t start = previous_[border], after = next_[border];
   const bool has_left = start > 0, has_right = after < next_.size();
   const Operand a = clusters_[start].row, b = clusters_[border].row;
-  double* const sum = a.is_sum ? a.sum() : b.is_sum ? b.sum() : shop.arena.take();
+  const bool reuse_a = a.is_sum && !shop.arena.is_shared(a.sum());
+  const bool reuse_b = !reuse_a && b.is_sum && !shop.arena.is_shared(b.sum());
+  double* const sum = reuse_a ? a.sum() : reuse_b ? b.sum() : shop.arena.take();
   const Operand& left = has_left ? clusters_[previous_[start]].row : a;
   const Operand& right = has_right ? clusters_[after].row : b;
   const NeighbourCosts costs = shop.kernels.merge(left, a, b, right, shop.d, sum);
-  if (a.is_sum && b.is_sum) shop.arena.give_back(b.sum());
+  if (a.is_sum && !reuse_a) shop.arena.give_back(a.sum());
+  if (b.is_sum && !reuse_b) shop.arena.give_back(b.sum());
   merges_.push_back({costs_[border], static_cast<std::uint32_t>(first_ + start),
                      static_cast<std::uint32_t>(first_ + border)});
   clusters_[start] = {{sum, a.count + b.count, true}, next_id_++};
@@ -155,6 +158,24 @@ std::size_t Run::border_before_end(std::size_t overlap) const {
     if (++clusters > 1 && frame + overlap <= last()) break;
   }
   return frame;
+}
+
+Run Run::tail(std::size_t border, Arena& arena) const {
+  const auto cut = static_cast<std::ptrdiff_t>(border - first_);
+  Run tail(*this);
+  tail.begin = tail.first_ = border;
+  tail.clusters_.erase(tail.clusters_.begin(), tail.clusters_.begin() + cut);
+  tail.costs_.erase(tail.costs_.begin(), tail.costs_.begin() + cut);
+  tail.previous_.erase(tail.previous_.begin(), tail.previous_.begin() + cut);
+  tail.next_.erase(tail.next_.begin(), tail.next_.begin() + cut);
+  for (std::uint32_t& next : tail.next_) next -= static_cast<std::uint32_t>(cut);
+  tail.costs_[0] = kNever;
+  std::erase_if(tail.merges_, [&](const Merge& merge) { return merge.left < border; });
+  for (std::size_t frame = border; frame < last(); frame = next(frame)) {
+    const Operand& row = clusters_[frame - first_].row;
+    if (row.is_sum) arena.share(row.sum());
+  }
+  return tail;
 }
 
 void Run::discard(std::size_t from, std::size_t to, Arena& arena) const {

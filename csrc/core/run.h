@@ -55,6 +55,9 @@ class Run {
   // The last border with at least `overlap` frames and two clusters after it, else the first frame.
   std::size_t border_before_end(std::size_t overlap) const;
 
+  // A copy of what this run has from `border` on, which shares the sums.
+  Run tail(std::size_t border, Arena& arena) const;
+
   // Recycles the sums of the clusters in [from, to).
   void discard(std::size_t from, std::size_t to, Arena& arena) const;
   void discard(Arena& arena) const { discard(first_, last(), arena); }
