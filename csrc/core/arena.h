@@ -16,7 +16,7 @@ namespace action100m {
 class Arena {
  public:
   // An odd number of cache lines a row, so that rows do not meet in the same sets of the cache.
-  explicit Arena(std::size_t d) : d_((d / kAlign + 1 | 1) * kAlign) {}
+  explicit Arena(std::size_t d) : d_(((d / kAlign + 1) | 1) * kAlign) {}
 
   double* take() {
     if (free_.empty()) grow();

@@ -62,7 +62,7 @@ class Tournament {
   }
 
   std::size_t leaves_ = 1;
-  std::vector<Bits> costs_;     // of the winner of the match at each node; the root is node 1
+  std::vector<Bits> costs_;    // of the winner of the match at each node; the root is node 1
   std::vector<Bits> players_;  // who won it
 };
 

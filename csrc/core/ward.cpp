@@ -1,7 +1,9 @@
 // How it is fast: greedy Ward wants the cheapest pair of all, but merges far apart do not touch
 // each other. So short blocks are merged inside the cache, each up to the same cost limit. Blocks
 // overlap, and where two of them agree on a cluster they are joined (see Run::agreement). Runs of
-// blocks make longer blocks, with a higher limit, and these the whole.
+// blocks make longer blocks, with a higher limit, and these the whole. Where longer blocks overlap,
+// the later one starts with a copy of what the earlier one's last short block left there: that much
+// of the greedy order is settled, but for the end, which the next short block has to agree with.
 #include "core/ward.h"
 
 #include <algorithm>
@@ -90,15 +92,29 @@ class Ward {
   // What the next block, which overlaps this one, will start with.
   void keep_tail(const Run& part, std::size_t depth) {
     const std::size_t first = part.border_before_end(overlap(depth + 1));
+    drop_tail(depth);
     if (first >= part.begin && first > part.first()) tails_[depth] = part.tail(first, shop_.arena);
+  }
+
+  // The tail of the last block of this depth if it starts at the frame `first`, else nothing.
+  std::vector<Run> take_tail(std::size_t depth, std::size_t first) {
+    std::vector<Run> runs;
+    if (tails_[depth] && tails_[depth]->first() == first) {
+      runs.push_back(*std::exchange(tails_[depth], std::nullopt));
+    }
+    drop_tail(depth);
+    return runs;
+  }
+
+  void drop_tail(std::size_t depth) {
+    if (tails_[depth]) tails_[depth]->discard(shop_.arena);
+    tails_[depth].reset();
   }
 
   // Forgets the tails of blocks less deep than `depth` that start before the frame `first`.
   void drop_tails(std::size_t depth, std::size_t first) {
     for (std::size_t i = 0; i < depth; ++i) {
-      if (!tails_[i] || tails_[i]->first() >= first) continue;
-      tails_[i]->discard(shop_.arena);
-      tails_[i].reset();
+      if (tails_[i] && tails_[i]->first() < first) drop_tail(i);
     }
   }
 
@@ -114,19 +130,10 @@ class Ward {
   // Two that do not are made one. Gives up where that happens again and again.
   std::optional<std::vector<Run>> blocks(std::size_t first, std::size_t last, std::size_t depth) {
     const std::size_t start = first;
-    std::vector<Run> runs;
-    std::size_t end = first, again = 0;
-    if (tails_[depth]) {
-      if (tails_[depth]->first() == first) {
-        runs.push_back(std::move(*tails_[depth]));
-        end = runs.back().last();
-        first = start_after(runs.back(), depth);
-      } else {
-        tails_[depth]->discard(shop_.arena);
-      }
-      tails_[depth].reset();
-    }
-    end = std::min(end + length(depth), last);
+    std::vector<Run> runs = take_tail(depth, first);
+    if (!runs.empty()) first = start_after(runs.back(), depth);
+    std::size_t end = std::min((runs.empty() ? first : runs.back().last()) + length(depth), last);
+    std::size_t again = 0;
     while (true) {
       Run next = run(first, end, depth, limits_[depth]);
       const auto border = runs.empty() ? first : runs.back().agreement(next);
@@ -163,7 +170,7 @@ class Ward {
   std::vector<double> costs_;   // of merging each frame with the one before; kNever for the first
   std::vector<double> limits_;  // of each depth
   std::optional<Run> tails_[std::size(kShares)];  // of the last block of each depth
-  std::size_t priced_ = 1;      // so many of them are known
+  std::size_t priced_ = 1;                        // so many of them are known
 };
 
 // Numbers the merges as scikit-learn does.
