@@ -11,20 +11,27 @@
 
 namespace action100m {
 
-// Rows of doubles, handed out again in the order that keeps the warmest in use.
+// Rows of doubles, handed out again in the order that keeps the warmest in use. A row may have
+// several owners: the last double of a row, beyond its d values, counts them.
 class Arena {
  public:
   // An odd number of cache lines a row, so that rows do not meet in the same sets of the cache.
-  explicit Arena(std::size_t d) : d_(((d + kAlign - 1) / kAlign | 1) * kAlign) {}
+  explicit Arena(std::size_t d) : d_(((d / kAlign + 1) | 1) * kAlign) {}
 
   double* take() {
     if (free_.empty()) grow();
     double* row = free_.back();
     free_.pop_back();
+    owners(row) = 1;
     return row;
   }
 
-  void give_back(double* row) { free_.push_back(row); }
+  void share(double* row) { ++owners(row); }
+  bool is_shared(double* row) const { return owners(row) > 1; }
+
+  void give_back(double* row) {
+    if (--owners(row) == 0) free_.push_back(row);
+  }
 
  private:
   static constexpr std::size_t kAlign = 8;                    // doubles in a cache line
@@ -45,6 +52,8 @@ class Arena {
     double* const rows = static_cast<double*>(chunks_.back().get());
     for (std::size_t i = bytes / row; i > 0; --i) free_.push_back(rows + (i - 1) * d_);
   }
+
+  double& owners(double* row) const { return row[d_ - 1]; }
 
   std::size_t d_;
   std::vector<std::unique_ptr<void, Free>> chunks_;

@@ -30,46 +30,31 @@ Run::Run(const Workshop<Scalar>& shop, const std::vector<double>& costs, std::si
 
 // Brings the parts' merges into one order: the parts play for each next one.
 void Run::adopt_order(const std::vector<Run>& parts) {
-  struct Head {
-    double cost;
-    Id newer, older;
-    const Merge *merge, *end;
-  };
-  std::vector<Head> heads;
-  const auto advance = [&](std::size_t i) {
+  std::vector<const Merge*> heads;
+  const auto cost_of_head = [&](std::size_t i) {
     const Run& part = parts[i];
-    Head& head = heads[i];
-    head.merge = std::find_if(head.merge, head.end, [&](const Merge& merge) {
+    const Merge* const end = part.merges_.data() + part.merges_.size();
+    heads[i] = std::find_if(heads[i], end, [&](const Merge& merge) {
       return part.begin < merge.right && merge.right < part.end;
     });
-    if (head.merge == head.end) {
-      head.cost = kNever;
-      return;
-    }
-    const Id a = clusters_[head.merge->left - first_].id;
-    const Id b = clusters_[head.merge->right - first_].id;
-    head = {head.merge->cost, std::max(a, b), std::min(a, b), head.merge, head.end};
+    return heads[i] == end ? kNever : heads[i]->cost;
   };
-  const auto before = [&](std::size_t i, std::size_t j) {
-    const Head &a = heads[i], &b = heads[j];
-    if (a.cost != b.cost) [[likely]]
-      return a.cost < b.cost;
-    return std::pair(a.newer, a.older) < std::pair(b.newer, b.older);
+  const auto precedes = [&](std::size_t i, std::size_t j) {
+    return ids(heads[i]->left, heads[i]->right) < ids(heads[j]->left, heads[j]->right);
   };
-  for (std::size_t i = 0; i < parts.size(); ++i) {
-    const std::vector<Merge>& merges = parts[i].merges_;
-    heads.push_back({kNever, 0, 0, merges.data(), merges.data() + merges.size()});
-    advance(i);
+  std::vector<double> costs;
+  for (const Run& part : parts) {
+    heads.push_back(part.merges_.data());
+    costs.push_back(cost_of_head(costs.size()));
   }
-  Tournament tournament(parts.size(), before);
-  while (heads[tournament.winner()].cost < kNever) {
+  Tournament tournament(costs, precedes);
+  while (tournament.cost() < kNever) {
     const std::size_t winner = tournament.winner();
-    const Merge& merge = *heads[winner].merge++;
+    const Merge& merge = *heads[winner]++;
     merges_.push_back(merge);
     clusters_[merge.left - first_].id = next_id_++;
     costs_[merge.right - first_] = kNever;
-    advance(winner);
-    tournament.update(winner, before);
+    tournament.update(winner, cost_of_head(winner), precedes);
   }
 }
 
@@ -92,27 +77,24 @@ void Run::adopt(const std::vector<Run>& parts, Arena& arena) {
   }
 }
 
-// The order of merges: by cost, then by the newer id, then by the older.
-bool Run::before(std::size_t i, std::size_t j) const {
-  if (costs_[i] != costs_[j]) [[likely]]
-    return costs_[i] < costs_[j];
-  const auto ids = [&](std::size_t border) {
-    const Id a = clusters_[border].id, b = clusters_[previous_[border]].id;
-    return std::pair(std::max(a, b), std::min(a, b));
-  };
-  return costs_[i] != kNever && ids(i) < ids(j);
+// Merges of one cost are ordered by the newer id, then by the older.
+std::pair<Id, Id> Run::ids(std::size_t left, std::size_t right) const {
+  const Id a = clusters_[left - first_].id, b = clusters_[right - first_].id;
+  return {std::max(a, b), std::min(a, b)};
 }
 
 template <class Scalar>
 void Run::merge_below(double limit, Workshop<Scalar>& shop) {
-  const auto before = [this](std::size_t i, std::size_t j) { return this->before(i, j); };
-  Tournament tournament(costs_.size(), before);
-  while (costs_[tournament.winner()] < limit) {
-    const std::size_t border = tournament.winner(), left = previous_[border];
+  const auto precedes = [this](std::size_t i, std::size_t j) {
+    return ids(first_ + previous_[i], first_ + i) < ids(first_ + previous_[j], first_ + j);
+  };
+  Tournament tournament(costs_, precedes);
+  while (tournament.cost() < limit) {
+    const std::size_t border = tournament.winner(), left = previous_[border], right = next_[border];
     merge_at(border, shop);
-    tournament.update(border, before);
-    if (left > 0) tournament.update(left, before);
-    if (next_[left] < next_.size()) tournament.update(next_[left], before);
+    tournament.update(border, kNever, precedes);
+    if (left > 0) tournament.update(left, costs_[left], precedes);
+    if (right < next_.size()) tournament.update(right, costs_[right], precedes);
   }
 }
 
@@ -121,11 +103,14 @@ void Run::merge_at(std::size_t border, Workshop<Scalar>& shop) {
   const std::size_t start = previous_[border], after = next_[border];
   const bool has_left = start > 0, has_right = after < next_.size();
   const Operand a = clusters_[start].row, b = clusters_[border].row;
-  double* const sum = a.is_sum ? a.sum() : b.is_sum ? b.sum() : shop.arena.take();
+  const bool reuse_a = a.is_sum && !shop.arena.is_shared(a.sum());
+  const bool reuse_b = !reuse_a && b.is_sum && !shop.arena.is_shared(b.sum());
+  double* const sum = reuse_a ? a.sum() : reuse_b ? b.sum() : shop.arena.take();
   const Operand& left = has_left ? clusters_[previous_[start]].row : a;
   const Operand& right = has_right ? clusters_[after].row : b;
   const NeighbourCosts costs = shop.kernels.merge(left, a, b, right, shop.d, sum);
-  if (a.is_sum && b.is_sum) shop.arena.give_back(b.sum());
+  if (a.is_sum && !reuse_a) shop.arena.give_back(a.sum());
+  if (b.is_sum && !reuse_b) shop.arena.give_back(b.sum());
   merges_.push_back({costs_[border], static_cast<std::uint32_t>(first_ + start),
                      static_cast<std::uint32_t>(first_ + border)});
   clusters_[start] = {{sum, a.count + b.count, true}, next_id_++};
@@ -173,6 +158,24 @@ std::size_t Run::border_before_end(std::size_t overlap) const {
     if (++clusters > 1 && frame + overlap <= last()) break;
   }
   return frame;
+}
+
+Run Run::tail(std::size_t border, Arena& arena) const {
+  const auto cut = static_cast<std::ptrdiff_t>(border - first_);
+  Run tail(*this);
+  tail.begin = tail.first_ = border;
+  tail.clusters_.erase(tail.clusters_.begin(), tail.clusters_.begin() + cut);
+  tail.costs_.erase(tail.costs_.begin(), tail.costs_.begin() + cut);
+  tail.previous_.erase(tail.previous_.begin(), tail.previous_.begin() + cut);
+  tail.next_.erase(tail.next_.begin(), tail.next_.begin() + cut);
+  for (std::uint32_t& next : tail.next_) next -= static_cast<std::uint32_t>(cut);
+  tail.costs_[0] = kNever;
+  std::erase_if(tail.merges_, [&](const Merge& merge) { return merge.left < border; });
+  for (std::size_t frame = border; frame < last(); frame = next(frame)) {
+    const Operand& row = clusters_[frame - first_].row;
+    if (row.is_sum) arena.share(row.sum());
+  }
+  return tail;
 }
 
 void Run::discard(std::size_t from, std::size_t to, Arena& arena) const {

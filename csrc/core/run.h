@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <limits>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "core/arena.h"
@@ -54,6 +55,9 @@ class Run {
   // The last border with at least `overlap` frames and two clusters after it, else the first frame.
   std::size_t border_before_end(std::size_t overlap) const;
 
+  // A copy of what this run has from `border` on, which shares the sums.
+  Run tail(std::size_t border, Arena& arena) const;
+
   // Recycles the sums of the clusters in [from, to).
   void discard(std::size_t from, std::size_t to, Arena& arena) const;
   void discard(Arena& arena) const { discard(first_, last(), arena); }
@@ -72,7 +76,7 @@ class Run {
 
   template <class Scalar>
   void merge_at(std::size_t border, Workshop<Scalar>& shop);
-  bool before(std::size_t i, std::size_t j) const;
+  std::pair<Id, Id> ids(std::size_t left, std::size_t right) const;
   bool is_border(std::size_t frame) const;
   bool same_cluster(const Run& other, std::size_t frame) const;
   std::vector<std::uint32_t> borders_merged(std::size_t from, std::size_t to) const;

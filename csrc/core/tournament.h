@@ -1,46 +1,69 @@
 #pragma once
+#include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 namespace action100m {
 
-// Keeps the least of a fixed number of players at hand while single players change.
+// Keeps the cheapest of a fixed number of players at hand while the costs of single players change.
 class Tournament {
  public:
-  // `beats(i, j)` says whether player i comes before player j.
-  template <class Beats>
-  Tournament(std::size_t players, const Beats& beats) {
-    while (leaves_ < players) leaves_ *= 2;
-    winner_.resize(2 * leaves_);
-    for (std::size_t i = 0; i < leaves_; ++i) {
-      winner_[leaves_ + i] = static_cast<std::uint32_t>(i < players ? i : players - 1);
+  // `precedes(i, j)` says whether player i comes before player j where both cost the same. Costs
+  // are not negative.
+  template <class Precedes>
+  Tournament(const std::vector<double>& costs, const Precedes& precedes) {
+    while (leaves_ < costs.size()) leaves_ *= 2;
+    costs_.resize(2 * leaves_, kNobody);
+    players_.resize(2 * leaves_);
+    for (std::size_t i = 0; i < costs.size(); ++i) {
+      costs_[leaves_ + i] = std::bit_cast<Bits>(costs[i]);
+      players_[leaves_ + i] = i;
     }
-    for (std::size_t node = leaves_ - 1; node > 0; --node) play(node, beats);
-  }
-
-  // To be called for each player that changed. Goes up only as far as the player mattered.
-  template <class Beats>
-  void update(std::size_t player, const Beats& beats) {
-    for (std::size_t node = (leaves_ + player) / 2; node > 0; node /= 2) {
-      const std::uint32_t before = winner_[node];
-      play(node, beats);
-      if (winner_[node] == before && before != player) return;
+    for (std::size_t node = leaves_ - 1; node > 0; --node) {
+      Bits cost = costs_[2 * node], player = players_[2 * node];
+      play(cost, player, 2 * node + 1, precedes);
+      costs_[node] = cost;
+      players_[node] = player;
     }
   }
 
-  std::size_t winner() const { return winner_[1]; }
+  // To be called for each player that changed.
+  template <class Precedes>
+  void update(std::size_t changed, double new_cost, const Precedes& precedes) {
+    Bits cost = std::bit_cast<Bits>(new_cost), player = changed;
+    for (std::size_t node = leaves_ + changed; node > 0; node /= 2) {
+      costs_[node] = cost;
+      players_[node] = player;
+      play(cost, player, node ^ 1, precedes);
+    }
+  }
+
+  std::size_t winner() const { return players_[1]; }
+  double cost() const { return std::bit_cast<double>(costs_[1]); }
 
  private:
-  template <class Beats>
-  void play(std::size_t node, const Beats& beats) {
-    // An index instead of a branch: nobody can predict who wins.
-    const bool second = beats(winner_[2 * node + 1], winner_[2 * node]);
-    winner_[node] = winner_[2 * node + second];
+  using Bits = std::uint64_t;  // costs that are not negative are in the order of their bits
+
+  static constexpr Bits kNobody = std::bit_cast<Bits>(std::numeric_limits<double>::infinity());
+
+  // Puts the other node's player in the place of this one if he wins.
+  template <class Precedes>
+  void play(Bits& cost, Bits& player, std::size_t other, const Precedes& precedes) const {
+    bool wins = costs_[other] < cost;
+    const bool is_tie = (costs_[other] == cost) & (cost != kNobody);
+    if (is_tie) [[unlikely]]
+      wins = precedes(players_[other], player);
+    // Masks instead of a branch: nobody can predict who wins.
+    const Bits mask = -static_cast<Bits>(wins);
+    cost ^= (cost ^ costs_[other]) & mask;
+    player ^= (player ^ players_[other]) & mask;
   }
 
   std::size_t leaves_ = 1;
-  std::vector<std::uint32_t> winner_;  // of the match at each node; the root is node 1
+  std::vector<Bits> costs_;    // of the winner of the match at each node; the root is node 1
+  std::vector<Bits> players_;  // who won it
 };
 
 }  // namespace action100m

@@ -1,11 +1,14 @@
 // How it is fast: greedy Ward wants the cheapest pair of all, but merges far apart do not touch
 // each other. So short blocks are merged inside the cache, each up to the same cost limit. Blocks
 // overlap, and where two of them agree on a cluster they are joined (see Run::agreement). Runs of
-// blocks make longer blocks, with a higher limit, and these the whole.
+// blocks make longer blocks, with a higher limit, and these the whole. Where longer blocks overlap,
+// the later one starts with a copy of what the earlier one's last short block left there: that much
+// of the greedy order is settled, but for the end, which the next short block has to agree with.
 #include "core/ward.h"
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <numeric>
 #include <optional>
 #include <stdexcept>
@@ -19,7 +22,7 @@ namespace {
 
 constexpr double kShares[] = {0.6, 0.85, 0.95};  // of the merges, done at each depth of blocks
 constexpr std::size_t kGrowth = 4;               // blocks in a block of the next depth
-constexpr std::size_t kOverlap = 16;             // of which each block shares one with the next
+constexpr std::size_t kOverlaps[] = {12, 8};     // each block shares a 12th (8th) with the next
 constexpr std::size_t kPilots = 4, kPilotLength = 96;
 
 template <class Scalar>
@@ -78,30 +81,72 @@ class Ward {
     while (!parts && depth > 0) parts = blocks(first, last, --depth);
     price_until(last);
     Run run(shop_, costs_, first, last);
-    if (parts) run.adopt(*parts, shop_.arena);
+    if (parts) {
+      if (last < shop_.n) keep_tail(parts->back(), depth);
+      run.adopt(*parts, shop_.arena);
+    }
     run.merge_below(limit, shop_);
     return run;
+  }
+
+  // What the next block, which overlaps this one, will start with.
+  void keep_tail(const Run& part, std::size_t depth) {
+    const std::size_t first = part.border_before_end(overlap(depth + 1));
+    drop_tail(depth);
+    if (first >= part.begin && first > part.first()) tails_[depth] = part.tail(first, shop_.arena);
+  }
+
+  // The tail of the last block of this depth if it starts at the frame `first`, else nothing.
+  std::vector<Run> take_tail(std::size_t depth, std::size_t first) {
+    std::vector<Run> runs;
+    if (tails_[depth] && tails_[depth]->first() == first) {
+      runs.push_back(*std::exchange(tails_[depth], std::nullopt));
+    }
+    drop_tail(depth);
+    return runs;
+  }
+
+  void drop_tail(std::size_t depth) {
+    if (tails_[depth]) tails_[depth]->discard(shop_.arena);
+    tails_[depth].reset();
+  }
+
+  // Forgets the tails of blocks less deep than `depth` that start before the frame `first`.
+  void drop_tails(std::size_t depth, std::size_t first) {
+    for (std::size_t i = 0; i < depth; ++i) {
+      if (tails_[i] && tails_[i]->first() < first) drop_tail(i);
+    }
+  }
+
+  std::size_t overlap(std::size_t depth) const { return length(depth) / kOverlaps[depth > 0]; }
+
+  std::size_t length(std::size_t depth) const {
+    std::size_t length = block_;
+    for (std::size_t i = 0; i < depth; ++i) length *= kGrowth;
+    return length;
   }
 
   // Covers the frames [first, last) with runs over overlapping blocks that agree with each other.
   // Two that do not are made one. Gives up where that happens again and again.
   std::optional<std::vector<Run>> blocks(std::size_t first, std::size_t last, std::size_t depth) {
-    std::size_t block = block_;
-    for (std::size_t i = 0; i < depth; ++i) block *= kGrowth;
-    std::vector<Run> runs;
     const std::size_t start = first;
-    std::size_t end = std::min(first + block, last), again = 0;
+    std::vector<Run> runs = take_tail(depth, first);
+    if (!runs.empty()) first = start_after(runs.back(), depth);
+    std::size_t end = std::min((runs.empty() ? first : runs.back().last()) + length(depth), last);
+    std::size_t again = 0;
     while (true) {
       Run next = run(first, end, depth, limits_[depth]);
       const auto border = runs.empty() ? first : runs.back().agreement(next);
       if (border) {
+        drop_tails(depth, *border);
         next.begin = *border;
         if (!runs.empty()) runs.back().end = *border;
         runs.push_back(std::move(next));
         if (end == last) return runs;
-        first = runs.back().border_before_end(block / kOverlap);
-        end = std::min(end + block, last);
+        first = start_after(runs.back(), depth);
+        end = std::min(end + length(depth), last);
       } else {
+        drop_tails(depth, shop_.n);
         next.discard(shop_.arena);
         runs.back().discard(shop_.arena);
         first = runs.back().first();
@@ -114,11 +159,18 @@ class Ward {
     return std::nullopt;
   }
 
+  // Where the block after `run` starts, so that the two overlap.
+  std::size_t start_after(const Run& run, std::size_t depth) const {
+    if (depth > 0 && tails_[depth - 1]) return tails_[depth - 1]->first();
+    return run.border_before_end(overlap(depth));
+  }
+
   Workshop<Scalar> shop_;
   std::size_t block_;
   std::vector<double> costs_;   // of merging each frame with the one before; kNever for the first
   std::vector<double> limits_;  // of each depth
-  std::size_t priced_ = 1;      // so many of them are known
+  std::optional<Run> tails_[std::size(kShares)];  // of the last block of each depth
+  std::size_t priced_ = 1;                        // so many of them are known
 };
 
 // Numbers the merges as scikit-learn does.
