@@ -91,7 +91,7 @@ def test_a_child_that_stands_still_is_killed(clip: Path) -> None:
     with Decoder(DecodeLimits(stall_seconds=1)) as decoder:
         stream = decoder.open(clip, FrameSpec(stride=1, short_side=480))
         os.kill(child(decoder), signal.SIGSTOP)
-        with pytest.raises(VideoError, match="no progress for 1 s .*while decoding") as caught:
+        with pytest.raises(VideoError, match=r"no progress for 1 s .*while decoding") as caught:
             list(stream)
         assert caught.value.transient
         assert decoder.pid is None
