@@ -73,14 +73,6 @@ def test_a_damaged_piece_is_computed_again(
     assert model.prepared < N
 
 
-def test_removed_pieces_are_gone(tmp_path: Path) -> None:
-    pieces = Pieces(tmp_path / "aa" / "key", 5)
-    pieces.remove()
-    encode(tmp_path / "aa" / "key", SmallModel())
-    pieces.remove()
-    assert list((tmp_path / "aa").iterdir()) == []
-
-
 def test_pieces_of_a_longer_video_are_refused(tmp_path: Path) -> None:
     encode(tmp_path, SmallModel())
     with WindowedEncoder(SmallModel()) as encoder, pytest.raises(ValueError, match="another video"):

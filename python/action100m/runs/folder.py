@@ -119,7 +119,7 @@ class RunFolder:
     def sweep(self) -> None:
         """Remove what writers killed long ago left behind."""
         oldest = time.time() - _ABANDONED_AFTER
-        for kind in ("parts", "failures", "manifest"):
+        for kind in ("parts", "journal", "failures", "manifest"):
             for path in (self.root / kind).rglob(f"{TEMPORARY}*"):
                 with contextlib.suppress(FileNotFoundError):
                     if path.stat().st_mtime < oldest:

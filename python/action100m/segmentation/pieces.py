@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -60,11 +59,6 @@ class Pieces:
         self._written += len(piece)
         self._waiting = []
 
-    def remove(self) -> None:
-        """Delete the folder: the video is finished."""
-        if self._folder.exists():
-            shutil.rmtree(self._folder)
-
     def _path(self, row: int) -> Path:
         return self._folder / f"{row:09}.npy"
 
@@ -89,7 +83,7 @@ def encode_in_pieces(
     Args:
         encoder: must be the one that the pieces came from.
         frames: the whole video.
-        pieces: takes the new rows; the caller removes them once the result stands elsewhere.
+        pieces: takes the new rows; the run removes the folder once the part stands.
 
     Raises:
         ValueError: the video has fewer frames than there are rows: they are another video's.

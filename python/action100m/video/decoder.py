@@ -175,7 +175,7 @@ class _Child:
         ours, theirs = socket.socketpair()
         ours.settimeout(limits.stall_seconds)
         self._channel = Channel(ours)
-        self._messages: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
+        self._messages: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (kill closes it)
         with theirs:
             # Our own search path, and no `-m`: a file named like a module in the working
             # directory must not be imported. No multiprocessing: the user's script may lack

@@ -43,6 +43,19 @@ class FrameBatch:
     pixels: NDArray[np.uint8]
 
 
+def check_pixels(pixels: NDArray[np.uint8]) -> None:
+    """Refuse what is not (b, h, w, 3) uint8 RGB with h, w >= 1.
+
+    Raises:
+        TypeError: pixels are not uint8.
+        ValueError: pixels have another shape.
+    """
+    if pixels.dtype != np.uint8:
+        raise TypeError(f"Frames must be uint8 RGB, not {pixels.dtype}.")
+    if pixels.ndim != 4 or pixels.shape[3] != 3 or 0 in pixels.shape[1:3]:
+        raise ValueError(f"Frames must have shape (b, h, w, 3) with h, w >= 1, not {pixels.shape}.")
+
+
 @dataclass(frozen=True)
 class VideoInfo:
     """What the container and the first frame say.

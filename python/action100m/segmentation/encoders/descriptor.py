@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from action100m import _core
 from action100m.trace import span
-from action100m.video.frames import FrameBatch
+from action100m.video.frames import FrameBatch, check_pixels
 
 
 class DescriptorEncoder:
@@ -47,8 +47,5 @@ def describe(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         TypeError: pixels are not uint8.
         ValueError: pixels have another shape.
     """
-    if pixels.dtype != np.uint8:
-        raise TypeError(f"Frames must be uint8 RGB, not {pixels.dtype}.")
-    if pixels.ndim != 4 or pixels.shape[3] != 3 or 0 in pixels.shape[1:3]:
-        raise ValueError(f"Frames must have shape (b, h, w, 3) with h, w >= 1, not {pixels.shape}.")
+    check_pixels(pixels)
     return _core.describe(np.ascontiguousarray(pixels))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+# Only to say in one sentence which of them is missing.
 try:
     import safetensors  # noqa: F401
     import torch  # noqa: F401

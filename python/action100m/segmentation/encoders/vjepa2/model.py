@@ -18,6 +18,7 @@ from action100m.segmentation.encoders.vjepa2.graphs import GraphedForward
 from action100m.segmentation.encoders.vjepa2.preprocess import preprocess, resized_side
 from action100m.segmentation.encoders.vjepa2.transformer import make_transformer
 from action100m.trace import span
+from action100m.video.frames import check_pixels
 
 Precision = Literal["float32", "bf16", "fp8"]
 Attention = Literal["cudnn", "flash"]
@@ -88,12 +89,7 @@ class VJepa2Model:
             TypeError: pixels are not uint8.
             ValueError: pixels have another shape.
         """
-        if pixels.dtype != np.uint8:
-            raise TypeError(f"Frames must be uint8 RGB, not {pixels.dtype}.")
-        if pixels.ndim != 4 or pixels.shape[3] != 3 or 0 in pixels.shape[1:3]:
-            raise ValueError(
-                f"Frames must have shape (b, h, w, 3) with h, w >= 1, not {pixels.shape}."
-            )
+        check_pixels(pixels)
         # Beside the stream that encodes: there a copy would wait for the windows before it.
         with memory_errors(), torch.no_grad(), torch.cuda.stream(self._uploads):
             frames = torch.tensor(np.ascontiguousarray(pixels), device=self.device)
