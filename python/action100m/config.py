@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
@@ -91,6 +91,150 @@ class CutConfig(_Table):
     absorb_above: float = Field(default=ABSORB_ABOVE, gt=0, allow_inf_nan=True)
 
 
+class TransformersConfig(_Table):
+    """A model in this process, through transformers: whatever the library has, batch by batch.
+
+    Attributes:
+        model: a name on the Hugging Face hub, or a local folder.
+        revision: a commit, branch or tag of the hub; run.toml holds the commit that it meant.
+        device: "cuda", "cuda:1" or "cpu".
+        precision: of the weights.
+        batch: requests at once.
+    """
+
+    engine: Literal["transformers"]
+    model: str
+    revision: str | None = None
+    device: str = "cuda"
+    precision: Literal["bf16", "float32"] = "bf16"
+    batch: int = Field(default=8, ge=1)
+
+
+class VllmConfig(_Table):
+    """A model in this process, through vLLM: the fastest on GPUs, for the models that it has.
+
+    Attributes:
+        model: a name on the Hugging Face hub, or a local folder.
+        revision: a commit, branch or tag of the hub; run.toml holds the commit that it meant.
+        precision: of the weights; "auto" takes that of the checkpoint.
+        tensor_parallel: GPUs that one copy of the model is spread over.
+        data_parallel: copies of the model.
+        memory_share: of each GPU's memory.
+        context_length: tokens of prompt and answer; default: the model's own.
+        sequences: requests at once, in each copy.
+    """
+
+    engine: Literal["vllm"]
+    model: str
+    revision: str | None = None
+    precision: Literal["auto", "bf16", "float32"] = "auto"
+    tensor_parallel: int = Field(default=1, ge=1)
+    data_parallel: int = Field(default=1, ge=1)
+    memory_share: float = Field(default=0.9, gt=0, le=1)
+    context_length: int | None = Field(default=None, ge=1)
+    sequences: int = Field(default=256, ge=1)
+
+
+class OpenAIConfig(_Table):
+    """Any server that speaks OpenAI's chat completions: vLLM, SGLang, llama.cpp, a provider.
+
+    Attributes:
+        model: the name that the servers know it by.
+        revision: for the record only: what the server's owner says it runs.
+        urls: of the servers, each up to and with "/v1".
+        key_variable: the environment variable that holds the key, if the servers want one.
+        key_file: or the file that holds it.
+        concurrency: requests at once, at each server.
+        timeout_seconds: without an answer before a request is tried again.
+        attempts: at a request that meets a busy or failing server.
+        tokenizer: hub name or local folder; stage 3 counts with it.
+        context_length: tokens of prompt and answer, where the servers do not tell.
+    """
+
+    engine: Literal["openai"]
+    model: str
+    revision: str | None = None
+    urls: list[str] = Field(min_length=1)
+    key_variable: str | None = None
+    key_file: str | None = None
+    concurrency: int = Field(default=64, ge=1)
+    timeout_seconds: float = Field(default=600.0, gt=0)
+    attempts: int = Field(default=6, ge=1)
+    tokenizer: str | None = None
+    context_length: int | None = Field(default=None, ge=1)
+
+
+EngineConfig = TransformersConfig | VllmConfig | OpenAIConfig
+_Engine = Annotated[EngineConfig, Field(discriminator="engine")]
+
+
+class CaptionerConfig(_Table):
+    """A model that captions, and how it is asked.
+
+    Attributes:
+        model: the model and what runs it.
+        prompt: what it is asked for a caption.
+        max_tokens: of an answer.
+        temperature, seed: of the sampling; 0 takes the likeliest token.
+    """
+
+    model: _Engine
+    prompt: str
+    max_tokens: int = Field(default=1024, ge=1)
+    temperature: float = Field(default=0.0, ge=0)
+    seed: int = 0
+
+
+class SegmentCaptionerConfig(CaptionerConfig):
+    """The video captioner, asked twice for every segment (paper, section 3.2).
+
+    Attributes:
+        prompt: for the caption.
+        action_prompt: for the short action label.
+    """
+
+    prompt: str = "Describe this video in detail."
+    action_prompt: str = (
+        "Name the main action in this video in one short phrase that starts with a verb. "
+        "Answer with the phrase alone."
+    )
+
+
+class LeafCaptionerConfig(CaptionerConfig):
+    """The image captioner, asked for the middle frame of every leaf.
+
+    Attributes:
+        prompt: for the caption.
+    """
+
+    prompt: str = "Describe this image in detail."
+
+
+class CaptioningConfig(_Table):
+    """Stage 2, where a model is configured; else captions stay null.
+
+    Attributes:
+        segments: captions and action labels of all segments.
+        leaves: captions of the leaves' middle frames.
+        frames: evenly spaced over a segment, at most.
+        side: of the square frames, pixels.
+        aspect: how a picture becomes square: "stretch" as the paper's model does itself, "pad"
+            with black, or "crop" to the middle.
+        attempts: at a caption that fails or comes back empty, each with another seed.
+        max_failed: share of a video's captions that may stay null before the video fails.
+        memory_gib: of frames that wait, over all videos at once; what is more goes to the disk.
+    """
+
+    segments: SegmentCaptionerConfig | None = None
+    leaves: LeafCaptionerConfig | None = None
+    frames: int = Field(default=32, ge=1)
+    side: int = Field(default=320, ge=16)
+    aspect: Literal["stretch", "pad", "crop"] = "stretch"
+    attempts: int = Field(default=3, ge=1)
+    max_failed: float = Field(default=0.1, ge=0, le=1)
+    memory_gib: float = Field(default=1.0, gt=0)
+
+
 class ExportConfig(_Table):
     """The Parquet shards.
 
@@ -107,6 +251,7 @@ class Config(_Table):
     video: VideoConfig = VideoConfig()
     segmentation: SegmentationConfig = SegmentationConfig()
     cut: CutConfig = CutConfig()
+    captioning: CaptioningConfig = CaptioningConfig()
     export: ExportConfig = ExportConfig()
 
 

@@ -12,11 +12,8 @@ import pytest
 torch = pytest.importorskip("torch")
 checkpoints = pytest.importorskip("checkpoints", exc_type=ImportError)
 
-from action100m.segmentation.encoders.vjepa2 import (  # noqa: E402
-    CheckpointError,
-    load_vjepa2,
-    open_checkpoint,
-)
+from action100m.checkpoint import CheckpointError  # noqa: E402
+from action100m.segmentation.encoders.vjepa2 import load_vjepa2, open_checkpoint  # noqa: E402
 from action100m.segmentation.encoders.vjepa2.architecture import Architecture  # noqa: E402
 from action100m.segmentation.encoders.vjepa2.model import VJepa2Model, make_forward  # noqa: E402
 

@@ -12,7 +12,8 @@ checkpoints = pytest.importorskip("checkpoints", exc_type=ImportError)
 import huggingface_hub.constants  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
-from action100m.segmentation.encoders.vjepa2 import CheckpointError, open_checkpoint  # noqa: E402
+from action100m.checkpoint import CheckpointError  # noqa: E402
+from action100m.segmentation.encoders.vjepa2 import open_checkpoint  # noqa: E402
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 NAME = "somebody/vjepa2-tiny"

@@ -12,11 +12,7 @@ except ImportError as error:
         f"V-JEPA 2 needs {error.name}, which is not installed: pip install 'action100m[vjepa2]'."
     ) from error
 
-from action100m.segmentation.encoders.vjepa2.checkpoint import (
-    Checkpoint,
-    CheckpointError,
-    open_checkpoint,
-)
+from action100m.segmentation.encoders.vjepa2.checkpoint import Checkpoint, open_checkpoint
 from action100m.segmentation.encoders.vjepa2.model import VJepa2Model, load_vjepa2
 
-__all__ = ["Checkpoint", "CheckpointError", "VJepa2Model", "load_vjepa2", "open_checkpoint"]
+__all__ = ["Checkpoint", "VJepa2Model", "load_vjepa2", "open_checkpoint"]

@@ -2,66 +2,34 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import (
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-    StrictDataclassError,
-)
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 
+from action100m.checkpoint import CheckpointError, Found, find_checkpoint
 from action100m.segmentation.encoders.vjepa2.architecture import Architecture
 
 _CONFIG = "config.json"
 _INDEX = "model.safetensors.index.json"
 _WHOLE = "model.safetensors"
 _PREFIXES = ("encoder.", "vjepa2.encoder.")  # of the bare model; below a classifier
-_CHUNK = 2**22
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be had or cannot be used."""
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class Checkpoint(Found):
     """A V-JEPA 2 checkpoint that lies on this machine.
 
     Attributes:
-        source: the hub name or the path that was asked for.
-        folder: where its files are.
-        revision: the hub's commit, 40 hex digits; None for a local folder.
         architecture: its encoder's sizes.
     """
 
-    source: str
-    folder: Path
-    revision: str | None
     architecture: Architecture
-
-    @cached_property
-    def identity(self) -> str:
-        """The hub name with its commit; for a local folder the SHA-256 of what it holds."""
-        if self.revision is not None:
-            return f"{self.source}@{self.revision}"
-        digest = hashlib.sha256()
-        for path in [self.folder / _CONFIG, *self._files()]:
-            with path.open("rb") as file:
-                while chunk := file.read(_CHUNK):
-                    digest.update(chunk)
-        return f"sha256:{digest.hexdigest()}"
 
     def weights(self, device: torch.device | str = "cpu") -> dict[str, torch.Tensor]:
         """Read the encoder's weights, and only those, onto a device.
@@ -79,6 +47,9 @@ class Checkpoint:
         if not weights:
             raise CheckpointError(f"{self.source} holds no weights of a V-JEPA 2 encoder.")
         return weights
+
+    def _identity_files(self) -> list[Path]:
+        return [self.folder / _CONFIG, *self._files()]
 
     def _files(self) -> list[Path]:
         index = self.folder / _INDEX
@@ -107,38 +78,9 @@ def open_checkpoint(source: str, revision: str | None = None) -> Checkpoint:
     Raises:
         CheckpointError: it cannot be found, or it is not a V-JEPA 2 model.
     """
-    folder = Path(source).expanduser()
-    if folder.is_dir():
-        if revision is not None:
-            raise CheckpointError(f"{source} is a local folder, so it has no revision {revision}.")
-        return Checkpoint(source, folder, None, _architecture(folder, source))
-    if source.count("/") != 1 or source.startswith((".", "/", "~")):
-        raise CheckpointError(f"There is no folder {source} with a checkpoint.")
-    folder = _download(source, revision)
-    return Checkpoint(source, folder, folder.name, _architecture(folder, source))
-
-
-def _download(name: str, revision: str | None) -> Path:
-    at = f" at revision {revision}" if revision else ""
     patterns = [_CONFIG, _WHOLE, _INDEX, "model-*-of-*.safetensors"]
-    try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
-    except LocalEntryNotFoundError as error:
-        raise CheckpointError(
-            f"{name}{at} is not in this machine's cache, and the Hugging Face hub cannot be "
-            "reached or HF_HUB_OFFLINE is set: download it first, or give a local folder."
-        ) from error
-    except RevisionNotFoundError as error:
-        raise CheckpointError(f"The hub has no revision {revision} of {name}.") from error
-    except RepositoryNotFoundError as error:
-        raise CheckpointError(
-            f"There is no folder {name}, and the Hugging Face hub has no such model, or it is "
-            "private: check the name and your access."
-        ) from error
-    except HFValidationError as error:
-        raise CheckpointError(f"{name} is neither a folder nor a name on the hub.") from error
-    except (HfHubHTTPError, OSError) as error:
-        raise CheckpointError(f"Cannot download {name}{at} from the hub: {error}.") from error
+    found = find_checkpoint(source, revision, patterns)
+    return Checkpoint(source, found.folder, found.revision, _architecture(found.folder, source))
 
 
 def _architecture(folder: Path, source: str) -> Architecture:

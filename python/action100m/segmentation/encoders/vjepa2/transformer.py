@@ -13,8 +13,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from action100m.checkpoint import CheckpointError
 from action100m.segmentation.encoders.vjepa2.architecture import Architecture
-from action100m.segmentation.encoders.vjepa2.checkpoint import CheckpointError
 from action100m.segmentation.encoders.vjepa2.rope import halves_first, rotate, rotation_tables
 
 

@@ -1,0 +1,104 @@
+"""Finds model checkpoints: a local folder, or a name on the Hugging Face hub."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+_CHUNK = 2**22
+_MODEL_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "*.safetensors")
+_WEIGHTS = ("config.json", "*.safetensors")
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be had or cannot be used."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A checkpoint that lies on this machine.
+
+    Attributes:
+        source: the hub name or the path that was asked for.
+        folder: where its files are.
+        revision: the hub's commit, 40 hex digits; None for a local folder.
+    """
+
+    source: str
+    folder: Path
+    revision: str | None
+
+    @cached_property
+    def identity(self) -> str:
+        """The hub name with its commit; for a local folder the SHA-256 of what it holds."""
+        if self.revision is not None:
+            return f"{self.source}@{self.revision}"
+        digest = hashlib.sha256()
+        for path in self._identity_files():
+            with path.open("rb") as file:
+                while chunk := file.read(_CHUNK):
+                    digest.update(chunk)
+        return f"sha256:{digest.hexdigest()}"
+
+    def _identity_files(self) -> list[Path]:
+        return sorted(path for pattern in _WEIGHTS for path in self.folder.glob(pattern))
+
+
+def find_checkpoint(
+    source: str, revision: str | None = None, patterns: Iterable[str] = _MODEL_FILES
+) -> Found:
+    """Find a checkpoint, and download it where it is not here.
+
+    Args:
+        source: a local folder, or a name on the hub such as "facebook/Perception-LM-3B". With
+            HF_HUB_OFFLINE=1 the hub's cache is used alone.
+        revision: a commit, branch or tag of the hub; by default the newest commit.
+        patterns: of the files to download. No pickled weights are among them, and no code.
+
+    Raises:
+        CheckpointError: it cannot be found.
+        ModuleNotFoundError: a name is asked for, and huggingface_hub is not installed.
+    """
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        if revision is not None:
+            raise CheckpointError(f"{source} is a local folder, so it has no revision {revision}.")
+        return Found(source, folder, None)
+    if source.count("/") != 1 or source.startswith((".", "/", "~")):
+        raise CheckpointError(f"There is no folder {source} with a checkpoint.")
+    folder = _download(source, revision, list(patterns))
+    return Found(source, folder, folder.name)
+
+
+def _download(name: str, revision: str | None, patterns: list[str]) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    at = f" at revision {revision}" if revision else ""
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+    except LocalEntryNotFoundError as error:
+        raise CheckpointError(
+            f"{name}{at} is not in this machine's cache, and the Hugging Face hub cannot be "
+            "reached or HF_HUB_OFFLINE is set: download it first, or give a local folder."
+        ) from error
+    except RevisionNotFoundError as error:
+        raise CheckpointError(f"The hub has no revision {revision} of {name}.") from error
+    except RepositoryNotFoundError as error:
+        raise CheckpointError(
+            f"There is no folder {name}, and the Hugging Face hub has no such model, or it is "
+            "private: check the name and your access."
+        ) from error
+    except HFValidationError as error:
+        raise CheckpointError(f"{name} is neither a folder nor a name on the hub.") from error
+    except (HfHubHTTPError, OSError) as error:
+        raise CheckpointError(f"Cannot download {name}{at} from the hub: {error}.") from error

@@ -1,0 +1,37 @@
+"""How stages talk to a model: one protocol, three engines."""
+
+from action100m.inference.choice import identity, open_engine, pin
+from action100m.inference.engine import (
+    Clip,
+    Engine,
+    EngineStoppedError,
+    Image,
+    Message,
+    Outcome,
+    Part,
+    Request,
+    Result,
+    Sampling,
+    Text,
+    Usage,
+)
+from action100m.inference.feed import Feed
+
+__all__ = [
+    "Clip",
+    "Engine",
+    "EngineStoppedError",
+    "Feed",
+    "Image",
+    "Message",
+    "Outcome",
+    "Part",
+    "Request",
+    "Result",
+    "Sampling",
+    "Text",
+    "Usage",
+    "identity",
+    "open_engine",
+    "pin",
+]

@@ -1,0 +1,78 @@
+"""From a configuration to an engine. What an engine needs is imported only when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+from action100m.checkpoint import find_checkpoint
+from action100m.config import ConfigError, EngineConfig, OpenAIConfig, TransformersConfig
+from action100m.inference.engine import Engine
+
+
+@contextmanager
+def open_engine(config: EngineConfig) -> Iterator[Engine]:
+    """The engine that a configuration names, its model loaded; closed with all its requests.
+
+    Raises:
+        ConfigError: a package, a checkpoint, a key or a device that it needs is not to be had.
+    """
+    with _explained():
+        opened = _open(config)
+        engine = opened.__enter__()
+    try:
+        yield engine
+    finally:
+        opened.__exit__(None, None, None)
+
+
+def pin(config: EngineConfig) -> EngineConfig:
+    """The same configuration with the commit that its revision means now.
+
+    A server's model is what its owner says that it is: there is nothing to look up.
+
+    Raises:
+        ConfigError: the checkpoint is not to be had.
+    """
+    if isinstance(config, OpenAIConfig):
+        return config
+    with _explained():
+        found = find_checkpoint(config.model, config.revision, ["config.json"])
+    return config.model_copy(update={"revision": found.revision})
+
+
+def identity(config: EngineConfig) -> dict[str, Any]:
+    """What decides an engine's answers, as plain values: the model, not how it is run.
+
+    Raises:
+        ConfigError: the checkpoint is not to be had.
+    """
+    if isinstance(config, OpenAIConfig):
+        return {"engine": config.engine, "model": config.model, "revision": config.revision or ""}
+    with _explained():
+        found = find_checkpoint(config.model, config.revision, ["config.json"])
+        return {"engine": config.engine, "model": found.identity, "precision": config.precision}
+
+
+def _open(config: EngineConfig) -> AbstractContextManager[Engine]:
+    if isinstance(config, OpenAIConfig):
+        from action100m.inference.openai import open_openai
+
+        return open_openai(config)
+    if isinstance(config, TransformersConfig):
+        from action100m.inference.transformers import open_transformers
+
+        return open_transformers(config)
+    from action100m.inference.vllm import open_vllm
+
+    return open_vllm(config)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """What cannot be had is the configuration's affair."""
+    try:
+        yield
+    except (ImportError, ValueError) as error:
+        raise ConfigError(str(error)) from error
