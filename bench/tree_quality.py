@@ -72,7 +72,7 @@ def embed(decoder: Decoder, path: Path) -> tuple[NDArray[np.float32], NDArray[np
     """(n, d) embeddings and (n+1,) edges of the sampled frames of a video."""
     encoder = DescriptorEncoder()
     times: list[NDArray[np.float64]] = []
-    stream = decoder.open(path, FrameSpec(stride=4, short_side=encoder.short_side))
+    stream = decoder.open(path, FrameSpec(stride=4, side=encoder.short_side))
 
     def batches() -> Iterator[FrameBatch]:
         for batch in stream:

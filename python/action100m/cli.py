@@ -137,23 +137,32 @@ def run_command(
         "run"
     ),
     config: ConfigOption = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="A set of models: paper, qwen or small. Settings of --config go before its own.",
+        ),
+    ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Videos at once.  [default: one per CPU]", show_default=False),
+        typer.Option(
+            min=1, help="Videos to decode at once.  [default: one per CPU]", show_default=False
+        ),
     ] = None,
     trace: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Record where the time goes, for ui.perfetto.dev."),
     ] = None,
 ) -> None:
-    """Make a dataset of segment trees from VIDEOS, or go on with it.
+    """Make a dataset from VIDEOS, or go on with it: segment trees, and captions by models.
 
     The same command goes on after an interruption, a crash or a repaired file: only what is not
     done is done. A sidecar `X.info.json` beside `X.mp4`, as yt-dlp writes it, gives the metadata.
 
     Exit code: 0 all done, 1 nothing could be done, 2 usage, 3 some videos failed, 130 interrupted.
     """
-    settings = load_config(config) if config else None
+    settings = load_config(config, profile) if config or profile else None
     with _traced(trace):
         result = run(videos or [], out, settings, workers=workers, console=_err)
     _print(describe_run(out))

@@ -255,14 +255,39 @@ class Config(_Table):
     export: ExportConfig = ExportConfig()
 
 
-def load_config(path: Path) -> Config:
+PROFILES = Path(__file__).parent / "profiles"
+"""A model set a file, by name: what `--profile` takes."""
+
+
+def load_config(path: Path | None, profile: str | None = None) -> Config:
     """Read a TOML file: the settings themselves, or a whole run.toml.
 
+    Args:
+        path: the file; None: the built-in settings.
+        profile: the name of a model set; settings of the file go before its own.
+
     Raises:
-        ConfigError: the file is missing, is not TOML, or holds a wrong or unknown setting.
+        ConfigError: the file is missing, is not TOML, or holds a wrong or unknown setting; or
+            there is no such profile.
     """
-    values = read_toml(path)
-    return parse_config(values.get("config", values), path)
+    values = read_toml(path) if path is not None else {}
+    values = values.get("config", values)
+    if profile is not None:
+        values = _merged(_read_profile(profile), values)
+    return parse_config(values, path or f"Profile {profile}")
+
+
+def _read_profile(name: str) -> dict[str, Any]:
+    names = sorted(file.stem for file in PROFILES.glob("*.toml"))
+    if name not in names:
+        raise ConfigError(f"There is no profile {name}: choose from {', '.join(names)}.")
+    return read_toml(PROFILES / f"{name}.toml")
+
+
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    both = base.keys() & over.keys()
+    tables = {key for key in both if isinstance(base[key], dict) and isinstance(over[key], dict)}
+    return {**base, **over, **{key: _merged(base[key], over[key]) for key in tables}}
 
 
 def read_toml(path: Path) -> dict[str, Any]:

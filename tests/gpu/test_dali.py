@@ -24,7 +24,7 @@ from synthetic import (
 pytestmark = pytest.mark.gpu
 
 TOLERANCE = 2.5  # of 255, mean over a picture: what DaliStream promises
-SPEC = FrameSpec(stride=4, short_side=96)
+SPEC = FrameSpec(stride=4, side=96)
 SIZE = (320, 180)  # the smallest sides that NVDEC takes lie between 48 and 144
 STEADY = [round(number * 1000 / 30) for number in range(240)]
 

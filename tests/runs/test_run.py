@@ -19,7 +19,7 @@ from action100m.runs.errors import NothingToDoError, RunStoppedError, UsageError
 from action100m.runs.folder import RunFolder
 from action100m.runs.manifest import Manifest
 from action100m.runs.run import RunResult
-from action100m.runs.stages import open_segment_stage
+from action100m.runs.segment_stage import open_segment_stage
 from action100m.runs.states import State, find_states
 from action100m.runs.status import describe_run
 from action100m.schema import SCHEMA

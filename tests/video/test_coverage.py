@@ -11,7 +11,7 @@ from action100m.video import DecodeReport, FrameSpec, VideoError
 from action100m.video.pyav import PyAVStream
 from synthetic import write_video
 
-SPEC = FrameSpec(stride=4, short_side=32)
+SPEC = FrameSpec(stride=4, side=32)
 SECONDS = [1.0, 1.5, 1.0]
 FRAMES = 105
 

@@ -27,7 +27,7 @@ from synthetic import (
 pytest.importorskip("nvidia.dali", exc_type=ImportError)
 
 TOLERANCE = 2.5  # of 255, mean over a picture: what DaliStream promises
-SPEC = FrameSpec(stride=4, short_side=48)
+SPEC = FrameSpec(stride=4, side=48)
 STEADY = [round(number * 1000 / 30) for number in range(150)]
 
 

@@ -18,7 +18,7 @@ from action100m.video import DecodeLimits, Decoder, FrameBatch, FrameSpec, Video
 from action100m.video.pyav import PyAVStream
 from synthetic import write_video
 
-SPEC = FrameSpec(stride=1, short_side=96)
+SPEC = FrameSpec(stride=1, side=96)
 linux = pytest.mark.skipif(sys.platform != "linux", reason="the memory limit holds on Linux")
 
 
@@ -76,7 +76,7 @@ def test_closed_in_the_middle_the_next_file_still_opens(clip: Path) -> None:
 
 def test_a_killed_child_is_an_error_and_is_replaced(clip: Path) -> None:
     with Decoder() as decoder:
-        stream = decoder.open(clip, FrameSpec(stride=1, short_side=480))
+        stream = decoder.open(clip, FrameSpec(stride=1, side=480))
         os.kill(child(decoder), signal.SIGKILL)
         with pytest.raises(VideoError, match=r"killed by SIGKILL.* while decoding") as caught:
             list(stream)
@@ -89,7 +89,7 @@ def test_a_killed_child_is_an_error_and_is_replaced(clip: Path) -> None:
 
 def test_a_child_that_stands_still_is_killed(clip: Path) -> None:
     with Decoder(DecodeLimits(stall_seconds=1)) as decoder:
-        stream = decoder.open(clip, FrameSpec(stride=1, short_side=480))
+        stream = decoder.open(clip, FrameSpec(stride=1, side=480))
         os.kill(child(decoder), signal.SIGSTOP)
         with pytest.raises(VideoError, match=r"no progress for 1 s .*while decoding") as caught:
             list(stream)

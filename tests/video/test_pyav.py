@@ -18,7 +18,7 @@ from synthetic import ORIENTATIONS, draw_frame, with_matrix, write_video
 needs_ffmpeg = pytest.mark.skipif(
     not (shutil.which("ffmpeg") and shutil.which("ffprobe")), reason="ffmpeg is not installed"
 )
-ALL = FrameSpec(stride=1, short_side=48)
+ALL = FrameSpec(stride=1, side=48)
 
 
 def read(
@@ -74,14 +74,14 @@ def test_pixels_and_times_are_those_of_ffmpeg(tmp_path: Path, codec: str) -> Non
 
 
 def test_a_picture_is_what_was_drawn(clip: Path) -> None:
-    pixels = read(clip, FrameSpec(stride=1, short_side=90))[2]
+    pixels = read(clip, FrameSpec(stride=1, side=90))[2]
     assert np.abs(pixels[0].astype(int) - draw_frame(0, 0, 160, 90)).mean() < 4
 
 
 def test_stride_and_threads_change_nothing_but_the_choice(clip: Path) -> None:
     info, times, pixels, report = read(clip)
     for threads in (1, 2, 3):
-        some = read(clip, FrameSpec(stride=4, short_side=48), threads)
+        some = read(clip, FrameSpec(stride=4, side=48), threads)
         assert (some[1] == times[::4]).all()
         assert (some[2] == pixels[::4]).all()
         assert (some[0], some[3]) == (info, report)
@@ -99,9 +99,7 @@ def test_batches_hold_every_frame_once(clip: Path) -> None:
 
 def test_every_packet_is_a_sign_of_life(clip: Path) -> None:
     signs: list[int] = []
-    stream = PyAVStream(
-        clip, FrameSpec(stride=1000, short_side=48), on_progress=lambda: signs.append(0)
-    )
+    stream = PyAVStream(clip, FrameSpec(stride=1000, side=48), on_progress=lambda: signs.append(0))
     assert len(list(stream)) == 1
     stream.close()
     assert len(signs) >= 75

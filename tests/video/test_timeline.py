@@ -14,7 +14,7 @@ from action100m.video.pyav import PyAVStream
 from action100m.video.timeline import Timeline, read_timeline
 from synthetic import write_numbered, write_video
 
-ALL = FrameSpec(stride=1, short_side=16)
+ALL = FrameSpec(stride=1, side=16)
 STEADY = [round(number * 1000 / 30) for number in range(90)]
 
 

@@ -22,12 +22,16 @@ class Loop:
         """Start a coroutine. Cancelling the future cancels the coroutine, wherever it is."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
+    def cancel(self) -> None:
+        """Cancel what runs, and wait for its end."""
+        self.start(_cancel_all()).result()
+
     def __enter__(self) -> Loop:
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.start(_cancel_all()).result()
+        self.cancel()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

@@ -31,7 +31,11 @@ def report_run(folder: RunFolder) -> Path:
         title=str(folder.root),
         created=datetime.now().astimezone().isoformat(" ", "seconds"),
         stages={
-            view.stage.name: {state.value: count for state, count in view.states.count().items()}
+            key.name: {
+                state.value: count
+                for state, count in find_states(folder, view.manifest, key).count().items()
+            }
+            for key in view.stages
         },
         config=folder.settings_file.read_text("utf-8"),
     )
@@ -67,6 +71,7 @@ class _View:
         self.folder = folder
         settings = read_settings(folder)
         self.cut = settings.config.cut
+        self.stages = settings.keys
         self.stage = settings.key("segment")
         self.manifest = Manifest(folder)
         self.states = find_states(folder, self.manifest, self.stage)

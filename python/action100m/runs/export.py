@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from action100m.captioning.questions import FIELDS
 from action100m.dataset.write import node_rows, video_row, write_shards
+from action100m.inference.answers import texts
 from action100m.runs.folder import RunFolder
 from action100m.runs.manifest import Manifest, Video
 from action100m.runs.metadata import read_sidecar, uid_of
@@ -52,17 +55,34 @@ def published_row(path: Path, segmentation: Segmentation, tree: Tree) -> dict[st
 
 def _rows(folder: RunFolder, videos: list[Video], settings: Settings) -> Iterator[pa.RecordBatch]:
     stage = settings.key("segment")
+    captioned = (
+        folder.done_keys(settings.key("caption")) if "caption" in settings.identities else ()
+    )
     for video in videos:
         segmentation = from_table(folder.read_part(stage, video.key))
-        nodes = node_rows(video.uid, segmentation.tree(settings.config.cut))
+        tree = segmentation.tree(settings.config.cut)
+        captions = {}
+        if video.key in captioned:
+            part = folder.read_part(settings.key("caption"), video.key)
+            captions = {
+                name: pa.array(texts(part, name, len(tree)), pa.string()) for name in FIELDS
+            }
+        nodes = node_rows(video.uid, tree, captions)
         yield video_row(video.uid, video.metadata.row(segmentation.report.end), nodes)
 
 
 def _file_metadata(settings: Settings) -> dict[str, str]:
     """What made each field: the column names stay as published whatever model filled them."""
-    stages = {**settings.identities, "cut": settings.config.cut.model_dump()}
-    return {
-        f"action100m.{stage}.{name}": str(value)
-        for stage, values in stages.items()
+    identities = {**settings.identities, "cut": settings.config.cut.model_dump()}
+    metadata = {
+        f"action100m.{stage}.{name}": value if isinstance(value, str) else json.dumps(value)
+        for stage, values in identities.items()
         for name, value in values.items()
     }
+    captioners = settings.identities.get("caption", {})
+    models = {
+        f"action100m.{field}.model": captioners[captioner]["model"]
+        for field, captioner in FIELDS.items()
+        if captioner in captioners
+    }
+    return {**metadata, **models}

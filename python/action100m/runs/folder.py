@@ -81,9 +81,13 @@ class RunFolder:
 
     def done_keys_elsewhere(self, stage: StageKey) -> set[str]:
         """Keys of the videos with a part under another configuration."""
-        folder = self.root / "parts" / stage.name
-        others = [StageKey(stage.name, name) for name in _subfolders(folder)]
-        return {key for other in others if other != stage for key in self.done_keys(other)}
+        return {key for other in self.others(stage) for key in self.done_keys(other)}
+
+    def others(self, stage: StageKey) -> list[StageKey]:
+        """The same stage under the other configurations that this folder has seen."""
+        kinds = ("parts", "journal")
+        names = {name for kind in kinds for name in _subfolders(self.root / kind / stage.name)}
+        return [StageKey(stage.name, name) for name in sorted(names - {stage.fingerprint})]
 
     def failed_keys(self, stage: StageKey) -> set[str]:
         """Keys of the videos with a recorded failure."""

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
 from action100m.config import Config, available_cpus
+from action100m.inference import pin as pin_model
+from action100m.runs.caption_stage import caption_stage_identity, open_caption_stage
 from action100m.runs.discovery import find_videos
 from action100m.runs.errors import NothingToDoError
 from action100m.runs.executors.local import run_stage
 from action100m.runs.export import export
-from action100m.runs.folder import RunFolder
-from action100m.runs.manifest import Manifest
+from action100m.runs.folder import RunFolder, StageKey
+from action100m.runs.manifest import Manifest, Video
 from action100m.runs.progress import StageProgress
+from action100m.runs.segment_stage import open_segment_stage
 from action100m.runs.settings import Settings, read_config, write_settings
-from action100m.runs.stages import Stage, open_segment_stage
-from action100m.runs.states import State, find_states
+from action100m.runs.stages import Stage
+from action100m.runs.states import State, find_overall_states, find_states
 from action100m.segmentation.encoders import pin
 from action100m.text import counted
 from action100m.trace import span
@@ -31,7 +35,7 @@ class RunResult:
     """How a run ended.
 
     Attributes:
-        counts: videos in each state of the last stage.
+        counts: videos in each state; one is done when all stages have done it.
         shards: the exported Parquet files.
     """
 
@@ -81,27 +85,64 @@ def run(
         console.print(f"Sidecar: {problem}", highlight=False, markup=False, soft_wrap=True)
     if not manifest.videos:
         raise NothingToDoError("No video was found: give files, folders or globs that hold some.")
-    config = config.model_copy(update={"segmentation": pin(config.segmentation)})
+    workers = workers or available_cpus()
+    config = _pinned(config)
     with open_segment_stage(config, folder) as stage:
-        settings = Settings(config, {stage.key.name: stage.identity})
+        identities = {"segment": stage.identity}
+        if captions := caption_stage_identity(config, stage.key):
+            identities["caption"] = captions
+        settings = Settings(config, identities)
         write_settings(folder, settings)
         folder.sweep()
-        _finish_stage(stage, folder, manifest, workers or available_cpus(), console)
+        todo = _to_do(stage.key, folder, manifest, manifest.videos, console)
+        _finish(nullcontext(stage), todo, folder, workers, console)
+    if "caption" in identities:
+        segmented = folder.done_keys(stage.key)
+        ready = [video for video in manifest.videos if video.key in segmented]
+        todo = _to_do(settings.key("caption"), folder, manifest, ready, console)
+        _finish(open_caption_stage(settings, folder, workers), todo, folder, workers, console)
     with span("export"):
         shards = export(folder, manifest, settings)
-    return RunResult(find_states(folder, manifest, stage.key).count(), shards)
+    counts = find_overall_states(folder, manifest, settings.keys).count()
+    return RunResult(counts, shards)
 
 
-def _finish_stage(
-    stage: Stage, folder: RunFolder, manifest: Manifest, workers: int, console: Console
-) -> None:
-    states = find_states(folder, manifest, stage.key).states
-    todo = [video for video in manifest.videos if states[video.uid] in _TO_DO]
-    already = len(manifest.videos) - len(todo)
-    if already:
-        text = f"{stage.key.name}: {counted(already, 'video')} of {len(states)} left as they are"
+def _pinned(config: Config) -> Config:
+    """The configuration with every model's revision as the commit that it means now."""
+    askers = {
+        name: asker.model_copy(update={"model": pin_model(asker.model)})
+        for name in ("segments", "leaves")
+        if (asker := getattr(config.captioning, name)) is not None
+    }
+    return config.model_copy(
+        update={
+            "segmentation": pin(config.segmentation),
+            "captioning": config.captioning.model_copy(update=askers),
+        }
+    )
+
+
+def _to_do(
+    key: StageKey, folder: RunFolder, manifest: Manifest, videos: list[Video], console: Console
+) -> list[Video]:
+    states = find_states(folder, manifest, key).states
+    todo = [video for video in videos if states[video.uid] in _TO_DO]
+    if already := len(videos) - len(todo):
+        text = f"{key.name}: {counted(already, 'video')} of {len(videos)} left as they are"
         console.print(text, highlight=False, soft_wrap=True)
+    return todo
+
+
+def _finish(
+    opened: AbstractContextManager[Stage],
+    todo: list[Video],
+    folder: RunFolder,
+    workers: int,
+    console: Console,
+) -> None:
+    """Do what is to be done; with nothing to do, no model is loaded."""
     if todo:
-        sizes = {video.uid: video.size for video in todo}
-        with StageProgress(stage.key.name, sizes, console) as progress:
-            run_stage(stage, todo, folder, workers, progress)
+        with opened as stage:
+            sizes = {video.uid: video.size for video in todo}
+            with StageProgress(stage.key.name, sizes, console) as progress:
+                run_stage(stage, todo, folder, workers, progress)

@@ -18,6 +18,7 @@ from action100m.files import write_text
 from action100m.runs.errors import UsageError
 from action100m.runs.folder import RunFolder, StageKey
 
+STAGES = ("segment", "caption")
 _LIBRARIES = ("action100m", "av", "numpy", "pillow", "pyarrow")
 
 
@@ -27,7 +28,8 @@ class Settings:
 
     Attributes:
         config: the resolved configuration.
-        identities: by stage, everything that decides what its parts hold.
+        identities: by stage, in the order of the stages, everything that decides what its parts
+            hold; a stage for which no model is configured is not there.
     """
 
     config: Config
@@ -36,6 +38,11 @@ class Settings:
     def key(self, stage: str) -> StageKey:
         """Where a stage's parts stand."""
         return stage_key(stage, self.identities[stage])
+
+    @property
+    def keys(self) -> list[StageKey]:
+        """Where the parts of every stage stand, in the stages' order."""
+        return [self.key(stage) for stage in STAGES if stage in self.identities]
 
 
 def stage_key(stage: str, identity: dict[str, Any]) -> StageKey:

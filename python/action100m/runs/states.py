@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -60,3 +61,16 @@ def find_states(folder: RunFolder, manifest: Manifest, stage: StageKey) -> Stage
         return State.PENDING
 
     return StageStates({video.uid: state(video) for video in manifest.videos})
+
+
+def find_overall_states(
+    folder: RunFolder, manifest: Manifest, stages: Iterable[StageKey]
+) -> StageStates:
+    """Each video's state in the first of the stages in which it is not done."""
+    states = {video.uid: State.DONE for video in manifest.videos}
+    for stage in stages:
+        found = find_states(folder, manifest, stage).states
+        states = {
+            uid: found[uid] if state is State.DONE else state for uid, state in states.items()
+        }
+    return StageStates(states)

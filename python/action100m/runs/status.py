@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from action100m.runs.costs import Costs, read_costs
 from action100m.runs.failures import read_failure
 from action100m.runs.folder import RunFolder, StageKey
 from action100m.runs.manifest import Manifest
-from action100m.runs.settings import read_settings
+from action100m.runs.settings import Settings, read_settings
 from action100m.runs.states import State, find_states
 from action100m.text import counted
 
 _MOST = 20  # failures that are spelled out
+_MOST_REASONS = 3
 
 _MEANING = {
     State.DONE: "",
@@ -24,28 +26,66 @@ _MEANING = {
 
 
 def describe_run(out: Path) -> Iterator[str]:
-    """Lines for a person: states, what failed and why, what stands where.
+    """Lines for a person: states, what failed and why, what it cost, what stands where.
 
     Raises:
         UsageError: `out` is no run folder.
         ConfigError: its run.toml cannot be read.
+        RunStoppedError: a part is damaged.
     """
     folder = RunFolder(out)
-    stage = read_settings(folder).key("segment")
+    settings = read_settings(folder)
     manifest = Manifest(folder)
-    states = find_states(folder, manifest, stage)
     yield f"{out}: {counted(len(manifest.videos), 'video')}"
-    for state, count in states.count().items():
-        if count or state is State.DONE:
-            meaning = f"  ({_MEANING[state]})" if _MEANING[state] else ""
-            yield f"  {stage.name:<10}{state.value:<8}{count:>8}{meaning}"
-    yield from _failures(folder, manifest, stage, states.states)
+    for stage in settings.keys:
+        states = find_states(folder, manifest, stage)
+        for state, count in states.count().items():
+            if count or state is State.DONE:
+                meaning = f"  ({_MEANING[state]})" if _MEANING[state] else ""
+                yield f"  {stage.name:<10}{state.value:<8}{count:>8}{meaning}"
+        yield from _failures(folder, manifest, stage, states.states)
+    for stage in settings.keys[1:]:
+        yield from _costs(stage.name, read_costs(folder, manifest, stage))
     shards = sorted(folder.data.glob("*.parquet"))
     if shards:
         yield f"Dataset: {folder.data} ({counted(len(shards), 'Parquet file')})"
-        yield "Captions and actions in it are null: no model is configured for them."
+        yield from _left_out(settings)
     if (folder.report / "index.html").exists():
         yield f"Report: {folder.report / 'index.html'}"
+
+
+def _costs(stage: str, costs: Costs) -> Iterator[str]:
+    outcomes = ", ".join(
+        f"{count:,} {outcome.value}" for outcome, count in costs.outcomes.items() if count
+    )
+    if not outcomes:
+        return
+    usage = costs.usage
+    cached = f" ({usage.cached:,} of them cached)" if usage.cached else ""
+    retries = f", {counted(usage.retries, 'repeated request')}" if usage.retries else ""
+    yield f"  {stage:<10}answers: {outcomes}"
+    yield (
+        f"  {'':<10}tokens:  {usage.prompt:,} read{cached}, {usage.completion:,} written{retries}"
+    )
+    for reason, count in costs.reasons.most_common(_MOST_REASONS):
+        yield f"  {'':<10}missing: {count:,} because: {reason}"
+
+
+def _left_out(settings: Settings) -> Iterator[str]:
+    """Which fields are null for want of a model, and how to give it to them."""
+    captioning = settings.config.captioning
+    missing = {
+        "captioning.segments": None if captioning.segments else "plm_caption and plm_action",
+        "captioning.leaves": None if captioning.leaves else "llama3_caption",
+    }
+    tables = [f"[{table}.model]" for table, fields in missing.items() if fields]
+    fields = [fields for fields in missing.values() if fields]
+    if tables:
+        yield (
+            f"{', '.join(fields)}: null: no model is configured. Give one by --profile or "
+            f"{' and '.join(tables)} (docs/captions.md)."
+        )
+    yield "gpt: null: structured actions are not built yet."
 
 
 def _failures(

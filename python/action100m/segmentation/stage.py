@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,15 +23,13 @@ from action100m.video.frames import (
     DecodeReport,
     FrameBatch,
     FrameStream,
+    Progress,
     VideoError,
     VideoInfo,
 )
 
 _VERSION = 1  # of everything here that decides a part's content
 _PIECE_ROWS = 4096
-
-Progress = Callable[[float, float | None], None]
-"""Called with the seconds of video seen so far and the duration that the file claims."""
 
 
 class IncompleteVideoError(VideoError):

@@ -132,7 +132,7 @@ class DaliStream:
                 _check_file(container, stream, device)
                 first = _first_frame(container, stream)
                 _check_frame(first, device)
-                self._scaler = Scaler(first, stream.sample_aspect_ratio, spec.short_side)
+                self._scaler = Scaler(first, stream.sample_aspect_ratio, spec)
                 self._colours = _correction(first.colorspace)
                 self._info = describe(container, stream, self._scaler.display)
             container, stream = open_video(path, log)
@@ -155,10 +155,16 @@ class DaliStream:
 
     def __iter__(self) -> Iterator[FrameBatch]:
         for batch in self.device_batches():
-            yield FrameBatch(batch.index, batch.times, self._on_host(batch.pixels))
+            pictures = self._on_host(batch.pixels)
+            pixels = np.empty((len(pictures), *self._scaler.shape), np.uint8)
+            self._scaler.frame(pictures, pixels)
+            yield FrameBatch(batch.index, batch.times, pixels)
 
     def device_batches(self) -> Iterator[DeviceBatch]:
-        """The batches, their pixels where they were decoded; instead of iterating the stream."""
+        """The batches, their pixels where they were decoded; instead of iterating the stream.
+
+        Pictures that `FrameSpec.aspect` pads or crops are still without bars, or whole, here.
+        """
         return self._batches
 
     def close(self) -> None:

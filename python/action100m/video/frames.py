@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+Progress = Callable[[float, float | None], None]
+"""Called with the seconds of video seen so far and the duration that the file claims; may raise to
+give up."""
+
+
+Aspect = Literal["keep", "stretch", "pad", "crop"]
 
 
 @dataclass(frozen=True)
@@ -16,16 +23,18 @@ class FrameSpec:
 
     Attributes:
         stride: every `stride`-th raw frame is sampled, starting with the first (the paper: 4).
-        short_side: pixels of the shorter display side after rotation and sample aspect ratio;
-            the other side follows from the display aspect.
+        side: pixels, after rotation and sample aspect ratio: of the shorter display side if the
+            aspect is kept, so that the other follows from it; else of a square.
+        aspect: how a picture becomes square: "stretch", "pad" with black, or "crop" to its middle.
     """
 
     stride: int
-    short_side: int
+    side: int
+    aspect: Aspect = "keep"
 
     def __post_init__(self) -> None:
-        if self.stride < 1 or self.short_side < 1:
-            raise ValueError(f"stride and short_side must be at least 1, not {self}")
+        if self.stride < 1 or self.side < 1:
+            raise ValueError(f"stride and side must be at least 1, not {self}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from action100m.video.frames import VideoError
+from action100m.video.frames import FrameSpec, VideoError
 
 # libswscale's numbers, as PyAV before 18 names only the first. AREA averages all source pixels;
 # ACCURATE_RND and BITEXACT give the same bits whatever vector instructions the CPU has.
@@ -59,16 +59,21 @@ class Scaler:
         shape: (h, w, 3) of the pictures.
     """
 
-    def __init__(self, first: VideoFrame, sample_aspect: Fraction | None, short_side: int) -> None:
+    def __init__(self, first: VideoFrame, sample_aspect: Fraction | None, spec: FrameSpec) -> None:
         self.orientation = Orientation.of(first)
         width, height = first.width * (sample_aspect or Fraction(1)), Fraction(first.height)
         if not 1 <= max(width, height) <= _MAX_ASPECT * min(width, height):
             raise VideoError(f"Its pictures have an absurd shape: {first.width} x {first.height}.")
-        scale = short_side / min(width, height)
-        self.size = _round(width * scale), _round(height * scale)
-        self._reformatter = VideoReformatter()
         self.display = self._upright(_round(width), _round(height))
+        if spec.aspect == "stretch":
+            self.size = spec.side, spec.side
+        else:
+            scale = spec.side / (max if spec.aspect == "pad" else min)(width, height)
+            self.size = _round(width * scale), _round(height * scale)
+        self._reformatter = VideoReformatter()
         width_out, height_out = self._upright(*self.size)
+        if spec.aspect != "keep":
+            width_out = height_out = spec.side
         self.shape = (height_out, width_out, 3)
 
     def draw(self, frame: VideoFrame, out: NDArray[np.uint8]) -> None:
@@ -80,10 +85,30 @@ class Scaler:
         )
         plane = small.planes[0]
         rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
-        out[:] = self.orientation.apply(rows[:height, : width * 3].reshape(height, width, 3))
+        picture = rows[:height, : width * 3].reshape(height, width, 3)
+        self.frame(self.orientation.apply(picture), out)
+
+    def frame(self, pictures: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
+        """Write (..., h, w, 3) upright pictures of the scaled size to `out` of (..., *shape).
+
+        Their middle goes to the middle; black bars fill what they leave.
+        """
+        size, room = pictures.shape[-3:-1], self.shape[:2]
+        (top, above), (left, before) = map(_middles, size, room)
+        height, width = map(min, size, room)
+        if (height, width) != self.shape[:2]:
+            out[:] = 0
+        out[..., above : above + height, before : before + width, :] = pictures[
+            ..., top : top + height, left : left + width, :
+        ]
 
     def _upright(self, width: int, height: int) -> tuple[int, int]:
         return (height, width) if self.orientation.transpose else (width, height)
+
+
+def _middles(length: int, room: int) -> tuple[int, int]:
+    """Where the part to take begins, and where it goes."""
+    return max(0, length - room) // 2, max(0, room - length) // 2
 
 
 def _round(length: Fraction) -> int:

@@ -66,7 +66,7 @@ class PyAVStream:
                 reason = self._tally.first_error or "its video stream is empty"
                 raise VideoError(f"No picture can be decoded ({reason}).")
             self._first: VideoFrame | None = first
-            self._scaler = Scaler(first, self._stream.sample_aspect_ratio, spec.short_side)
+            self._scaler = Scaler(first, self._stream.sample_aspect_ratio, spec)
             self._resources = resources.pop_all()
         self._info = describe(self._container, self._stream, self._scaler.display)
         self._clock = Clock(self._stream.time_base or Fraction(1, 90000), self._info.interval)

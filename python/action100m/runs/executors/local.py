@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from action100m.config import available_cpus
+from action100m.inference import EngineStoppedError
 from action100m.runs.errors import RunStoppedError
 from action100m.runs.folder import RunFolder
 from action100m.runs.manifest import Video
@@ -41,14 +42,14 @@ def run_stage(
         stage: what to do.
         videos: those to do, in any order.
         folder: where parts and failures go.
-        workers: how many videos at once.
+        workers: how many videos to decode at once.
         progress: told of every step.
 
     Raises:
         RunStoppedError: the run folder cannot be written.
         KeyboardInterrupt: passed on, once the workers have stopped.
     """
-    count = max(1, min(workers, len(videos)))
+    count = max(1, min(stage.crew(workers), len(videos)))
     crew = _Crew(stage, videos, folder, progress, threads=max(1, available_cpus() // count))
     pool = [
         threading.Thread(target=crew.work, name=f"worker {k}", daemon=True) for k in range(count)
@@ -100,6 +101,9 @@ class _Crew:
             pass
         except OSError as error:
             self._give_up(RunStoppedError(_explain(error, self._folder)))
+        except EngineStoppedError as error:
+            reason = f"{error} What is done is kept: run the same command again once it is mended."
+            self._give_up(RunStoppedError(reason))
         except BaseException as error:  # a bug of ours must reach the main thread
             self._give_up(error)
 
@@ -120,7 +124,7 @@ class _Crew:
         if not self._folder.part(key, video.key).exists():  # else another run has done it
             try:
                 part = self._attempt(worker, video)
-            except _CancelledError:
+            except (_CancelledError, EngineStoppedError):
                 raise
             except Exception as error:
                 earlier = self._folder.read_failure(key, video.key).get("attempts", 0)

@@ -1,0 +1,175 @@
+"""Answers that are kept: in a journal while a video is unfinished, as a table once it is done."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from action100m.inference.engine import Outcome, Result, Usage
+
+SCHEMA = pa.schema(
+    [
+        ("field", pa.string()),
+        ("node", pa.int32()),
+        ("key", pa.string()),
+        ("outcome", pa.string()),
+        ("text", pa.string()),
+        ("reason", pa.string()),
+        ("prompt", pa.int64()),
+        ("cached", pa.int64()),
+        ("completion", pa.int64()),
+        ("retries", pa.int64()),
+    ]
+)
+"""One row per question of a video: which field of which node (its number in the tree's order),
+what it was asked (`key`), what came of it, and what it cost in tokens."""
+
+_FILE = "answers.jsonl"
+_FINAL = (Outcome.COMPLETE, Outcome.TRUNCATED, Outcome.REFUSED)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of a question.
+
+    Attributes:
+        key: of the question, from `question_key`.
+        outcome: how it ended.
+        text: None unless the outcome is complete or truncated.
+        reason: why it is not complete; "" if it is.
+        usage: what it cost, all attempts together.
+    """
+
+    key: str
+    outcome: Outcome
+    text: str | None
+    reason: str
+    usage: Usage
+
+    @classmethod
+    def of(cls, key: str, result: Result, spent: Usage) -> Answer:
+        """A result as an answer; `spent` on attempts before it."""
+        return cls(key, result.outcome, result.text or None, result.reason, result.usage + spent)
+
+    @property
+    def final(self) -> bool:
+        """Whether asking again would be in vain."""
+        return self.outcome in _FINAL
+
+
+def question_key(question: Mapping[str, Any]) -> str:
+    """32 hex digits of everything that decides an answer, as (JSON) values."""
+    text = json.dumps(question, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+class Journal:
+    """The final answers of an unfinished video: a line of JSON each, on the disk once appended.
+
+    Two processes may append to one: every line stands for itself.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """`folder`: of one video; made with the first answer."""
+        self._path = folder / _FILE
+        self._descriptor: int | None = None
+
+    def read(self) -> dict[str, Answer]:
+        """The answers by key. A line that was torn by a crash is ignored."""
+        try:
+            lines = self._path.read_bytes().split(b"\n")
+        except FileNotFoundError:
+            return {}
+        answers = (_parse(line) for line in lines)
+        return {answer.key: answer for answer in answers if answer is not None}
+
+    def append(self, answer: Answer) -> None:
+        """Keep an answer.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        if self._descriptor is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+            self._descriptor = os.open(self._path, flags, 0o666)
+        # It begins with a line end too: what a crash tore before it must not swallow it.
+        line = b"\n" + json.dumps(asdict(answer), ensure_ascii=True).encode() + b"\n"
+        if os.write(self._descriptor, line) < len(line):
+            raise OSError(28, os.strerror(28), str(self._path))
+        os.fsync(self._descriptor)
+
+    def close(self) -> None:
+        """Close the file, if it was opened."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _parse(line: bytes) -> Answer | None:
+    try:
+        values = json.loads(line)
+        values["outcome"] = Outcome(values["outcome"])
+        values["usage"] = Usage(**values["usage"])
+        return Answer(**values)
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def to_table(answers: Iterable[tuple[str, int, Answer]]) -> pa.Table:
+    """Answers of (field, node) as a table of `SCHEMA`."""
+    rows = [
+        {
+            "field": field,
+            "node": node,
+            "key": answer.key,
+            "outcome": answer.outcome.value,
+            "text": answer.text,
+            "reason": answer.reason,
+            **asdict(answer.usage),
+        }
+        for field, node, answer in answers
+    ]
+    return pa.Table.from_pylist(rows, SCHEMA)
+
+
+def final_answers(table: pa.Table) -> dict[str, Answer]:
+    """The answers of a table that need not be asked again, by key."""
+    answers = (
+        Answer(
+            row["key"],
+            Outcome(row["outcome"]),
+            row["text"],
+            row["reason"],
+            Usage(row["prompt"], row["cached"], row["completion"], row["retries"]),
+        )
+        for row in table.to_pylist()
+    )
+    return {answer.key: answer for answer in answers if answer.final}
+
+
+def texts(table: pa.Table, field: str, nodes: int) -> list[str | None]:
+    """The texts of one field by node, null where there is none."""
+    found: list[str | None] = [None] * nodes
+    for name, node, text in zip(
+        table.column("field").to_pylist(),
+        table.column("node").to_pylist(),
+        table.column("text").to_pylist(),
+        strict=True,
+    ):
+        if name == field:
+            found[node] = text
+    return found

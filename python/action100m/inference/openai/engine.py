@@ -1,0 +1,268 @@
+"""The engine that asks servers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_random_exponential,
+)
+
+from action100m.checkpoint import find_checkpoint
+from action100m.config import OpenAIConfig
+from action100m.inference.engine import EngineStoppedError, Outcome, Request, Result, Usage
+from action100m.inference.loop import Loop
+from action100m.inference.openai.messages import BrokenAnswerError, body_of, result_of
+from action100m.inference.openai.servers import Server, Servers
+from action100m.text import clean
+
+_PATIENCE = 300.0  # seconds with all servers down
+_CONNECT_SECONDS = 10.0
+_LONGEST_WAIT = 60.0
+_WORDS = 300  # characters of a server's own words that are passed on
+_HOPELESS = {
+    401: "does not accept the key (key_variable or key_file)",
+    403: "does not allow it with this key",
+    404: "knows no such model or no chat completions (model, urls)",
+}
+
+
+@contextmanager
+def open_openai(config: OpenAIConfig, patience: float = _PATIENCE) -> Iterator[OpenAIEngine]:
+    """Look which servers are up, then ask them for the block.
+
+    Args:
+        config: where they are, and what they run.
+        patience: seconds with all servers down until the engine stops.
+
+    Raises:
+        ValueError: the key or the tokenizer is not to be had, no server is up, or one has another
+            model.
+    """
+    key = _read_key(config)
+    tokenizer = _load_tokenizer(config.tokenizer) if config.tokenizer else None
+    with Loop("openai") as loop:
+        engine = OpenAIEngine(config, key, tokenizer, loop, patience)
+        try:
+            loop.start(engine.connect()).result()
+            yield engine
+        finally:
+            loop.cancel()
+            loop.start(engine.disconnect()).result()
+
+
+class OpenAIEngine:
+    """An `Engine` that is somewhere else."""
+
+    def __init__(
+        self, config: OpenAIConfig, key: str, tokenizer: Any, loop: Loop, patience: float
+    ) -> None:
+        self.context_length = config.context_length
+        self.capacity = -(-5 * config.concurrency * len(config.urls) // 4)
+        self._config, self._key, self._tokenizer = config, key, tokenizer
+        self._loop, self._patience = loop, patience
+        self._stopped: EngineStoppedError | None = None
+
+    def submit(self, request: Request) -> Future[Result]:
+        return self._loop.start(self._answer(request))
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        if self._tokenizer is None:
+            raise ValueError(
+                f"Counting tokens for {self._config.model} needs its tokenizer: set `tokenizer` to "
+                "its name on the hub or a folder with its tokenizer.json."
+            )
+        encoded = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        return [len(text.ids) for text in encoded]
+
+    async def connect(self) -> None:
+        """Ask every server which models it has."""
+        config = self._config
+        every = config.concurrency * len(config.urls)
+        self._client = httpx.AsyncClient(
+            headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
+            timeout=httpx.Timeout(config.timeout_seconds, connect=_CONNECT_SECONDS, pool=None),
+            limits=httpx.Limits(max_connections=every, max_keepalive_connections=every),
+            trust_env=False,
+        )
+        self._servers = Servers(config.urls, config.concurrency, self._patience)
+        problems = await asyncio.gather(*map(self._look, self._servers.all))
+        if all(problems):
+            raise ValueError(f"No server can be asked: {' '.join(filter(None, problems))}")
+
+    async def disconnect(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def _look(self, server: Server) -> str:
+        """What is wrong with a server; "" if nothing is."""
+        try:
+            response = await self._client.get(f"{server.url}/models", timeout=_CONNECT_SECONDS)
+            models = {model["id"]: model for model in response.json()["data"]}
+        except httpx.HTTPError as error:
+            return f"{server.url} does not answer ({type(error).__name__})."
+        except (ValueError, KeyError, TypeError):
+            if response.status_code in (401, 403):
+                return f"{server.url} {_HOPELESS[response.status_code]}."
+            return ""  # it does not tell; a request will
+        model = models.get(self._config.model)
+        if model is None:
+            names = clean(", ".join(map(str, models)), _WORDS)
+            raise ValueError(f"{server.url} has no model {self._config.model}, but: {names}.")
+        self.context_length = self.context_length or model.get("max_model_len")
+        return ""
+
+    async def _answer(self, request: Request) -> Result:
+        if self._stopped is not None:
+            raise self._stopped
+        body = await asyncio.to_thread(_encode, request, self._config.model)
+        retrying = AsyncRetrying(
+            stop=stop_after_attempt(self._config.attempts),
+            wait=_wait,
+            retry=retry_if_exception_type(_PassingError),
+            reraise=True,
+        )
+        attempts = 0
+        try:
+            async for attempt in retrying:
+                with attempt:
+                    attempts += 1
+                    answer = await self._post(body, request.group)
+                    return _read(request, answer, attempts - 1)
+        except (_PassingError, _RefusedError) as error:
+            usage = Usage(retries=attempts - 1)
+            return Result(request.id, Outcome.FAILED, reason=str(error), usage=usage)
+        except EngineStoppedError as error:
+            self._stopped = error
+            raise
+        raise AssertionError("tenacity returns or raises")
+
+    async def _post(self, body: bytes, group: str) -> httpx.Response:
+        """The first answer of a server that can be reached."""
+        headers = {"Content-Type": "application/json"}
+        while True:
+            async with self._servers.lend(group) as server:
+                url = f"{server.url}/chat/completions"
+                try:
+                    response = await self._client.post(url, content=body, headers=headers)
+                except (httpx.ConnectError, httpx.ConnectTimeout):
+                    server.failed()  # the server's fault, whatever the request: no attempt is lost
+                    continue
+                except httpx.TimeoutException:
+                    server.failed()
+                    seconds = f"{self._config.timeout_seconds:g} s (timeout_seconds)"
+                    reason = f"{server.url} did not answer within {seconds}."
+                    raise _PassingError(reason) from None
+                except httpx.HTTPError as error:
+                    server.failed()
+                    reason = f"{server.url} broke off the connection ({type(error).__name__})."
+                    raise _PassingError(reason) from None
+                self._judge(server, response)
+                return response
+
+    def _judge(self, server: Server, response: httpx.Response) -> None:
+        """Raise for what is no answer."""
+        status = response.status_code
+        if status in _HOPELESS:
+            words = self._words(response)
+            raise EngineStoppedError(f"{server.url} {_HOPELESS[status]}: {words}")
+        if status == 429 or status >= 500:
+            if status >= 500:
+                server.failed()
+            reason = f"{server.url} answered {status}: {self._words(response)}"
+            raise _PassingError(reason, _retry_after(response))
+        self._servers.succeeded(server)
+        if status >= 400:
+            raise _RefusedError(f"{server.url} refused the request: {self._words(response)}")
+
+    def _words(self, response: httpx.Response) -> str:
+        """What the server says, made harmless; it may well repeat the key."""
+        text = response.text
+        try:
+            error = json.loads(text)["error"]
+            text = error["message"] if isinstance(error, dict) else str(error)
+        except (ValueError, KeyError, TypeError):
+            pass
+        if self._key:
+            text = text.replace(self._key, "[key]")
+        return clean(text, _WORDS) or "no reason given."
+
+
+class _PassingError(Exception):
+    """Something that another attempt may not meet."""
+
+    def __init__(self, reason: str, wait: float | None = None) -> None:
+        super().__init__(reason)
+        self.wait = wait
+
+
+class _RefusedError(Exception):
+    """A request that this kind of server will never take."""
+
+
+_backoff = wait_random_exponential(multiplier=0.5, max=_LONGEST_WAIT)
+
+
+def _wait(state: RetryCallState) -> float:
+    """As long as the server asks for; else longer and longer, and never the same for two."""
+    error = state.outcome.exception() if state.outcome else None
+    asked = getattr(error, "wait", None)
+    return float(_backoff(state)) if asked is None else min(asked, _LONGEST_WAIT)
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    try:
+        return max(0.0, float(response.headers["Retry-After"]))
+    except (KeyError, ValueError):
+        return None
+
+
+def _encode(request: Request, model: str) -> bytes:
+    return json.dumps(body_of(request, model)).encode()
+
+
+def _read(request: Request, response: httpx.Response, retries: int) -> Result:
+    try:
+        return result_of(request, response.json(), retries)
+    except BrokenAnswerError as error:
+        raise _PassingError(str(error)) from None
+    except ValueError:  # not even JSON
+        kind = response.headers.get("Content-Type", "nothing known")
+        reason = f"The server's answer cannot be read as JSON ({clean(kind, 50)})."
+        raise _PassingError(reason) from None
+
+
+def _read_key(config: OpenAIConfig) -> str:
+    if config.key_variable is not None:
+        key = os.environ.get(config.key_variable, "").strip()
+        if not key:
+            raise ValueError(f"The environment variable {config.key_variable} holds no key.")
+        return key
+    if config.key_file is not None:
+        try:
+            return Path(config.key_file).expanduser().read_text("utf-8").strip()
+        except OSError as error:
+            reason = f"Cannot read the key from {config.key_file}: {error.strerror}."
+            raise ValueError(reason) from None
+    return ""
+
+
+def _load_tokenizer(source: str) -> Any:
+    from tokenizers import Tokenizer
+
+    path = find_checkpoint(source, None, ["tokenizer.json"]).folder / "tokenizer.json"
+    if not path.is_file():
+        raise ValueError(f"{source} has no tokenizer.json.")
+    return Tokenizer.from_file(str(path))

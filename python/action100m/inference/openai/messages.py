@@ -1,0 +1,101 @@
+"""Requests as OpenAI's chat completions take them, and answers as they give them."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+import PIL.Image
+from numpy.typing import NDArray
+
+from action100m.inference.engine import (
+    Image,
+    Message,
+    Outcome,
+    Part,
+    Request,
+    Result,
+    Text,
+    Usage,
+    outcome_of,
+)
+from action100m.inference.reasoning import answer_in
+
+_JPEG_QUALITY = 90
+
+
+class BrokenAnswerError(ValueError):
+    """A server's answer that is not what the protocol says."""
+
+
+def body_of(request: Request, model: str) -> dict[str, Any]:
+    """The JSON body. Pictures are JPEGs of quality 90; a clip is its frames one after the other."""
+    sampling = request.sampling
+    body: dict[str, Any] = {
+        "model": model,
+        "messages": [_message(message) for message in request.messages],
+        "max_tokens": sampling.max_tokens,
+        "temperature": sampling.temperature,
+        "seed": sampling.seed,
+    }
+    if sampling.reasoning_effort is not None:
+        body["reasoning_effort"] = sampling.reasoning_effort
+    if request.schema is not None:
+        schema = {"name": "answer", "schema": dict(request.schema), "strict": True}
+        body["response_format"] = {"type": "json_schema", "json_schema": schema}
+    return body
+
+
+def result_of(request: Request, answer: Any, retries: int) -> Result:
+    """A server's answer as a result.
+
+    Raises:
+        BrokenAnswerError: it is no chat completion.
+    """
+    try:
+        choice = answer["choices"][0]
+        message = choice["message"]
+        text = answer_in(message.get("content") or "")
+        finish = choice.get("finish_reason")
+        refusal = message.get("refusal")
+        usage = _usage(answer.get("usage") or {}, retries)
+    except (KeyError, IndexError, TypeError, AttributeError):
+        raise BrokenAnswerError("The server's answer is no chat completion.") from None
+    if refusal or finish == "content_filter":
+        reason = "The model would not answer." if refusal else "A filter of the server cut in."
+        return Result(request.id, Outcome.REFUSED, reason=reason, usage=usage)
+    outcome, reason = outcome_of(text, cut_off=finish == "length")
+    return Result(request.id, outcome, text, reason, usage)
+
+
+def _usage(told: dict[str, Any], retries: int) -> Usage:
+    details = told.get("prompt_tokens_details") or {}
+    return Usage(
+        prompt=int(told.get("prompt_tokens") or 0),
+        cached=int(details.get("cached_tokens") or 0),
+        completion=int(told.get("completion_tokens") or 0),
+        retries=retries,
+    )
+
+
+def _message(message: Message) -> dict[str, Any]:
+    if all(isinstance(part, Text) for part in message.parts):
+        texts = [part.text for part in message.parts if isinstance(part, Text)]
+        return {"role": message.role, "content": "".join(texts)}
+    content = [item for part in message.parts for item in _items(part)]
+    return {"role": message.role, "content": content}
+
+
+def _items(part: Part) -> list[dict[str, Any]]:
+    if isinstance(part, Text):
+        return [{"type": "text", "text": part.text}]
+    pictures = [part.pixels] if isinstance(part, Image) else part.frames
+    return [{"type": "image_url", "image_url": {"url": _data_uri(p)}} for p in pictures]
+
+
+def _data_uri(pixels: NDArray[np.uint8]) -> str:
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(buffer, "JPEG", quality=_JPEG_QUALITY)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,0 +1,101 @@
+"""Which of several servers a request goes to, and which are left alone for a while."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from action100m.inference.engine import EngineStoppedError
+
+_FAILURES = 3  # one after the other, until a server is left alone
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0  # seconds that it is left alone, doubling
+_LOOK_AGAIN = 0.1
+
+
+class Server:
+    """One server and how it has been doing: a circuit breaker."""
+
+    def __init__(self, url: str, concurrency: int) -> None:
+        self.url = url.rstrip("/")
+        self.slots = asyncio.Semaphore(concurrency)
+        self.load = 0
+        self._failures = 0
+        self._pause = _FIRST_PAUSE
+        self._closed_until = 0.0
+        self._probing = False
+
+    def succeeded(self) -> None:
+        """It answered."""
+        self._failures, self._pause, self._probing = 0, _FIRST_PAUSE, False
+
+    def failed(self) -> None:
+        """It did not."""
+        self._failures += 1
+        if self._failures >= _FAILURES:
+            self._closed_until = time.monotonic() + self._pause
+            self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+            self._probing = False
+
+    @property
+    def open(self) -> bool:
+        """Whether it takes requests: always, or one to see whether it is back."""
+        if self._failures < _FAILURES:
+            return True
+        return not self._probing and time.monotonic() >= self._closed_until
+
+    def probe(self) -> None:
+        """The request that sees whether it is back is on its way."""
+        self._probing = self._failures >= _FAILURES
+
+
+class Servers:
+    """All servers. A group of requests keeps to one of them while that one is up."""
+
+    def __init__(self, urls: list[str], concurrency: int, patience: float) -> None:
+        """`patience`: seconds without any answer, all down, until nothing is left to try."""
+        self.all = [Server(url, concurrency) for url in urls]
+        self._patience = patience
+        self._last_success = time.monotonic()
+
+    @asynccontextmanager
+    async def lend(self, group: str) -> AsyncIterator[Server]:
+        """A server with a free slot, for the block.
+
+        Raises:
+            EngineStoppedError: all have been down for too long.
+        """
+        while True:
+            server = await self._choose(group)
+            server.load += 1
+            try:
+                async with server.slots:
+                    if server.open:  # it may have gone down while we waited
+                        server.probe()
+                        yield server
+                        return
+            finally:
+                server.load -= 1
+
+    def succeeded(self, server: Server) -> None:
+        """It answered."""
+        self._last_success = time.monotonic()
+        server.succeeded()
+
+    async def _choose(self, group: str) -> Server:
+        while not (up := [server for server in self.all if server.open]):
+            down = time.monotonic() - self._last_success
+            if down > self._patience:
+                urls = ", ".join(server.url for server in self.all)
+                raise EngineStoppedError(f"No server has answered for {down:.0f} s: {urls}.")
+            await asyncio.sleep(_LOOK_AGAIN)
+        if group:
+            return max(up, key=lambda server: _weight(group, server.url))
+        return min(up, key=lambda server: server.load)
+
+
+def _weight(group: str, url: str) -> bytes:
+    """Rendezvous hashing: when a server goes, only its own groups move."""
+    return hashlib.sha256(f"{group}\n{url}".encode(errors="replace")).digest()

@@ -1,0 +1,72 @@
+"""Stage 1 in a run: a video's file in, its dendrogram out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from action100m.config import Config, ConfigError
+from action100m.runs.folder import RunFolder, StageKey
+from action100m.runs.manifest import Video
+from action100m.runs.settings import stage_key
+from action100m.runs.stages import Worker, unchanged
+from action100m.segmentation.encoders import Encoder, open_encoder
+from action100m.segmentation.part import to_table
+from action100m.segmentation.stage import Segmenter, segment_identity
+from action100m.video.backends import require_backend
+from action100m.video.frames import Progress
+
+
+@contextmanager
+def open_segment_stage(config: Config, folder: RunFolder) -> Iterator[SegmentStage]:
+    """Stage 1, its encoder loaded. Workers share the encoder, and decode each for themselves.
+
+    Raises:
+        ConfigError: the encoder or the decoder is not to be had here.
+    """
+    try:
+        require_backend(config.video.decoder)
+    except (ImportError, RuntimeError) as error:
+        raise ConfigError(str(error)) from error
+    with open_encoder(config.segmentation) as encoder:
+        yield SegmentStage(config, encoder, folder)
+
+
+class SegmentStage:
+    """Stage 1 under one configuration: a `Stage`.
+
+    Attributes:
+        identity: what decides its parts' content, as plain values.
+        key: where its parts stand.
+    """
+
+    def __init__(self, config: Config, encoder: Encoder, folder: RunFolder) -> None:
+        self._config = config
+        self._folder = folder
+        self._encoder = encoder
+        self.identity = segment_identity(config, encoder)
+        self.key = stage_key("segment", self.identity)
+
+    def crew(self, workers: int) -> int:
+        return workers
+
+    @contextmanager
+    def open_worker(self, threads: int) -> Iterator[Worker]:
+        with Segmenter(self._config, self._encoder, threads=threads) as segmenter:
+            yield _SegmentWorker(segmenter, self._folder, self.key)
+
+
+@dataclass(frozen=True)
+class _SegmentWorker:
+    segmenter: Segmenter
+    folder: RunFolder
+    stage: StageKey
+
+    def process(self, video: Video, progress: Progress) -> pa.Table:
+        journal = self.folder.journal(self.stage, video.key)
+        with unchanged(video):
+            segmentation = self.segmenter.segment(video.path, progress, journal)
+        return to_table(segmentation)

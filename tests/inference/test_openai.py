@@ -1,0 +1,284 @@
+from __future__ import annotations
+
+import base64
+import io
+import json
+import logging
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import wait
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+
+httpx = pytest.importorskip("httpx")
+pytest.importorskip("tenacity")
+
+from action100m.config import OpenAIConfig  # noqa: E402
+from action100m.inference import (  # noqa: E402
+    Clip,
+    EngineStoppedError,
+    Message,
+    Outcome,
+    Request,
+    Result,
+    Sampling,
+    Text,
+)
+from action100m.inference.openai import open_openai  # noqa: E402
+from servers import MODEL, Call, serve  # noqa: E402
+
+
+def configured(*urls: str, **changes: Any) -> OpenAIConfig:
+    values = {"engine": "openai", "model": MODEL, "urls": list(urls), "concurrency": 8, **changes}
+    return OpenAIConfig.model_validate(values)
+
+
+def question(text: str, **changes: Any) -> Request:
+    return Request(text, (Message("user", (Text(text),)),), Sampling(), **changes)
+
+
+def ask(answer: Callable[[Call], None], count: int, **changes: Any) -> list[Result]:
+    """Ask a server that answers in its own way `count` questions at once."""
+    with serve(answer) as (url, _), open_openai(configured(url, **changes)) as engine:
+        futures = [engine.submit(question(f"question {k}")) for k in range(count)]
+        return [future.result(timeout=60) for future in futures]
+
+
+def echo(call: Call) -> None:
+    call.complete(f"answer to {call.text}")
+
+
+def every_third(bad: Callable[[Call], None]) -> Callable[[Call], None]:
+    return lambda call: bad(call) if call.number % 3 == 2 else echo(call)
+
+
+def late(call: Call) -> None:
+    time.sleep(random.random() / 10)
+    echo(call)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        late,
+        every_third(lambda call: call.reply(500, "<html>Internal error</html>", "text/html")),
+        every_third(lambda call: call.drop()),
+        every_third(lambda call: call.reply(200, '{"choices": [{"mess')),
+        every_third(lambda call: call.reply(200, "<html>Welcome</html>", "text/html")),
+        every_third(lambda call: call.reply(200, '{"choices": []}')),
+        every_third(lambda call: call.reply(429, "{}", Retry_After="0.05")),
+    ],
+    ids=["shuffled", "500", "dropped", "torn", "html", "no choice", "429"],
+)
+def test_nothing_is_lost_or_mixed_up(answer: Callable[[Call], None]) -> None:
+    results = ask(answer, 40)
+    for k, result in enumerate(results):
+        assert (result.id, result.outcome) == (f"question {k}", Outcome.COMPLETE)
+        assert result.text == f"answer to question {k}"
+        assert (result.usage.prompt, result.usage.cached, result.usage.completion) == (7, 4, 2)
+
+
+def test_a_server_that_hangs_is_given_up() -> None:
+    def answer(call: Call) -> None:
+        if call.number < 2:
+            call.hang()
+        else:
+            echo(call)
+
+    results = ask(answer, 4, timeout_seconds=0.5)
+    assert [result.outcome for result in results] == [Outcome.COMPLETE] * 4
+    assert sum(result.usage.retries for result in results) == 2
+
+
+def test_a_request_that_keeps_failing_fails_with_the_reason() -> None:
+    def answer(call: Call) -> None:
+        if call.text == "question 1":
+            call.reply(500, json.dumps({"error": {"message": "CUDA\nout of memory"}}))
+        else:
+            echo(call)
+
+    results = ask(answer, 3, attempts=2)
+    assert [result.outcome.value for result in results] == ["complete", "failed", "complete"]
+    assert "answered 500: CUDA out of memory" in results[1].reason
+    assert results[1].usage.retries == 1
+
+
+@pytest.mark.parametrize(
+    ("reply", "outcome", "text", "reason"),
+    [
+        ({"text": "half an ans", "finish_reason": "length"}, "truncated", "half an ans", "limit"),
+        ({"text": "  "}, "empty", "", "nothing"),
+        ({"text": None}, "empty", "", "nothing"),
+        ({"text": "", "finish_reason": "length"}, "empty", "", "before the token limit"),
+        ({"text": None, "message": {"refusal": "No."}}, "refused", "", "would not"),
+        ({"text": "x", "finish_reason": "content_filter"}, "refused", "", "filter"),
+        ({"text": "<think>hm</think>yes"}, "complete", "yes", ""),
+    ],
+)
+def test_outcomes(reply: dict[str, Any], outcome: str, text: str, reason: str) -> None:
+    (result,) = ask(lambda call: call.complete(**reply), 1)
+    assert (result.outcome.value, result.text) == (outcome, text)
+    assert reason in result.reason
+
+
+def test_a_prompt_that_is_too_long_is_not_repeated() -> None:
+    words = "This model's maximum context length is 4096 tokens."
+    with (
+        serve(lambda call: call.reply(400, json.dumps({"error": {"message": words}}))) as (
+            url,
+            calls,
+        ),
+        open_openai(configured(url)) as engine,
+    ):
+        result = engine.submit(question("long")).result(timeout=20)
+    assert result.outcome is Outcome.FAILED
+    assert words in result.reason
+    assert len(calls) == 1
+
+
+def test_pictures_schema_and_sampling_arrive() -> None:
+    ramp = np.linspace(0, 255, 32, dtype=np.uint8)
+    frames = [np.stack([np.full((32, 32), 80 * k), *np.meshgrid(ramp, ramp)], -1) for k in range(3)]
+    frames = [frame.astype(np.uint8) for frame in frames]
+    schema = {"type": "object", "properties": {"a": {"type": "string"}}}
+    request = Request(
+        "1",
+        (
+            Message("system", (Text("Be brief."),)),
+            Message("user", (Clip(frames, [0.0, 0.5, 1.0]), Text("What is it?"))),
+        ),
+        Sampling(50, 0.5, 7, "low"),
+        schema,
+    )
+    with serve(echo) as (url, calls), open_openai(configured(url)) as engine:
+        engine.submit(request).result(timeout=20)
+    body = calls[0].body
+    assert (body["max_tokens"], body["temperature"], body["seed"]) == (50, 0.5, 7)
+    assert body["reasoning_effort"] == "low"
+    assert body["response_format"]["json_schema"]["schema"] == schema
+    assert body["messages"][0] == {"role": "system", "content": "Be brief."}
+    *pictures, words = body["messages"][1]["content"]
+    assert words == {"type": "text", "text": "What is it?"}
+    for frame, picture in zip(frames, pictures, strict=True):
+        data = base64.b64decode(picture["image_url"]["url"].removeprefix("data:image/jpeg;base64,"))
+        shown = np.asarray(PIL.Image.open(io.BytesIO(data))).astype(int)
+        assert np.abs(shown - frame).mean() < 4
+
+
+def test_a_group_keeps_to_its_server_and_moves_when_that_is_gone() -> None:
+    with serve(echo) as (one, calls_one), serve(echo) as (two, calls_two):
+        with open_openai(configured(one, two)) as engine:
+            requests = [question(f"{g}/{k}", group=f"g{g}") for g in range(12) for k in range(4)]
+            wait([engine.submit(request) for request in requests], timeout=20)
+        homes = [{call.text.split("/")[0] for call in calls} for calls in (calls_one, calls_two)]
+        assert not homes[0] & homes[1]
+        assert all(homes)
+    with serve(echo) as (two, calls_two):
+        gone = "http://127.0.0.1:9/v1"
+        with open_openai(configured(gone, two)) as engine:
+            futures = [engine.submit(request) for request in requests]
+            assert {f.result(timeout=60).outcome for f in futures} == {Outcome.COMPLETE}
+    assert Counter(call.text for call in calls_two) == Counter(r.id for r in requests)
+
+
+def test_no_server_is_an_error_at_once() -> None:
+    with (
+        pytest.raises(ValueError, match=r"No server can be asked.*does not answer"),
+        open_openai(configured("http://127.0.0.1:9/v1")),
+    ):
+        pass
+
+
+def test_another_model_is_told_with_those_that_are_there() -> None:
+    with (
+        serve(echo, models=["llama", "qwen"]) as (url, _),
+        pytest.raises(ValueError, match="has no model tiny, but: llama, qwen"),
+        open_openai(configured(url)),
+    ):
+        pass
+
+
+def test_when_all_servers_stay_down_the_engine_stops_and_fails_nothing() -> None:
+    with serve(Call.drop) as (url, _), open_openai(configured(url), patience=0.5) as engine:
+        futures = [engine.submit(question(f"question {k}")) for k in range(5)]
+        for future in futures:
+            with pytest.raises(EngineStoppedError, match="No server has answered for"):
+                future.result(timeout=30)
+        with pytest.raises(EngineStoppedError):
+            engine.submit(question("later")).result(timeout=5)
+
+
+def test_a_server_that_comes_back_goes_on() -> None:
+    down = threading.Event()
+    down.set()
+
+    def answer(call: Call) -> None:
+        call.drop() if down.is_set() else echo(call)
+
+    with serve(answer) as (url, _), open_openai(configured(url)) as engine:
+        futures = [engine.submit(question(f"question {k}")) for k in range(3)]
+        time.sleep(0.5)
+        down.clear()
+        assert {f.result(timeout=30).outcome for f in futures} == {Outcome.COMPLETE}
+
+
+@pytest.mark.parametrize("place", ["variable", "file"])
+def test_the_key_is_sent_and_nowhere_to_be_seen(
+    place: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    key = "sk-very-secret-0123456789"
+    caplog.set_level(logging.DEBUG)
+    if place == "variable":
+        monkeypatch.setenv("MY_KEY", key)
+        changes = {"key_variable": "MY_KEY"}
+    else:
+        (tmp_path / "key").write_text(key + "\n")
+        changes = {"key_file": str(tmp_path / "key")}
+
+    def answer(call: Call) -> None:
+        words = f"You sent {call.headers['Authorization']}"
+        call.reply(400 if call.number == 0 else 401, json.dumps({"error": {"message": words}}))
+
+    with serve(answer) as (url, calls), open_openai(configured(url, **changes)) as engine:
+        result = engine.submit(question("one")).result(timeout=20)
+        with pytest.raises(EngineStoppedError, match="does not accept the key") as stopped:
+            engine.submit(question("two")).result(timeout=20)
+    assert calls[0].headers["Authorization"] == f"Bearer {key}"
+    everything = [result.reason, str(stopped.value), caplog.text, *capfd.readouterr(), repr(engine)]
+    assert "[key]" in result.reason
+    assert not any(key in text for text in everything)
+
+
+def test_a_key_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MY_KEY", raising=False)
+    with (
+        pytest.raises(ValueError, match="environment variable MY_KEY holds no key"),
+        open_openai(configured("http://127.0.0.1:9/v1", key_variable="MY_KEY")),
+    ):
+        pass
+
+
+def test_a_cancelled_request_is_taken_back() -> None:
+    gone = threading.Event()
+
+    def answer(call: Call) -> None:
+        call.hang()
+        gone.set()
+
+    with serve(answer) as (url, calls), open_openai(configured(url)) as engine:
+        future = engine.submit(question("never mind"))
+        while not calls:
+            time.sleep(0.01)
+        assert future.cancel()
+        assert gone.wait(10)
