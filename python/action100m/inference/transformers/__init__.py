@@ -1,0 +1,26 @@
+"""Any checkpoint that the transformers library knows, in this process, batch by batch."""
+
+from __future__ import annotations
+
+# Only to say in one sentence which of them is missing.
+try:
+    import safetensors  # noqa: F401
+    import torch
+    import transformers  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        f"Running a model in this process needs {error.name}, which is not installed: "
+        "pip install 'action100m[transformers]'."
+    ) from error
+
+try:
+    from transformers import AutoProcessor  # noqa: F401
+except ImportError as error:  # its own words tell nothing
+    raise ImportError(
+        "transformers cannot load its processors: mostly because torchvision is of another build "
+        f"than torch {torch.__version__}. Install both from one place."
+    ) from error
+
+from action100m.inference.transformers.engine import open_transformers
+
+__all__ = ["open_transformers"]

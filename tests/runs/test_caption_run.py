@@ -1,0 +1,222 @@
+"""Stage 2 in a run, against real servers and real model classes."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+import action100m
+from action100m.config import Config, load_config, parse_config
+from action100m.dataset.validate import validate
+from action100m.runs.errors import RunStoppedError
+from action100m.runs.status import describe_run
+from command import call, command
+from servers import MODEL, Call, serve
+
+pytest.importorskip("httpx")
+
+LEAF = "1 pictures: Describe this image in detail."
+
+
+def configured(url: str, **changes: Any) -> Config:
+    model = {"engine": "openai", "model": MODEL, "urls": [url], "concurrency": 8, "attempts": 2}
+    captioning = {"frames": 4, "side": 32, "segments": {"model": model}, "leaves": {"model": model}}
+    return parse_config({"captioning": captioning, **changes}, "test")
+
+
+def caption(call: Call) -> None:
+    """Says how many pictures it saw, and what it was asked; late and out of order."""
+    time.sleep(random.random() / 50)
+    pictures = sum(item["type"] == "image_url" for item in call.body["messages"][0]["content"])
+    call.complete(f"{pictures} pictures: {call.text}")
+
+
+def run(videos: Path, out: Path, config: Config) -> tuple[int, str]:
+    text = io.StringIO()
+    console = Console(file=text, width=200)
+    result = action100m.run([videos], out, config, workers=2, console=console)
+    return result.exit_code, text.getvalue()
+
+
+def nodes(out: Path) -> list[dict[str, Any]]:
+    table = pq.read_table(sorted((out / "data").glob("*.parquet")))
+    return [node for row in table.to_pylist() for node in row["nodes"]]
+
+
+def test_every_node_has_what_the_format_says(videos: Path, tmp_path: Path) -> None:
+    with serve(caption) as (url, calls):
+        assert run(videos, tmp_path, configured(url))[0] == 0
+        assert run(videos, tmp_path, configured(url))[0] == 0
+    found = nodes(tmp_path)
+    parents = {node["parent_id"] for node in found}
+    for node in found:
+        leaf = node["node_id"] not in parents
+        assert "pictures: Describe this video in detail." in node["plm_caption"]
+        assert "pictures: Name the main action" in node["plm_action"]
+        assert node["llama3_caption"] == (LEAF if leaf else None)
+        assert node["gpt"] is None
+    leaves = len(found) - len(parents - {None})
+    assert len(calls) == 2 * len(found) + leaves
+    assert validate([tmp_path / "data"]).ok
+    metadata = pq.read_schema(next((tmp_path / "data").iterdir())).metadata
+    assert metadata[b"action100m.plm_caption.model"] == MODEL.encode()
+    status = "\n".join(describe_run(tmp_path))
+    assert "caption   done" in status
+    assert f"answers: {len(calls):,} complete" in status
+    assert f"{7 * len(calls):,} read" in status
+
+
+def test_another_cut_asks_only_about_other_segments(videos: Path, tmp_path: Path) -> None:
+    with serve(caption) as (url, calls):
+        run(videos, tmp_path, configured(url))
+        first = len(calls)
+        run(videos, tmp_path, configured(url, cut={"min_duration": 0.9}))
+        assert len(nodes(tmp_path)) > 5
+        again = len(calls) - first
+        fresh = configured(url, cut={"min_duration": 0.9})
+        run(videos, tmp_path / "fresh", fresh)
+        whole = len(calls) - first - again
+    assert again < whole / 2
+    assert nodes(tmp_path) == nodes(tmp_path / "fresh")
+
+
+def test_one_model_for_leaves_alone_leaves_the_rest_null(videos: Path, tmp_path: Path) -> None:
+    with serve(caption) as (url, _):
+        config = configured(url)
+        alone = config.captioning.model_copy(update={"segments": None})
+        _, _text = run(videos, tmp_path, config.model_copy(update={"captioning": alone}))
+    assert any(node["llama3_caption"] for node in nodes(tmp_path))
+    assert all(node["plm_caption"] is None for node in nodes(tmp_path))
+    assert "plm_caption and plm_action: null: no model" in "\n".join(describe_run(tmp_path))
+
+
+def test_a_server_with_nothing_right_fails_the_videos_and_not_the_run(
+    videos: Path, tmp_path: Path
+) -> None:
+    def answer(call: Call) -> None:
+        call.reply(400, json.dumps({"error": {"message": "I will not."}}))
+
+    with serve(answer) as (url, _):
+        config = configured(url)
+        code, _ = run(videos, tmp_path, config)
+        assert code == 1
+        status = "\n".join(describe_run(tmp_path))
+        assert "captions are missing" in status
+        assert "I will not." in status
+        assert all(node["plm_caption"] is None for node in nodes(tmp_path))
+    with serve(caption) as (url, _):
+        good = configured(url)
+        assert run(videos, tmp_path, good)[0] == 0
+
+
+def test_a_wrong_key_stops_the_run_and_fails_no_video(videos: Path, tmp_path: Path) -> None:
+    with (
+        serve(lambda call: call.reply(401, "{}")) as (url, _),
+        pytest.raises(RunStoppedError, match="does not accept the key"),
+    ):
+        run(videos, tmp_path, configured(url))
+    assert "failed" not in "\n".join(describe_run(tmp_path))
+
+
+def test_killed_at_any_moment_nothing_is_asked_in_vain(videos: Path, tmp_path: Path) -> None:
+    settings = tmp_path / "settings.toml"
+    with serve(caption) as (url, calls):
+        settings.write_text(
+            f"""
+            [captioning]
+            frames = 4
+            side = 32
+            [captioning.segments.model]
+            engine = "openai"
+            model = "{MODEL}"
+            urls = ["{url}"]
+            concurrency = 4
+            """
+        )
+        words = ["run", videos, "--config", settings, "--workers", "1", "--out"]
+        assert call(*words, tmp_path / "whole").returncode == 0
+        whole = len(calls)
+        for wait in (1.2, 1.5, 1.8, 2.1):
+            process = subprocess.Popen(
+                command(*words, tmp_path / "run"),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            try:
+                process.wait(wait)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        assert call(*words, tmp_path / "run").returncode == 0
+        asked = len(calls) - whole
+    assert nodes(tmp_path / "run") == nodes(tmp_path / "whole")
+    assert asked <= whole + 5 * 4 * 2  # what was on its way when it was killed
+
+
+def tiny(name: str, folder: Path) -> Path:
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    tiny_models = pytest.importorskip("tiny_models", exc_type=ImportError)
+    path: Path = tiny_models.MAKERS[name](folder / name)
+    return path
+
+
+def with_tiny(segments: Path | None, leaves: Path | None, tokens: int) -> Config:
+    def captioner(path: Path) -> dict[str, Any]:
+        model = {"engine": "transformers", "model": str(path), "device": "cpu"}
+        return {"model": {**model, "precision": "float32"}, "max_tokens": tokens}
+
+    captioning: dict[str, Any] = {"frames": 4, "side": 64, "max_failed": 1.0}
+    if segments is not None:
+        captioning["segments"] = captioner(segments)
+    if leaves is not None:
+        captioning["leaves"] = captioner(leaves)
+    return parse_config({"captioning": captioning}, "test")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("segments", "leaves"),
+    [("perception_lm", "mllama"), ("qwen3_vl", "qwen3_vl"), ("smolvlm", "smolvlm")],
+)
+def test_real_model_classes_caption_real_videos(
+    segments: str, leaves: str, videos: Path, shared: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "videos"
+    shutil.copytree(shared / "videos", own)
+    config = with_tiny(tiny(segments, tmp_path), tiny(leaves, tmp_path), tokens=3)
+    assert run(own, tmp_path / "run", config)[0] == 0
+    found = nodes(tmp_path / "run")
+    parents = {node["parent_id"] for node in found}
+    assert sum(node["plm_caption"] is None for node in found) < len(found) / 10
+    assert all(node["llama3_caption"] is None for node in found if node["node_id"] in parents)
+    assert sum(node["llama3_caption"] is not None for node in found) > len(found) / 3
+    assert validate([tmp_path / "run" / "data"]).ok
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_small_profile_captions_on_a_cpu(videos: Path, tmp_path: Path) -> None:
+    path = tiny("smolvlm", tmp_path)
+    settings = tmp_path / "settings.toml"
+    settings.write_text(
+        "[captioning]\nside = 32\n"
+        + "".join(
+            f'[captioning.{role}]\nmax_tokens = 5\n[captioning.{role}.model]\nmodel = "{path}"\n'
+            for role in ("segments", "leaves")
+        )
+    )
+    config = load_config(settings, "small")
+    assert config.captioning.frames == 8
+    assert run(videos, tmp_path / "run", config)[0] == 0
+    assert all(node["plm_caption"] for node in nodes(tmp_path / "run"))
+    assert "gpt: null" in "\n".join(describe_run(tmp_path / "run"))
