@@ -19,6 +19,9 @@ from action100m.video.backends import is_installed
 _DECODERS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mpeg2video", "wmv2", "theora")
 _EXTRAS = {
     "vjepa2": ("torch", "transformers", "safetensors"),
+    "transformers": ("torch", "transformers", "torchvision", "timm", "num2words", "llguidance"),
+    "openai": ("httpx", "tenacity", "tokenizers", "huggingface_hub"),
+    "vllm": ("vllm",),
     "tensorrt": ("onnx", "onnxscript", "tensorrt"),
     "dali": ("nvidia.dali",),
     "test": ("hypothesis", "pytest", "sklearn"),

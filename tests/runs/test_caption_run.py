@@ -194,7 +194,7 @@ def test_real_model_classes_caption_real_videos(
 ) -> None:
     own = tmp_path / "videos"
     shutil.copytree(shared / "videos", own)
-    config = with_tiny(tiny(segments, tmp_path), tiny(leaves, tmp_path), tokens=3)
+    config = with_tiny(tiny(segments, tmp_path), tiny(leaves, tmp_path), tokens=8)
     assert run(own, tmp_path / "run", config)[0] == 0
     found = nodes(tmp_path / "run")
     parents = {node["parent_id"] for node in found}

@@ -15,7 +15,7 @@ def declare_torchvision_operators() -> None:
 
     Call it before anything imports torchvision.
     """
-    if torch.version.cuda is not None or _kept:
+    if torch.version.cuda is not None or hasattr(torch.ops.torchvision, "nms"):
         return
     library = torch.library.Library("torchvision", "DEF")
     library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")

@@ -81,7 +81,8 @@ def save_qwen3(folder: Path) -> Path:
     """Qwen3: text."""
     tokenizer = tokenizer_of()
     torch.manual_seed(1)
-    config = transformers.Qwen3Config(**_TEXT, **_tokens(tokenizer), head_dim=8)
+    # vLLM on a CPU wants heads of at least 32.
+    config = transformers.Qwen3Config(**_TEXT, **_tokens(tokenizer), head_dim=32)
     return _save(folder, transformers.Qwen3ForCausalLM(config), tokenizer)
 
 
@@ -149,9 +150,9 @@ def save_qwen3_vl(folder: Path) -> Path:
     tokenizer = tokenizer_of(*names, chat=chat)
     ids = dict(zip(names, tokenizer.convert_tokens_to_ids(list(names)), strict=True))
     torch.manual_seed(4)
-    rope = {**_ROPE, "mrope_section": [2, 1, 1]}
+    rope = {**_ROPE, "mrope_section": [8, 4, 4]}
     config = transformers.Qwen3VLConfig(
-        text_config={**_TEXT, **_tokens(tokenizer), "head_dim": 8, "rope_parameters": rope},
+        text_config={**_TEXT, **_tokens(tokenizer), "head_dim": 32, "rope_parameters": rope},
         vision_config={
             "depth": 2,
             "hidden_size": 32,

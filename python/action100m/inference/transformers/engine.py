@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from action100m.checkpoint import find_checkpoint
 from action100m.config import TransformersConfig
 from action100m.inference.engine import EngineStoppedError, Outcome, Request, Result
-from action100m.inference.transformers.model import ChatModel, OutOfMemoryError, RequestError
+from action100m.inference.template import RequestError
+from action100m.inference.transformers.model import ChatModel, OutOfMemoryError
 
 _QUEUED_BATCHES = 4  # that a batch can choose from
 

@@ -20,17 +20,12 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 from transformers.utils.logging import disable_progress_bar
 
 from action100m.checkpoint import Found
-from action100m.inference.engine import Clip, Image, Request, Result, Text, Usage, outcome_of
+from action100m.inference.engine import Clip, Request, Result, Text, Usage, outcome_of
 from action100m.inference.reasoning import answer_in
+from action100m.inference.template import ChatTemplate, RequestError, metadata_of, parts_of
 from action100m.inference.transformers.decoding import Drawn, Ended, Following
 
 _DTYPES = {"bf16": torch.bfloat16, "float32": torch.float32}
-_HARMONY = "<|channel|>"
-_HARMONY_FINAL = "<|channel|>final<|message|>"
-
-
-class RequestError(ValueError):
-    """A request that this model cannot take, with the reason."""
 
 
 class OutOfMemoryError(RuntimeError):
@@ -57,6 +52,7 @@ class ChatModel:
             loader = AutoModelForImageTextToText if self._sees else AutoModelForCausalLM
             opener = AutoProcessor if self._sees else AutoTokenizer
             self._processor = opener.from_pretrained(folder, **options)
+            self._template = ChatTemplate(self._processor, sees=self._sees)
             self._model = loader.from_pretrained(
                 folder, dtype=_DTYPES[precision], use_safetensors=True, **options
             )
@@ -70,11 +66,6 @@ class ChatModel:
         self._tokenizer.padding_side = "left"
         if self._tokenizer.pad_token is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
-        self._template = str(self._processor.chat_template or "")
-        if not self._template:
-            raise ValueError(f"{found.source} has no chat template: it is no chat model.")
-        self._films = getattr(self._processor, "video_processor", None) is not None
-        self._harmony = _HARMONY in self._tokenizer.get_vocab()
         text_config = config.get_text_config()
         self.context_length: int | None = getattr(text_config, "max_position_embeddings", None)
         self._ends = _end_tokens(self._model, self._tokenizer)
@@ -86,7 +77,7 @@ class ChatModel:
 
     def words(self, request: Request) -> str:
         """All text of a request."""
-        return "\n".join(p.text for m in request.messages for p in m.parts if isinstance(p, Text))
+        return "\n".join(part.text for part in parts_of(request) if isinstance(part, Text))
 
     def kind(self, request: Request) -> Hashable:
         """What requests of one batch have in common."""
@@ -94,8 +85,7 @@ class ChatModel:
             (type(part).__name__, len(part.frames), part.frames[0].shape)
             if isinstance(part, Clip)
             else (type(part).__name__, 1, part.pixels.shape)
-            for message in request.messages
-            for part in message.parts
+            for part in parts_of(request)
             if not isinstance(part, Text)
         )
         return shown, request.sampling.max_tokens, request.schema is not None
@@ -152,89 +142,33 @@ class ChatModel:
     def _result(self, request: Request, prompt: int, tokens: list[int]) -> Result:
         end = next((k for k, token in enumerate(tokens) if token in self._ends), None)
         said = tokens if end is None else tokens[:end]
-        raw = self._tokenizer.decode(said, skip_special_tokens=not self._harmony)
+        raw = self._tokenizer.decode(said, skip_special_tokens=not self._template.harmony)
         text = answer_in(raw)
         outcome, reason = outcome_of(text, cut_off=end is None)
         usage = Usage(prompt=prompt, completion=len(said) + (end is not None))
         return Result(request.id, outcome, text, reason, usage)
 
     def _inputs(self, requests: list[Request]) -> Any:
-        texts = [self._prompt(request) for request in requests]
+        texts = [self._template.prompt(request) for request in requests]
         if not self._sees:
             inputs = self._tokenizer(
                 texts, return_tensors="pt", padding=True, add_special_tokens=False
             )
             inputs.pop("token_type_ids", None)
             return inputs.to(self._device)
-        images = [self._images(request) for request in requests]
-        clips = [part for request in requests for part in _parts(request) if isinstance(part, Clip)]
+        images = [self._template.images(request) for request in requests]
+        clips = [clip for request in requests for clip in self._template.clips(request)]
         options: dict[str, Any] = {}
         if any(images):
             options["images"] = images
-        if clips and self._films:
+        if clips:
             options["videos"] = [list(map(PIL.Image.fromarray, clip.frames)) for clip in clips]
-            options["video_metadata"] = [_metadata(clip) for clip in clips]
+            options["video_metadata"] = [metadata_of(clip) for clip in clips]
             options["do_sample_frames"] = False
         inputs = self._processor(
             text=texts, return_tensors="pt", padding=True, add_special_tokens=False, **options
         )
         return inputs.to(self._device, self._model.dtype)
-
-    def _prompt(self, request: Request) -> str:
-        """The conversation in the model's own template, up to where it speaks.
-
-        An answer with a schema is not thought about first: it is all that the grammar allows.
-        """
-        turns = []
-        for message in request.messages:
-            items = [item for part in message.parts for item in self._items(part)]
-            content: Any = items if self._sees else "".join(item["text"] for item in items)
-            turns.append({"role": message.role, "content": content})
-        options: dict[str, Any] = {}
-        if request.sampling.reasoning_effort is not None and "reasoning_effort" in self._template:
-            options["reasoning_effort"] = request.sampling.reasoning_effort
-        if request.schema is not None and "enable_thinking" in self._template:
-            options["enable_thinking"] = False
-        prompt: str = self._processor.apply_chat_template(
-            turns, tokenize=False, add_generation_prompt=True, **options
-        )
-        return prompt + (_HARMONY_FINAL if self._harmony and request.schema is not None else "")
-
-    def _items(self, part: Text | Image | Clip) -> list[dict[str, Any]]:
-        if isinstance(part, Text):
-            return [{"type": "text", "text": part.text}]
-        if not self._sees:
-            raise RequestError("The model reads text alone: it takes no pictures.")
-        if isinstance(part, Clip) and self._films:
-            return [{"type": "video"}]
-        return [{"type": "image"}] * (len(part.frames) if isinstance(part, Clip) else 1)
-
-    def _images(self, request: Request) -> list[Any]:
-        """The pictures of a request; a clip's frames where the model knows no clips."""
-        images: list[Any] = []
-        for part in _parts(request):
-            if isinstance(part, Image):
-                images.append(PIL.Image.fromarray(part.pixels))
-            elif isinstance(part, Clip) and not self._films:
-                images.extend(map(PIL.Image.fromarray, part.frames))
-        return images
-
-
-def _parts(request: Request) -> list[Text | Image | Clip]:
-    return [part for message in request.messages for part in message.parts]
-
-
-def _metadata(clip: Clip) -> dict[str, Any]:
-    """Frames and seconds as processors want to know them."""
-    count = len(clip.frames)
-    length = clip.times[-1] - clip.times[0]
-    rate = (count - 1) / length if length > 0 else 1.0
-    return {
-        "total_num_frames": count,
-        "fps": rate,
-        "duration": count / rate,
-        "frames_indices": list(range(count)),
-    }
 
 
 def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:

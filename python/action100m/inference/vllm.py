@@ -1,0 +1,194 @@
+"""The engine that runs vLLM in this process: continuous batching, prefix caching, many GPUs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+# Before vLLM is imported, which reads them once: a run is offline, and its log is ours.
+os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+
+try:
+    import vllm
+except ImportError as error:
+    raise ImportError(
+        "The vllm engine needs vLLM, which is not installed: pip install 'action100m[vllm]'."
+    ) from error
+
+from transformers import AutoConfig, AutoProcessor, AutoTokenizer
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+from vllm.exceptions import VLLMError
+from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError
+
+from action100m.checkpoint import Found, find_checkpoint
+from action100m.config import VllmConfig
+from action100m.inference.engine import (
+    EngineStoppedError,
+    Outcome,
+    Request,
+    Result,
+    Usage,
+    outcome_of,
+)
+from action100m.inference.loop import Loop
+from action100m.inference.reasoning import answer_in
+from action100m.inference.template import ChatTemplate, RequestError, metadata_of
+
+_DTYPES = {"auto": "auto", "bf16": "bfloat16", "float32": "float32"}
+_PICTURES = 32  # of one request to a model that knows no clips
+
+
+@contextmanager
+def open_vllm(config: VllmConfig) -> Iterator[VllmEngine]:
+    """Load a model into vLLM's own processes, and answer with it for the block.
+
+    Raises:
+        ValueError: the checkpoint is not to be had, or vLLM cannot run it here.
+    """
+    found = find_checkpoint(config.model, config.revision)
+    with Loop("vllm") as loop:
+        engine = VllmEngine(found, config, loop)
+        try:
+            yield engine
+        finally:
+            loop.cancel()
+            engine.close()
+
+
+class VllmEngine:
+    """An `Engine` on vLLM's asynchronous interface, which takes requests as they come."""
+
+    def __init__(self, found: Found, config: VllmConfig, loop: Loop) -> None:
+        options = {"local_files_only": True, "trust_remote_code": False}
+        folder = str(found.folder)
+        try:
+            kind = AutoConfig.from_pretrained(folder, **options).model_type
+            sees = kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+            opener = AutoProcessor if sees else AutoTokenizer
+            processor = opener.from_pretrained(folder, **options)
+            self._template = ChatTemplate(processor, sees=sees)
+        except (OSError, ValueError, KeyError) as error:
+            reason = str(error).split("\n", 1)[0]
+            raise ValueError(
+                f"{found.source} cannot be loaded as a chat model: {reason}"
+            ) from error
+        self._tokenizer = processor.tokenizer if sees else processor
+        shown = {"image": 1 if self._template.films else _PICTURES, "video": 1}
+        arguments = vllm.AsyncEngineArgs(
+            model=folder,
+            dtype=_DTYPES[config.precision],
+            load_format="safetensors",
+            tensor_parallel_size=config.tensor_parallel,
+            data_parallel_size=config.data_parallel,
+            gpu_memory_utilization=config.memory_share,
+            max_model_len=config.context_length,
+            max_num_seqs=config.sequences,
+            enable_prefix_caching=True,
+            # Or an answer may fill its limit with spaces.
+            structured_outputs_config={"backend": "guidance", "disable_any_whitespace": True},
+            limit_mm_per_prompt=shown if sees else {},
+            disable_log_stats=True,
+        )
+        self._loop = loop
+        try:
+            self._llm = loop.start(_start(arguments)).result()
+        except (RuntimeError, ValueError) as error:
+            reason = str(error).strip().split("\n")[-1]
+            raise ValueError(f"vLLM cannot run {found.source} here: {reason}") from error
+        self._copies = config.data_parallel
+        self.capacity = -(-5 * config.sequences * config.data_parallel // 4)
+        self.context_length: int | None = self._llm.model_config.max_model_len
+
+    def submit(self, request: Request) -> Future[Result]:
+        return self._loop.start(self._answer(request))
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        encoded = self._tokenizer(list(texts), add_special_tokens=False)
+        return [len(ids) for ids in encoded["input_ids"]]
+
+    def close(self) -> None:
+        """End vLLM's processes."""
+        self._llm.shutdown()
+
+    async def _answer(self, request: Request) -> Result:
+        try:
+            answers = self._llm.generate(
+                self._prompt(request),
+                self._parameters(request),
+                request.id,
+                tokenization_kwargs={"add_special_tokens": False},
+                data_parallel_rank=self._copy(request.group),
+            )
+            outputs = [output async for output in answers]
+        except EngineDeadError as error:
+            raise EngineStoppedError("vLLM's process has died; its log tells why.") from error
+        except (RequestError, VLLMError, ValueError) as error:
+            return Result(request.id, Outcome.FAILED, reason=str(error).split("\n", 1)[0])
+        if not outputs:
+            return Result(request.id, Outcome.FAILED, reason="vLLM gave no answer.")
+        return _result(request, outputs[-1])
+
+    def _copy(self, group: str) -> int | None:
+        """Which copy of the model has a group's prefix in its cache."""
+        if self._copies == 1 or not group:
+            return None
+        digest = hashlib.sha256(group.encode(errors="replace")).digest()
+        return int.from_bytes(digest[:8], "big") % self._copies
+
+    def _prompt(self, request: Request) -> Any:
+        prompt: dict[str, Any] = {"prompt": self._template.prompt(request)}
+        shown: dict[str, Any] = {}
+        if images := self._template.images(request):
+            shown["image"] = images
+        if clips := self._template.clips(request):
+            # Or vLLM would take one frame out of several as of a video that it had opened itself.
+            told = [{**metadata_of(clip), "do_sample_frames": False} for clip in clips]
+            shown["video"] = [
+                (np.stack(list(clip.frames)), metadata)
+                for clip, metadata in zip(clips, told, strict=True)
+            ]
+        if shown:
+            prompt["multi_modal_data"] = shown
+        return prompt
+
+    def _parameters(self, request: Request) -> Any:
+        sampling = request.sampling
+        schema = None
+        if request.schema is not None:
+            schema = StructuredOutputsParams(json=dict(request.schema), disable_any_whitespace=True)
+        return vllm.SamplingParams(
+            max_tokens=sampling.max_tokens,
+            temperature=sampling.temperature,
+            seed=sampling.seed,
+            structured_outputs=schema,
+            skip_special_tokens=not self._template.harmony,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+
+
+async def _start(arguments: Any) -> Any:
+    return AsyncLLM.from_engine_args(arguments)
+
+
+def _result(request: Request, output: Any) -> Result:
+    (answer,) = output.outputs
+    usage = Usage(
+        prompt=len(output.prompt_token_ids or ()),
+        cached=output.num_cached_tokens or 0,
+        completion=len(answer.token_ids),
+    )
+    if answer.finish_reason not in ("stop", "length"):
+        reason = f"vLLM ended the answer early ({answer.finish_reason})."
+        return Result(request.id, Outcome.FAILED, reason=reason, usage=usage)
+    text = answer_in(answer.text)
+    outcome, reason = outcome_of(text, cut_off=answer.finish_reason == "length")
+    return Result(request.id, outcome, text, reason, usage)
