@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import random
 import shutil
+import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -220,3 +223,63 @@ def test_the_small_profile_captions_on_a_cpu(videos: Path, tmp_path: Path) -> No
     assert run(videos, tmp_path / "run", config)[0] == 0
     assert all(node["plm_caption"] for node in nodes(tmp_path / "run"))
     assert "gpt: null" in "\n".join(describe_run(tmp_path / "run"))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_llamas_own_server_captions_real_videos(shared: Path, tmp_path: Path) -> None:
+    pytest.importorskip("xllamacpp")
+    pytest.importorskip("gguf")
+    tiny_gguf = pytest.importorskip("tiny_gguf", exc_type=ImportError)
+    own = tmp_path / "videos"
+    own.mkdir()
+    for name in ("skv_bikes.mp4", "mma_test.avi", "asl/book.mkv"):
+        shutil.copy(shared / "videos" / name, own)
+    with tiny_gguf.llama_server(tmp_path / "gguf") as url:
+        config = configured(url)
+        captioning = {
+            role: asker.model_copy(update={"max_tokens": 12})
+            for role in ("segments", "leaves")
+            if (asker := getattr(config.captioning, role))
+        }
+        captioning["max_failed"] = 1.0
+        config = config.model_copy(
+            update={"captioning": config.captioning.model_copy(update=captioning)}
+        )
+        assert run(own, tmp_path / "run", config)[0] == 0
+    found = nodes(tmp_path / "run")
+    assert sum(node["plm_caption"] is not None for node in found) > 0.9 * len(found)
+    assert validate([tmp_path / "run" / "data"]).ok
+
+
+def test_interrupted_while_the_model_thinks(videos: Path, tmp_path: Path) -> None:
+    settings = tmp_path / "settings.toml"
+    thinking = threading.Event()
+
+    def think(call: Call) -> None:
+        if call.number >= 3:
+            thinking.set()
+            time.sleep(3)
+        caption(call)
+
+    with serve(think) as (url, calls):
+        settings.write_text(
+            f"""
+            [captioning.segments.model]
+            engine = "openai"
+            model = "{MODEL}"
+            urls = ["{url}"]
+            concurrency = 2
+            key_variable = "MY_KEY"
+            """
+        )
+        words = command("run", videos, "--config", settings, "--out", tmp_path / "run")
+        environment = {**os.environ, "MY_KEY": "sk-very-secret"}
+        with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=environment) as process:
+            assert thinking.wait(30)
+            process.send_signal(signal.SIGINT)
+            _, text = process.communicate(timeout=20)
+        assert process.returncode == 130, text
+        assert list((tmp_path / "run" / "journal" / "caption").rglob("answers.jsonl"))
+    assert calls[0].headers["Authorization"] == "Bearer sk-very-secret"
+    kept = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    assert not any(b"sk-very-secret" in path.read_bytes() for path in kept)
