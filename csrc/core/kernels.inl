@@ -4,7 +4,7 @@
 #include <cstring>
 #include <type_traits>
 #include <vector>
-#ifdef __AVX512F__
+#ifdef __AVX2__
 #include <immintrin.h>
 #endif
 
@@ -26,8 +26,10 @@ inline void load(const double* source, Doubles& values) {
 }
 
 inline void load(const float* source, Doubles& values) {
-#ifdef __AVX512F__  // GCC widens the vector in halves
+#if defined(__AVX512F__)  // GCC would widen the vector in halves
   values = _mm512_maskz_cvtps_pd(0xff, _mm256_loadu_ps(source));
+#elif defined(__AVX2__)
+  values = _mm256_cvtps_pd(_mm_loadu_ps(source));
 #else
   Floats narrow;
   std::memcpy(&narrow, source, sizeof narrow);
