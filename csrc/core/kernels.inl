@@ -63,6 +63,7 @@ struct Tail {
 };
 
 // Prices some pairs at a time: each frame is loaded and widened once, and no sum waits for another.
+// Meanwhile the frames of the next pairs are on their way into the cache.
 template <std::size_t kPairs, class Scalar>
 void price_pairs(const Scalar* frames, std::size_t d, double* costs) {
   Squares squares[kPairs];
@@ -78,8 +79,12 @@ void price_pairs(const Scalar* frames, std::size_t d, double* costs) {
       }
     }
   };
+  constexpr std::size_t kLine = 64 / sizeof(Scalar);
   std::size_t k = 0;
   for (; k + kLanes <= d; k += kLanes) {
+    for (std::size_t i = 1; i <= kPairs && k % kLine == 0; ++i) {
+      __builtin_prefetch(frames + (kPairs + i) * d + k, 0, 2);
+    }
     add([&](std::size_t i) { return frames + i * d + k; });
   }
   if (k < d) {

@@ -20,10 +20,9 @@
 namespace action100m {
 namespace {
 
-constexpr double kShares[] = {0.6, 0.85, 0.95,
-                              0.98};          // of the merges, done at each depth of blocks
-constexpr std::size_t kGrowth = 4;            // blocks in a block of the next depth
-constexpr std::size_t kOverlaps[] = {12, 8};  // each block shares a 12th (8th) with the next
+constexpr double kShares[] = {0.6, 0.9, 0.98};  // of the merges, done at each depth of blocks
+constexpr std::size_t kGrowth = 6;              // blocks in a block of the next depth
+constexpr std::size_t kOverlaps[] = {12, 10};   // each block shares a 12th (10th) with the next
 constexpr std::size_t kPilots = 4, kPilotLength = 96;
 
 template <class Scalar>
