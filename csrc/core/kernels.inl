@@ -63,7 +63,8 @@ struct Tail {
 };
 
 // Prices some pairs at a time: each frame is loaded and widened once, and no sum waits for another.
-// Meanwhile the frames of the next pairs are on their way into the cache.
+// Meanwhile the frames of the next pairs are on their way into the cache; asking for some beyond
+// the last is harmless.
 template <std::size_t kPairs, class Scalar>
 void price_pairs(const Scalar* frames, std::size_t d, double* costs) {
   Squares squares[kPairs];
