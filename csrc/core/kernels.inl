@@ -4,7 +4,7 @@
 #include <cstring>
 #include <type_traits>
 #include <vector>
-#ifdef __AVX512F__
+#ifdef __AVX2__
 #include <immintrin.h>
 #endif
 
@@ -26,8 +26,10 @@ inline void load(const double* source, Doubles& values) {
 }
 
 inline void load(const float* source, Doubles& values) {
-#ifdef __AVX512F__  // GCC widens the vector in halves
+#if defined(__AVX512F__)  // GCC would widen the vector in halves
   values = _mm512_maskz_cvtps_pd(0xff, _mm256_loadu_ps(source));
+#elif defined(__AVX2__)
+  values = _mm256_cvtps_pd(_mm_loadu_ps(source));
 #else
   Floats narrow;
   std::memcpy(&narrow, source, sizeof narrow);
@@ -61,6 +63,8 @@ struct Tail {
 };
 
 // Prices some pairs at a time: each frame is loaded and widened once, and no sum waits for another.
+// Meanwhile the frames of the next pairs are on their way into the cache; asking for some beyond
+// the last is harmless.
 template <std::size_t kPairs, class Scalar>
 void price_pairs(const Scalar* frames, std::size_t d, double* costs) {
   Squares squares[kPairs];
@@ -76,8 +80,12 @@ void price_pairs(const Scalar* frames, std::size_t d, double* costs) {
       }
     }
   };
+  constexpr std::size_t kLine = 64 / sizeof(Scalar);
   std::size_t k = 0;
   for (; k + kLanes <= d; k += kLanes) {
+    for (std::size_t i = 1; i <= kPairs && k % kLine == 0; ++i) {
+      __builtin_prefetch(frames + (kPairs + i) * d + k, 0, 2);
+    }
     add([&](std::size_t i) { return frames + i * d + k; });
   }
   if (k < d) {

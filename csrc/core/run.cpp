@@ -92,9 +92,9 @@ void Run::merge_below(double limit, Workshop<Scalar>& shop) {
   while (tournament.cost() < limit) {
     const std::size_t border = tournament.winner(), left = previous_[border], right = next_[border];
     merge_at(border, shop);
+    if (left > 0) tournament.update_below(border, left, costs_[left], precedes);
+    if (right < next_.size()) tournament.update_below(border, right, costs_[right], precedes);
     tournament.update(border, kNever, precedes);
-    if (left > 0) tournament.update(left, costs_[left], precedes);
-    if (right < next_.size()) tournament.update(right, costs_[right], precedes);
   }
 }
 

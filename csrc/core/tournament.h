@@ -29,15 +29,17 @@ class Tournament {
     }
   }
 
-  // To be called for each player that changed.
+  // To be called for each player that changed, or update_below for all but the last.
   template <class Precedes>
   void update(std::size_t changed, double new_cost, const Precedes& precedes) {
-    Bits cost = std::bit_cast<Bits>(new_cost), player = changed;
-    for (std::size_t node = leaves_ + changed; node > 0; node /= 2) {
-      costs_[node] = cost;
-      players_[node] = player;
-      play(cost, player, node ^ 1, precedes);
-    }
+    climb(leaves_ + changed, 0, new_cost, precedes);
+  }
+
+  // Stops where the way up from `next`, the player to be updated last, goes on.
+  template <class Precedes>
+  void update_below(std::size_t next, std::size_t changed, double new_cost,
+                    const Precedes& precedes) {
+    climb(leaves_ + changed, leaves_ + next, new_cost, precedes);
   }
 
   std::size_t winner() const { return players_[1]; }
@@ -47,6 +49,17 @@ class Tournament {
   using Bits = std::uint64_t;  // costs that are not negative are in the order of their bits
 
   static constexpr Bits kNobody = std::bit_cast<Bits>(std::numeric_limits<double>::infinity());
+
+  // Plays on the way up from a leaf until it meets the other.
+  template <class Precedes>
+  void climb(std::size_t leaf, std::size_t other_leaf, double new_cost, const Precedes& precedes) {
+    Bits cost = std::bit_cast<Bits>(new_cost), player = leaf - leaves_;
+    for (std::size_t node = leaf, other = other_leaf; node != other; node /= 2, other /= 2) {
+      costs_[node] = cost;
+      players_[node] = player;
+      play(cost, player, node ^ 1, precedes);
+    }
+  }
 
   // Puts the other node's player in the place of this one if he wins.
   template <class Precedes>

@@ -20,10 +20,9 @@
 namespace action100m {
 namespace {
 
-constexpr double kShares[] = {0.6, 0.85, 0.95,
-                              0.98};          // of the merges, done at each depth of blocks
-constexpr std::size_t kGrowth = 4;            // blocks in a block of the next depth
-constexpr std::size_t kOverlaps[] = {12, 8};  // each block shares a 12th (8th) with the next
+constexpr double kShares[] = {0.6, 0.9, 0.98};  // of the merges, done at each depth of blocks
+constexpr std::size_t kGrowth = 6;              // blocks in a block of the next depth
+constexpr std::size_t kOverlaps[] = {12, 8};    // each block shares a 12th (8th) with the next
 constexpr std::size_t kPilots = 4, kPilotLength = 96;
 
 template <class Scalar>
@@ -216,7 +215,7 @@ void ward(const Scalar* rows, std::size_t n, std::size_t d, std::int64_t* childr
 }
 
 std::size_t default_block(std::size_t d) {
-  constexpr std::size_t kBlockBytes = std::size_t{3} << 19;
+  constexpr std::size_t kBlockBytes = std::size_t{13} << 17;
   return std::clamp<std::size_t>(kBlockBytes / (d * sizeof(double)), 64, 4096);
 }
 
