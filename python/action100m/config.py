@@ -235,6 +235,33 @@ class CaptioningConfig(_Table):
     memory_gib: float = Field(default=1.0, gt=0)
 
 
+class AggregationConfig(_Table):
+    """Stage 3, where a model is configured; else structured actions stay null.
+
+    Attributes:
+        model: the model and what runs it; it must know its tokenizer.
+        rounds: of Self-Refine after the draft (the paper: 3).
+        max_tokens: of an answer, reasoning among them.
+        prompt_tokens: of a draft's prompt, at most; a long video's tree is shortened to it.
+        temperature, seed: of the sampling; 0 takes the likeliest token.
+        reasoning_effort: for models that take one.
+        attempts: at an answer that fails or cannot be used; the model is shown what is wrong.
+        max_failed: share of a video's annotations that may stay null before the video fails.
+        keep_rounds: keep every round's answer in the parts.
+    """
+
+    model: _Engine | None = None
+    rounds: int = Field(default=3, ge=0)
+    max_tokens: int = Field(default=4096, ge=1)
+    prompt_tokens: int = Field(default=32768, ge=1024)
+    temperature: float = Field(default=0.0, ge=0)
+    seed: int = 0
+    reasoning_effort: Literal["low", "medium", "high"] | None = None
+    attempts: int = Field(default=3, ge=1)
+    max_failed: float = Field(default=0.1, ge=0, le=1)
+    keep_rounds: bool = False
+
+
 class ExportConfig(_Table):
     """The Parquet shards.
 
@@ -252,6 +279,7 @@ class Config(_Table):
     segmentation: SegmentationConfig = SegmentationConfig()
     cut: CutConfig = CutConfig()
     captioning: CaptioningConfig = CaptioningConfig()
+    aggregation: AggregationConfig = AggregationConfig()
     export: ExportConfig = ExportConfig()
 
 

@@ -47,6 +47,7 @@ class Asking:
         self._running: dict[str, Future[Result]] = {}
         self._ended: SimpleQueue[tuple[_Asked, Future[Result]]] = SimpleQueue()
         self._again: deque[_Asked] = deque()
+        self._answered: list[str] = []
 
     def __enter__(self) -> Asking:
         return self
@@ -76,9 +77,18 @@ class Asking:
     def finish(self, check: Callable[[], None]) -> None:
         """Wait until every question has its answer."""
         while self._running:
-            check()
-            self._collect(_POLL)
-            self._ask_again(check)
+            self.wait(check)
+
+    def wait(self, check: Callable[[], None]) -> None:
+        """Wait a moment for answers."""
+        check()
+        self._collect(_POLL)
+        self._ask_again(check)
+
+    def take_answered(self) -> list[str]:
+        """Keys of the questions that were answered since the last call."""
+        answered, self._answered = self._answered, []
+        return answered
 
     def _submit(self, asked: _Asked, check: Callable[[], None]) -> None:
         def watch() -> None:
@@ -115,5 +125,6 @@ class Asking:
             return
         del self._running[asked.key]
         self.answers[asked.key] = answer
+        self._answered.append(asked.key)
         if answer.final:
             self._journal.append(answer)

@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from action100m.captioning.stage import VideoCaptioner, caption_identity, open_captioners
 from action100m.config import Config, available_cpus
-from action100m.inference.answers import Answer, Journal, final_answers
 from action100m.runs.folder import RunFolder, StageKey
+from action100m.runs.known import known_answers
 from action100m.runs.manifest import Video
 from action100m.runs.settings import Settings, stage_key
 from action100m.runs.stages import Worker, unchanged
@@ -98,14 +98,5 @@ class _CaptionWorker:
                 segmentation.times,
                 progress,
                 self.folder.journal(self.stage, video.key),
-                self._known(video),
+                known_answers(self.folder, self.stage, video),
             )
-
-    def _known(self, video: Video) -> dict[str, Answer]:
-        """Answers under other configurations: of questions that this one asks too."""
-        known: dict[str, Answer] = {}
-        for other in self.folder.others(self.stage):
-            if self.folder.part(other, video.key).exists():
-                known |= final_answers(self.folder.read_part(other, video.key))
-            known |= Journal(self.folder.journal(other, video.key)).read()
-        return known

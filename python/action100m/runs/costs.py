@@ -12,8 +12,6 @@ from action100m.inference import Outcome, Usage
 from action100m.runs.folder import RunFolder, StageKey
 from action100m.runs.manifest import Manifest
 
-_COLUMNS = ["outcome", "reason", *(field.name for field in fields(Usage))]
-
 
 @dataclass(frozen=True)
 class Costs:
@@ -40,12 +38,14 @@ def read_costs(folder: RunFolder, manifest: Manifest, stage: StageKey) -> Costs:
     done = folder.done_keys(stage)
     for video in manifest.videos:
         if video.key in done:
-            costs = _plus(costs, folder.read_part(stage, video.key).select(_COLUMNS))
+            costs = _plus(costs, folder.read_part(stage, video.key))
     return costs
 
 
 def _plus(costs: Costs, answers: pa.Table) -> Costs:
-    outcomes = Counter(map(Outcome, answers.column("outcome").to_pylist()))
+    # The row of an annotation is what came of several requests, whose rows stand beside it.
+    requests = answers.filter(pc.not_equal(answers.column("field"), "gpt"))
+    outcomes = Counter(map(Outcome, requests.column("outcome").to_pylist()))
     kept = (Outcome.COMPLETE.value, Outcome.TRUNCATED.value)
     missing = answers.filter(pc.invert(pc.is_in(answers.column("outcome"), pa.array(kept))))
     sums = {field.name: pc.sum(answers.column(field.name)).as_py() or 0 for field in fields(Usage)}

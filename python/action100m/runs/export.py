@@ -16,7 +16,7 @@ from action100m.runs.folder import RunFolder
 from action100m.runs.manifest import Manifest, Video
 from action100m.runs.metadata import read_sidecar, uid_of
 from action100m.runs.settings import Settings
-from action100m.schema import TIME_DECIMALS
+from action100m.schema import GPT, TIME_DECIMALS
 from action100m.segmentation.part import from_table
 from action100m.segmentation.stage import Segmentation
 from action100m.tree import Tree
@@ -54,20 +54,20 @@ def published_row(path: Path, segmentation: Segmentation, tree: Tree) -> dict[st
 
 
 def _rows(folder: RunFolder, videos: list[Video], settings: Settings) -> Iterator[pa.RecordBatch]:
-    stage = settings.key("segment")
-    captioned = (
-        folder.done_keys(settings.key("caption")) if "caption" in settings.identities else ()
-    )
+    done = {key.name: folder.done_keys(key) for key in settings.keys}
     for video in videos:
-        segmentation = from_table(folder.read_part(stage, video.key))
+        segmentation = from_table(folder.read_part(settings.key("segment"), video.key))
         tree = segmentation.tree(settings.config.cut)
-        captions = {}
-        if video.key in captioned:
+        fields: dict[str, pa.Array] = {}
+        if video.key in done.get("caption", ()):
             part = folder.read_part(settings.key("caption"), video.key)
-            captions = {
-                name: pa.array(texts(part, name, len(tree)), pa.string()) for name in FIELDS
-            }
-        nodes = node_rows(video.uid, tree, captions)
+            for name in FIELDS:
+                fields[name] = pa.array(texts(part, name, len(tree)), pa.string())
+        if video.key in done.get("aggregate", ()):
+            part = folder.read_part(settings.key("aggregate"), video.key)
+            found = [text and json.loads(text) for text in texts(part, "gpt", len(tree))]
+            fields["gpt"] = pa.array(found, GPT)
+        nodes = node_rows(video.uid, tree, fields)
         yield video_row(video.uid, video.metadata.row(segmentation.report.end), nodes)
 
 
@@ -85,4 +85,6 @@ def _file_metadata(settings: Settings) -> dict[str, str]:
         for field, captioner in FIELDS.items()
         if captioner in captioners
     }
+    if "aggregate" in settings.identities:
+        models["action100m.gpt.model"] = settings.identities["aggregate"]["model"]
     return {**metadata, **models}

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from action100m.config import Config, available_cpus
 from action100m.inference import pin as pin_model
+from action100m.runs.aggregate_stage import aggregate_stage_identity, open_aggregate_stage
 from action100m.runs.caption_stage import caption_stage_identity, open_caption_stage
 from action100m.runs.discovery import find_videos
 from action100m.runs.errors import NothingToDoError
@@ -19,8 +22,8 @@ from action100m.runs.export import export
 from action100m.runs.folder import RunFolder, StageKey
 from action100m.runs.manifest import Manifest, Video
 from action100m.runs.progress import StageProgress
-from action100m.runs.segment_stage import open_segment_stage
-from action100m.runs.settings import Settings, read_config, write_settings
+from action100m.runs.segment_stage import SegmentStage, open_segment_stage
+from action100m.runs.settings import Settings, read_config, stage_key, write_settings
 from action100m.runs.stages import Stage
 from action100m.runs.states import State, find_overall_states, find_states
 from action100m.segmentation.encoders import pin
@@ -88,36 +91,52 @@ def run(
     workers = workers or available_cpus()
     config = _pinned(config)
     with open_segment_stage(config, folder) as stage:
-        identities = {"segment": stage.identity}
-        if captions := caption_stage_identity(config, stage.key):
-            identities["caption"] = captions
-        settings = Settings(config, identities)
+        settings = _settings(config, stage)
         write_settings(folder, settings)
         folder.sweep()
         todo = _to_do(stage.key, folder, manifest, manifest.videos, console)
         _finish(nullcontext(stage), todo, folder, workers, console)
-    if "caption" in identities:
-        segmented = folder.done_keys(stage.key)
-        ready = [video for video in manifest.videos if video.key in segmented]
-        todo = _to_do(settings.key("caption"), folder, manifest, ready, console)
-        _finish(open_caption_stage(settings, folder, workers), todo, folder, workers, console)
+    openers: dict[str, Callable[[], AbstractContextManager[Stage]]] = {
+        "caption": lambda: open_caption_stage(settings, folder, workers),
+        "aggregate": lambda: open_aggregate_stage(settings, folder),
+    }
+    for before, key in pairwise(settings.keys):
+        finished = folder.done_keys(before)
+        ready = [video for video in manifest.videos if video.key in finished]
+        todo = _to_do(key, folder, manifest, ready, console)
+        _finish(openers[key.name](), todo, folder, workers, console)
     with span("export"):
         shards = export(folder, manifest, settings)
     counts = find_overall_states(folder, manifest, settings.keys).count()
     return RunResult(counts, shards)
 
 
+def _settings(config: Config, stage: SegmentStage) -> Settings:
+    """With the identity of every stage that has a model."""
+    captions = caption_stage_identity(config, stage.key)
+    key = stage_key("caption", captions) if captions else None
+    identities = {
+        "segment": stage.identity,
+        "caption": captions,
+        "aggregate": aggregate_stage_identity(config, key),
+    }
+    return Settings(config, {name: values for name, values in identities.items() if values})
+
+
 def _pinned(config: Config) -> Config:
     """The configuration with every model's revision as the commit that it means now."""
-    askers = {
-        name: asker.model_copy(update={"model": pin_model(asker.model)})
-        for name in ("segments", "leaves")
-        if (asker := getattr(config.captioning, name)) is not None
-    }
+
+    def pinned(table: Any) -> Any:
+        if table is None or table.model is None:
+            return table
+        return table.model_copy(update={"model": pin_model(table.model)})
+
+    captioning = {name: pinned(getattr(config.captioning, name)) for name in ("segments", "leaves")}
     return config.model_copy(
         update={
             "segmentation": pin(config.segmentation),
-            "captioning": config.captioning.model_copy(update=askers),
+            "captioning": config.captioning.model_copy(update=captioning),
+            "aggregation": pinned(config.aggregation),
         }
     )
 

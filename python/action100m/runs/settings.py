@@ -18,7 +18,7 @@ from action100m.files import write_text
 from action100m.runs.errors import UsageError
 from action100m.runs.folder import RunFolder, StageKey
 
-STAGES = ("segment", "caption")
+STAGES = ("segment", "caption", "aggregate")
 _LIBRARIES = ("action100m", "av", "numpy", "pillow", "pyarrow")
 
 

@@ -77,6 +77,7 @@ def _left_out(settings: Settings) -> Iterator[str]:
     missing = {
         "captioning.segments": None if captioning.segments else "plm_caption and plm_action",
         "captioning.leaves": None if captioning.leaves else "llama3_caption",
+        "aggregation": None if settings.config.aggregation.model else "gpt",
     }
     tables = [f"[{table}.model]" for table, fields in missing.items() if fields]
     fields = [fields for fields in missing.values() if fields]
@@ -85,7 +86,6 @@ def _left_out(settings: Settings) -> Iterator[str]:
             f"{', '.join(fields)}: null: no model is configured. Give one by --profile or "
             f"{' and '.join(tables)} (docs/captions.md)."
         )
-    yield "gpt: null: structured actions are not built yet."
 
 
 def _failures(

@@ -1,0 +1,208 @@
+"""How much of stage 3's prompts a prefix cache has already seen: draft and three rounds.
+
+Synthetic trees with the published statistics; tokens are words and punctuation marks, in blocks of
+16. `ours` is the share of all prompt tokens that repeat an already sent prefix, one request after
+the other in an endless cache; the limit is 0.80. `rival` is the layout that names the segment in
+the first line. Beside them: the drafts alone, and 64 requests in flight, where a prefix can be used
+again once its prefill has ended, in a cache of a million tokens that forgets the oldest.
+"""
+
+from __future__ import annotations
+
+import heapq
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from action100m.aggregation.prompts import Captioned, write_prompts
+from action100m.aggregation.refine import Conversation
+from action100m.aggregation.stage import annotated_nodes
+from action100m.config import AggregationConfig
+from action100m.inference import Outcome, Request, Usage
+from action100m.inference.answers import Answer
+from captioned import Writer, draw_videos
+from harness import finish, parse_arguments, print_table
+
+_BLOCK = 16
+_IN_FLIGHT = 64
+_CACHE = 10**6
+_PREFILL, _DECODE = 1e-5, 0.02  # seconds a token: prompt tokens that are new, and answer tokens
+_TOKEN = re.compile(r"\w+|[^\w\s]")
+_MODEL = {"engine": "openai", "model": "stand-in", "urls": ["http://localhost:1/v1"]}
+
+
+@dataclass
+class Tally:
+    """Prompt tokens, and how many of them were in the cache."""
+
+    tokens: int = 0
+    cached: int = 0
+    drafts: int = 0
+    drafts_cached: int = 0
+    nodes: int = 0
+
+    def add(self, tokens: int, cached: int, *, draft: bool) -> None:
+        self.tokens += tokens
+        self.cached += cached
+        if draft:
+            self.drafts += tokens
+            self.drafts_cached += cached
+            self.nodes += 1
+
+    @property
+    def row(self) -> list[object]:
+        fresh = (self.tokens - self.cached) / self.nodes
+        share = self.cached / self.tokens
+        return [share, self.drafts_cached / self.drafts, fresh, self.drafts / self.nodes]
+
+
+@dataclass
+class Cache:
+    """Blocks of prefixes; forgets those unused for longest."""
+
+    capacity: int
+    blocks: OrderedDict[int, None] = field(default_factory=OrderedDict)
+
+    def hit(self, prefixes: Sequence[int]) -> int:
+        """How many blocks are there, from the first on."""
+        for count, prefix in enumerate(prefixes):
+            if prefix not in self.blocks:
+                return count
+            self.blocks.move_to_end(prefix)
+        return len(prefixes)
+
+    def add(self, prefixes: Sequence[int]) -> None:
+        for prefix in prefixes:
+            self.blocks[prefix] = None
+            self.blocks.move_to_end(prefix)
+        while len(self.blocks) * _BLOCK > self.capacity:
+            self.blocks.popitem(last=False)
+
+
+def main() -> None:
+    """Measure, print."""
+    videos = list(draw_videos(20 if parse_arguments(__doc__).full else 4))
+    ours = one_by_one(videos, as_it_is)
+    naive = one_by_one(videos, named_first)
+    flying = in_flight(videos)
+    print_table(
+        ["layout", "all", "drafts", "fresh tokens a node", "tokens of a draft"],
+        [
+            ["action100m", *ours.row],
+            ["segment in the first line", *naive.row],
+            ["action100m, 64 in flight", *flying.row],
+        ],
+    )
+    fresh = [(tally.tokens - tally.cached) / tally.nodes for tally in (ours, naive)]
+    print(f"{ours.nodes} segments of {len(videos)} videos; tokens are words and punctuation marks")
+    finish(
+        "prefix_share",
+        ours=ours.cached / ours.tokens,
+        rival=naive.cached / naive.tokens,
+        ratio=(ours.cached / ours.tokens) / (naive.cached / naive.tokens),
+        unit="share of prompt tokens",
+        limit=0.80,
+        drafts=ours.drafts_cached / ours.drafts,
+        fresh_to_naive=fresh[0] / fresh[1],
+        in_flight=flying.cached / flying.tokens,
+        in_flight_drafts=flying.drafts_cached / flying.drafts,
+        tokens_to_naive=ours.tokens / naive.tokens,
+    )
+
+
+def as_it_is(texts: list[str]) -> list[str]:
+    """The layout that stage 3 sends."""
+    return texts
+
+
+def named_first(texts: list[str]) -> list[str]:
+    """The same words with the task before everything else."""
+    system, user, *rest = texts
+    told, _, task = user.rpartition("\n")
+    return [f"{task}\n{system}", told, *rest]
+
+
+def count(texts: Sequence[str]) -> list[int]:
+    return [len(_TOKEN.findall(text)) for text in texts]
+
+
+def conversations(videos: list[Captioned]) -> Iterator[Conversation]:
+    """All conversations, in the order in which stage 3 begins them."""
+    config = AggregationConfig.model_validate({"model": _MODEL})
+    for number, video in enumerate(videos):
+        for prompt in write_prompts(video, annotated_nodes(video.tree), count, 120_000):
+            yield Conversation(prompt, config, {}, str(number))
+
+
+def prefixes_of(
+    request: Request, layout: Callable[[list[str]], list[str]]
+) -> tuple[int, list[int]]:
+    """The tokens of a request, and a hash for each whole block with all before it."""
+    texts = [part.text for message in request.messages for part in message.parts]  # type: ignore[union-attr]
+    tokens = [token for text in layout(texts) for token in ("<turn>", *_TOKEN.findall(text))]
+    prefixes, before = [], 0
+    for start in range(0, len(tokens) - _BLOCK + 1, _BLOCK):
+        before = hash((before, *tokens[start : start + _BLOCK]))
+        prefixes.append(before)
+    return len(tokens), prefixes
+
+
+def one_by_one(videos: list[Captioned], layout: Callable[[list[str]], list[str]]) -> Tally:
+    """One request after the other; nothing is forgotten."""
+    tally, cache, writer = Tally(), Cache(10**12), Writer(1)
+    for talk in conversations(videos):
+        draft = True
+        while (request := talk.next_request()) is not None:
+            tokens, prefixes = prefixes_of(request, layout)
+            tally.add(tokens, _BLOCK * cache.hit(prefixes), draft=draft)
+            cache.add(prefixes)
+            talk.take(answer(request, writer))
+            draft = False
+    return tally
+
+
+def in_flight(videos: list[Captioned]) -> Tally:
+    """64 at once: what goes on before what begins, as answers come."""
+    tally, cache, writer = Tally(), Cache(_CACHE), Writer(1)
+    talks = conversations(videos)
+    events: list[tuple[float, int, str, object]] = []
+    ready: list[Conversation] = []
+    now, number, free = 0.0, 0, _IN_FLIGHT
+    while True:
+        while free:
+            begun = not ready
+            talk = ready.pop(0) if ready else next(talks, None)
+            if talk is None:
+                break
+            request = talk.next_request()
+            assert request is not None
+            tokens, prefixes = prefixes_of(request, as_it_is)
+            hit = _BLOCK * cache.hit(prefixes)
+            tally.add(tokens, hit, draft=begun)
+            filled = now + _PREFILL * (tokens - hit)
+            said = answer(request, writer)
+            done = filled + _DECODE * count([said.text or ""])[0]
+            heapq.heappush(events, (filled, number, "filled", prefixes))
+            heapq.heappush(events, (done, number + 1, "done", (talk, said)))
+            number, free = number + 2, free - 1
+        if not events:
+            return tally
+        now, _, kind, what = heapq.heappop(events)
+        if kind == "filled":
+            cache.add(what)  # type: ignore[arg-type]
+        else:
+            talk, said = what  # type: ignore[misc]
+            talk.take(said)
+            free += 1
+            if talk.next_request() is not None:
+                ready.append(talk)
+
+
+def answer(request: Request, writer: Writer) -> Answer:
+    """A valid one of the published length."""
+    return Answer(request.id, Outcome.COMPLETE, writer.annotation(), "", Usage())
+
+
+if __name__ == "__main__":
+    main()

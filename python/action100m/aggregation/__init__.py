@@ -1,0 +1,1 @@
+"""Stage 3: structured actions from captions, refined."""

@@ -1,0 +1,144 @@
+"""The five fields of a segment, and what a model may write in their place."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from action100m.schema import NO_ACTION
+
+_FENCE = re.compile(r"^\s*```[a-zA-Z]*\s*|\s*```\s*$")
+_NOTHING = re.compile(
+    r"\W*(?:n\s*[/\\.|-]?\s*a|none|null|not applicable|no action)\W*", re.IGNORECASE
+)
+_MOST_CHARACTERS = 4000  # of a field; a model that runs on has lost its way
+
+
+class UnusableAnswerError(ValueError):
+    """An answer that holds no annotation, in words for the model that wrote it."""
+
+
+def _tidy(text: str) -> str:
+    """One line without control characters, spaces at its ends or surrogates."""
+    shown = "".join(" " if unicodedata.category(c) in ("Cc", "Zl", "Zp", "Cs") else c for c in text)
+    return " ".join(shown.split())
+
+
+def _said(text: str) -> str:
+    text = _tidy(text)
+    if not text:
+        raise ValueError("it is empty")
+    if len(text) > _MOST_CHARACTERS:
+        raise ValueError(f"it is longer than {_MOST_CHARACTERS} characters")
+    return text
+
+
+def _done(text: str) -> str:
+    """The published word for nothing, in whatever spelling."""
+    return NO_ACTION if _NOTHING.fullmatch(_tidy(text)) else _said(text)
+
+
+Said = Annotated[str, AfterValidator(_said)]
+Done = Annotated[str, AfterValidator(_done)]
+
+
+class _Fields(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _unwrap(cls, value: Any) -> Any:
+        """An object written as a string, or alone in a list, is that object."""
+        if isinstance(value, list) and len(value) == 1:
+            value = value[0]
+        if isinstance(value, str):
+            try:
+                return json.loads(value)
+            except ValueError:
+                return value
+        return value
+
+
+class Summary(_Fields):
+    """What the segment shows.
+
+    Attributes:
+        brief: one sentence.
+        detailed: a paragraph.
+    """
+
+    brief: Said = Field(description="one sentence")
+    detailed: Said = Field(description="a paragraph")
+
+
+class Action(_Fields):
+    """What is done in it; "N/A" where nothing is.
+
+    Attributes:
+        brief: a verb phrase of a few words.
+        detailed: one imperative sentence.
+        actor: a noun phrase.
+    """
+
+    brief: Done = Field(description="a verb phrase of a few words")
+    detailed: Done = Field(description="one imperative sentence")
+    actor: Done = Field(description="a noun phrase")
+
+    @model_validator(mode="after")
+    def _agree(self) -> Action:
+        """Where nothing is done, there is nothing to say about how."""
+        if self.brief == NO_ACTION and self.detailed != NO_ACTION:
+            return self.model_copy(update={"detailed": NO_ACTION})
+        return self
+
+
+class Annotation(_Fields):
+    """The published `gpt` of a node."""
+
+    summary: Summary
+    action: Action
+
+
+def _object(**properties: Any) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+_STRING = {"type": "string"}
+JSON_SCHEMA = _object(
+    summary=_object(brief=_STRING, detailed=_STRING),
+    action=_object(brief=_STRING, detailed=_STRING, actor=_STRING),
+)
+"""What an engine is asked to keep to. Plain strings: limits on their length make grammars err."""
+
+
+def read_annotation(answer: str) -> Annotation:
+    """The annotation in a model's answer: code fences, words around it, extra keys are left out.
+
+    Raises:
+        UnusableAnswerError: there is none, with what is wrong.
+    """
+    text = _FENCE.sub("", answer)
+    start = text.find("{")
+    if start < 0:
+        raise UnusableAnswerError("It holds no JSON object.")
+    try:
+        value, _ = json.JSONDecoder(strict=False).raw_decode(text[start:])
+    except (ValueError, RecursionError) as error:
+        raise UnusableAnswerError(f"It is not valid JSON: {error}.") from error
+    try:
+        return Annotation.model_validate(value)
+    except ValidationError as error:
+        complaints = [
+            f"{'.'.join(map(str, each['loc'])) or 'the answer'}: {each['msg']}"
+            for each in error.errors()
+        ]
+        raise UnusableAnswerError("; ".join(complaints) + ".") from error

@@ -1,0 +1,103 @@
+"""One segment's conversation: a draft, rounds of Self-Refine, and corrections where it must.
+
+Self-Refine after Madaan et al., 2023 (arXiv 2303.17651): the model reviews its own answer. A round
+goes on with the conversation rather than telling everything anew, so its prefix is in the cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from action100m.aggregation.annotation import (
+    JSON_SCHEMA,
+    Annotation,
+    UnusableAnswerError,
+    read_annotation,
+)
+from action100m.aggregation.prompts import CORRECT, REFINE, Prompt
+from action100m.config import AggregationConfig
+from action100m.inference import Message, Outcome, Request, Sampling, Text, Usage
+from action100m.inference.answers import Answer, question_key
+
+_SHOWN_BACK = 2000  # characters of an answer that cannot be used
+
+
+class Conversation:
+    """Asks, hears, and remembers the last annotation that was valid.
+
+    Attributes:
+        annotation: the last valid one; None if there is none.
+        reason: why there is none, or why a later round was given up; "" otherwise.
+    """
+
+    def __init__(
+        self, prompt: Prompt, config: AggregationConfig, identity: Mapping[str, Any], group: str
+    ) -> None:
+        self.annotation: Annotation | None = None
+        self.reason = ""
+        self._prompt, self._config, self._identity, self._group = prompt, config, identity, group
+        self._said = [_message("system", prompt.system), _message("user", prompt.text)]
+        self._corrections: list[Message] = []
+        self._round = 0
+        self._attempt = 0
+        self._asked: list[tuple[int, Answer]] = []
+        self._over = False
+
+    def next_request(self) -> Request | None:
+        """What to ask now, its id a hash of all that decides the answer; None at the end."""
+        if self._over:
+            return None
+        messages = (*self._said, *self._corrections)
+        config = self._config
+        sampling = Sampling(
+            config.max_tokens, config.temperature, config.seed, config.reasoning_effort
+        )
+        texts = [(message.role, part.text) for message in messages for part in message.parts]  # type: ignore[union-attr]
+        key = question_key({"messages": texts, **self._identity})
+        return Request(key, messages, sampling, JSON_SCHEMA, self._group)
+
+    def take(self, answer: Answer) -> None:
+        """Hear the answer to the request."""
+        self._asked.append((self._round, answer))
+        if answer.outcome is not Outcome.COMPLETE or answer.text is None:
+            self._reject(answer.text or "", answer.reason)
+            return
+        try:
+            self.annotation = read_annotation(answer.text)
+        except UnusableAnswerError as error:
+            self._reject(answer.text, str(error))
+            return
+        self._said.append(_message("assistant", answer.text))
+        self._corrections, self._attempt, self.reason = [], 0, ""
+        self._round += 1
+        self._over = self._round > self._config.rounds
+        if not self._over:
+            self._said.append(_message("user", REFINE))
+
+    def rows(self, *, keep_rounds: bool) -> Iterator[tuple[str, int, Answer]]:
+        """The annotation and every request as (field, node, answer)."""
+        node = self._prompt.node
+        text = None if self.annotation is None else self.annotation.model_dump_json()
+        outcome = Outcome.FAILED if text is None else Outcome.COMPLETE
+        notes = " ".join(filter(None, [self.reason, self._prompt.left_out]))
+        yield "gpt", node, Answer("", outcome, text, notes, Usage())
+        for number, answer in self._asked:
+            kept = answer if keep_rounds else replace(answer, text=None)
+            yield f"gpt.{number}", node, kept
+
+    def _reject(self, text: str, error: str) -> None:
+        """Show the model what is wrong, unless that has been done often enough."""
+        self._attempt += 1
+        self.reason = error
+        self._over = self._attempt >= self._config.attempts or not text
+        if not self._over:
+            self._corrections = [
+                _message("assistant", text[:_SHOWN_BACK]),
+                _message("user", CORRECT.format(error=error)),
+            ]
+
+
+def _message(role: Any, text: str) -> Message:
+    return Message(role, (Text(text),))

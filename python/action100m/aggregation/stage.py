@@ -1,0 +1,168 @@
+"""Stage 3: captions in, structured actions out, drafted and refined."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from action100m.aggregation.prompts import CORRECT, INSTRUCTIONS, REFINE, Captioned, write_prompts
+from action100m.aggregation.refine import Conversation
+from action100m.config import AggregationConfig, ConfigError
+from action100m.inference import Feed, identity, open_engine
+from action100m.inference.answers import Answer, Journal, to_table
+from action100m.inference.asking import Asking
+from action100m.schema import MIN_ANNOTATED
+from action100m.tree import Tree
+from action100m.video.frames import Progress, VideoError
+
+_VERSION = 1  # of everything here that decides a part's content
+_ANSWER_TOKENS = 512  # of an answer without its reasoning, in the conversation that follows it
+
+
+class AnnotationsMissingError(VideoError):
+    """A video of which too many annotations could not be had."""
+
+
+def annotated_nodes(tree: Tree) -> list[int]:
+    """The rows that the published format annotates: inner segments of at least four seconds."""
+    long = np.rint(tree.duration * 100) >= 100 * MIN_ANNOTATED
+    nodes: list[int] = np.flatnonzero(~tree.is_leaf & long).tolist()
+    return nodes
+
+
+def aggregate_identity(config: AggregationConfig) -> dict[str, Any]:
+    """What decides the annotations of given captions, as plain values; a model must be configured.
+
+    Raises:
+        ConfigError: a checkpoint is not to be had.
+    """
+    assert config.model is not None
+    asked = {"rounds", "max_tokens", "prompt_tokens", "temperature", "seed", "reasoning_effort"}
+    return {
+        "version": _VERSION,
+        **identity(config.model),
+        **config.model_dump(include=asked, exclude_none=True),
+        "prompts": [INSTRUCTIONS, REFINE, CORRECT],
+    }
+
+
+@contextmanager
+def open_aggregator(config: AggregationConfig) -> Iterator[VideoAggregator]:
+    """Load the model that the configuration names.
+
+    Raises:
+        ConfigError: the model, its tokenizer, or what it needs is not to be had.
+    """
+    assert config.model is not None
+    with open_engine(config.model) as engine:
+        try:
+            engine.count_tokens(["one"])
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        yield VideoAggregator(config, Feed(engine))
+
+
+class VideoAggregator:
+    """Annotates videos; any number of threads share one."""
+
+    def __init__(self, config: AggregationConfig, feed: Feed) -> None:
+        self._config = config
+        self._feed = feed
+        self._identity = aggregate_identity(config)
+
+    @property
+    def capacity(self) -> int:
+        """Unanswered requests that keep the model busy."""
+        return self._feed.engine.capacity
+
+    def aggregate(
+        self,
+        group: str,
+        video: Captioned,
+        progress: Progress,
+        journal: Path,
+        known: Mapping[str, Answer],
+    ) -> pa.Table:
+        """Annotate one video's segments.
+
+        Args:
+            group: names the video to the engine: its requests share a prefix.
+            video: its tree and captions.
+            progress: called all the while; may raise to give up.
+            journal: a folder of this video's own, where answers are kept until the part stands.
+            known: answers from elsewhere, by key.
+
+        Returns:
+            Rows of `inference.answers.SCHEMA`: one per annotated segment for the field "gpt",
+            its text the annotation as JSON; and one per request for "gpt.<round>", its text kept
+            where the configuration asks for it.
+
+        Raises:
+            VideoError: too many annotations are missing.
+            EngineStoppedError: the model can answer nothing any more.
+        """
+        limit = self._prompt_limit()
+        try:
+            prompts = write_prompts(
+                video, annotated_nodes(video.tree), self._feed.engine.count_tokens, limit
+            )
+        except ValueError as error:
+            raise VideoError(f"{error} Raise aggregation.prompt_tokens (now {limit}).") from error
+        end = float(video.tree.end[0])
+
+        def check() -> None:
+            progress(end, end)
+
+        talks = [Conversation(prompt, self._config, self._identity, group) for prompt in prompts]
+        with Journal(journal) as kept, Asking(kept, known, self._config.attempts) as asking:
+            waiting: dict[str, Conversation] = {}
+            for talk in talks:
+                self._go_on(talk, asking, waiting, check)
+                self._hear(asking, waiting, check)
+            while waiting:
+                asking.wait(check)
+                self._hear(asking, waiting, check)
+        self._check_share(talks)
+        return to_table(
+            row for talk in talks for row in talk.rows(keep_rounds=self._config.keep_rounds)
+        )
+
+    def _go_on(
+        self, talk: Conversation, asking: Asking, waiting: dict[str, Conversation], check: Any
+    ) -> None:
+        """Say what is known already, then ask the next question."""
+        while (request := talk.next_request()) is not None:
+            answer = asking.answers.get(request.id)
+            if answer is None:
+                waiting[request.id] = talk
+                asking.ask(request.id, self._feed, request, check)
+                return
+            talk.take(answer)
+
+    def _hear(self, asking: Asking, waiting: dict[str, Conversation], check: Any) -> None:
+        for key in [key for key in asking.take_answered() if key in waiting]:
+            talk = waiting.pop(key)
+            talk.take(asking.answers[key])
+            self._go_on(talk, asking, waiting, check)
+
+    def _prompt_limit(self) -> int:
+        """What is left of the context for the first prompt, when all rounds follow it."""
+        context = self._feed.engine.context_length
+        if context is None:
+            return self._config.prompt_tokens
+        answers = self._config.rounds * 2 * _ANSWER_TOKENS + self._config.max_tokens
+        return min(self._config.prompt_tokens, context - answers)
+
+    def _check_share(self, talks: list[Conversation]) -> None:
+        missing = [talk for talk in talks if talk.annotation is None]
+        if len(missing) > self._config.max_failed * len(talks):
+            raise AnnotationsMissingError(
+                f"{len(missing)} of {len(talks)} annotations are missing (more than "
+                f"aggregation.max_failed = {self._config.max_failed:g} of them allows); one "
+                f"because: {missing[0].reason}"
+            )

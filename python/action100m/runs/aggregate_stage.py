@@ -1,0 +1,98 @@
+"""Stage 3 in a run: a video's captions in, its structured actions out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from action100m.aggregation.prompts import Captioned
+from action100m.aggregation.stage import VideoAggregator, aggregate_identity, open_aggregator
+from action100m.config import Config, ConfigError
+from action100m.inference.answers import texts
+from action100m.runs.folder import RunFolder, StageKey
+from action100m.runs.known import known_answers
+from action100m.runs.manifest import Video
+from action100m.runs.settings import Settings, stage_key
+from action100m.runs.stages import Worker
+from action100m.segmentation.part import from_table
+from action100m.video.frames import Progress
+
+_REQUESTS_A_VIDEO = 4
+"""That a short video has on their way at once: its segments wait for their own earlier rounds."""
+
+
+def aggregate_stage_identity(config: Config, caption: StageKey | None) -> dict[str, Any]:
+    """What decides stage 3's parts, as plain values; empty where no model is configured.
+
+    Raises:
+        ConfigError: a checkpoint is not to be had, or there are no captions to aggregate.
+    """
+    if config.aggregation.model is None:
+        return {}
+    if caption is None or config.captioning.segments is None:
+        raise ConfigError(
+            "[aggregation] needs captions: configure [captioning.segments.model] too, or leave "
+            "[aggregation.model] out."
+        )
+    return {"caption": caption.fingerprint, **aggregate_identity(config.aggregation)}
+
+
+@contextmanager
+def open_aggregate_stage(settings: Settings, folder: RunFolder) -> Iterator[AggregateStage]:
+    """Stage 3, its model loaded.
+
+    Raises:
+        ConfigError: the model, or what it needs, is not to be had.
+    """
+    with open_aggregator(settings.config.aggregation) as aggregator:
+        yield AggregateStage(settings, aggregator, folder)
+
+
+class AggregateStage:
+    """Stage 3 under one configuration: a `Stage`.
+
+    Attributes:
+        key: where its parts stand.
+    """
+
+    def __init__(self, settings: Settings, aggregator: VideoAggregator, folder: RunFolder) -> None:
+        self._settings = settings
+        self._aggregator = aggregator
+        self._folder = folder
+        self.key = stage_key("aggregate", settings.identities["aggregate"])
+
+    def crew(self, workers: int) -> int:
+        """As many as fill the model: nothing is decoded."""
+        return 2 + self._aggregator.capacity // _REQUESTS_A_VIDEO
+
+    @contextmanager
+    def open_worker(self, threads: int) -> Iterator[Worker]:
+        yield _AggregateWorker(self._settings, self._aggregator, self._folder, self.key)
+
+
+@dataclass(frozen=True)
+class _AggregateWorker:
+    settings: Settings
+    aggregator: VideoAggregator
+    folder: RunFolder
+    stage: StageKey
+
+    def process(self, video: Video, progress: Progress) -> pa.Table:
+        segmentation = from_table(self.folder.read_part(self.settings.key("segment"), video.key))
+        captions = self.folder.read_part(self.settings.key("caption"), video.key)
+        tree = segmentation.tree(self.settings.config.cut)
+        captioned = Captioned(
+            tree,
+            texts(captions, "plm_caption", len(tree)),
+            texts(captions, "plm_action", len(tree)),
+            texts(captions, "llama3_caption", len(tree)),
+            video.metadata.title,
+            video.metadata.description,
+        )
+        journal = self.folder.journal(self.stage, video.key)
+        known = known_answers(self.folder, self.stage, video)
+        return self.aggregator.aggregate(video.key, captioned, progress, journal, known)

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from action100m.aggregation.prompts import Captioned
+from action100m.aggregation.stage import AnnotationsMissingError, VideoAggregator, annotated_nodes
+from action100m.config import AggregationConfig
+from action100m.inference import EngineStoppedError, Feed, Outcome, Request, Result
+from action100m.inference.answers import texts
+from action100m.tree import cut, ward
+from engines import EchoEngine, complete
+
+MODEL = {"engine": "openai", "model": "echo", "urls": ["http://localhost:1/v1"]}
+ROWS = np.random.default_rng(5).standard_normal((160, 8)).cumsum(0)
+TREE = cut(ward(ROWS), np.arange(161) / 4)
+NODES = annotated_nodes(TREE)
+NUMBERS = range(len(TREE))
+VIDEO = Captioned(
+    TREE, [f"caption {k}" for k in NUMBERS], [f"act {k}" for k in NUMBERS], [None for _ in NUMBERS]
+)
+
+
+def words(request: Request, message: int) -> str:
+    (part,) = request.messages[message].parts
+    return str(part.text)  # type: ignore[union-attr]
+
+
+def good(request: Request) -> Result:
+    """Says of which segment, and in which round."""
+    rounds = sum(message.role == "assistant" for message in request.messages)
+    fields = {"brief": f"{words(request, 1).splitlines()[-1]} {rounds}", "detailed": "It is seen."}
+    answer = {"summary": fields, "action": {**fields, "actor": "a man"}}
+    return complete(request, json.dumps(answer))
+
+
+def aggregate(
+    answer: Callable[[Request], Result | BaseException], journal: Path, **changes: object
+) -> tuple[pa.Table, EchoEngine]:
+    config = AggregationConfig.model_validate({"model": MODEL, **changes})
+    engine = EchoEngine(answer)
+    aggregator = VideoAggregator(config, Feed(engine))
+    part = aggregator.aggregate("v", VIDEO, lambda seconds, whole: None, journal, {})
+    return part, engine
+
+
+def briefs(part: pa.Table) -> dict[int, str | None]:
+    found = texts(part, "gpt", len(TREE))
+    return {
+        node: json.loads(found[node] or "")["summary"]["brief"] if found[node] else None
+        for node in NODES
+    }
+
+
+@pytest.mark.parametrize("rounds", [0, 1, 3])
+def test_each_segment_gets_its_own_last_round(rounds: int, tmp_path: Path) -> None:
+    part, engine = aggregate(good, tmp_path, rounds=rounds)
+    for node, brief in briefs(part).items():
+        times = f"{TREE.start[node]:.1f}s-{TREE.end[node]:.1f}s"
+        assert brief == f"Annotate the last of these segments, {times}. {rounds}"
+    assert len(engine.requests) == (rounds + 1) * len(NODES)
+
+
+def test_a_round_goes_on_with_the_conversation(tmp_path: Path) -> None:
+    _, engine = aggregate(good, tmp_path)
+    told = {request.messages for request in engine.requests}
+    assert len(told) == 4 * len(NODES)
+    assert all(messages[:-2] in told for messages in told if len(messages) > 2)
+
+
+def test_an_answer_that_cannot_be_used_is_shown_to_the_model(tmp_path: Path) -> None:
+    def answer(request: Request) -> Result:
+        if words(request, -1).startswith("This answer cannot be used"):
+            assert "Field required" in words(request, -1)
+            return good(request)
+        return complete(request, '{"summary": {}}')
+
+    part, _ = aggregate(answer, tmp_path, rounds=1)
+    assert all(briefs(part).values())
+
+
+def test_the_last_valid_round_stands(tmp_path: Path) -> None:
+    def answer(request: Request) -> Result:
+        return good(request) if len(request.messages) == 2 else complete(request, "Sorry!")
+
+    part, _ = aggregate(answer, tmp_path)
+    assert all(brief and brief.endswith(" 0") for brief in briefs(part).values())
+    reasons = {row["reason"] for row in part.to_pylist() if row["field"] == "gpt"}
+    assert reasons == {"It holds no JSON object."}
+
+
+@pytest.mark.parametrize("outcome", [Outcome.REFUSED, Outcome.EMPTY, Outcome.FAILED])
+def test_without_a_valid_round_there_is_null_and_a_reason(outcome: Outcome, tmp_path: Path) -> None:
+    def answer(request: Request) -> Result:
+        return Result(request.id, outcome, reason="Not today.")
+
+    part, _ = aggregate(answer, tmp_path, max_failed=1.0)
+    assert not any(briefs(part).values())
+    assert {row["reason"] for row in part.to_pylist()} == {"Not today."}
+    with pytest.raises(AnnotationsMissingError, match=r"annotations are missing.*Not today"):
+        aggregate(answer, tmp_path / "again")
+
+
+def test_an_answer_that_was_cut_off_is_asked_for_again(tmp_path: Path) -> None:
+    def answer(request: Request) -> Result:
+        if len(request.messages) == 2:
+            return Result(request.id, Outcome.TRUNCATED, '{"summ', "The token limit cut it off.")
+        return good(request)
+
+    part, _ = aggregate(answer, tmp_path, rounds=0)
+    assert all(briefs(part).values())
+
+
+def test_an_interrupted_video_goes_on_where_it_was(tmp_path: Path) -> None:
+    whole, engine = aggregate(good, tmp_path / "whole")
+    left = [20]
+
+    def stop_later(request: Request) -> Result | BaseException:
+        left[0] -= 1
+        return good(request) if left[0] >= 0 else EngineStoppedError("No server is up.")
+
+    with pytest.raises(EngineStoppedError):
+        aggregate(stop_later, tmp_path / "journal")
+    again, rest = aggregate(good, tmp_path / "journal")
+    assert again.equals(whole)
+    assert len(engine.requests) - 20 <= len(rest.requests) < len(engine.requests)
+
+
+def test_rounds_are_kept_where_asked(tmp_path: Path) -> None:
+    part, _ = aggregate(good, tmp_path, keep_rounds=True)
+    for number in range(4):
+        kept = texts(part, f"gpt.{number}", len(TREE))
+        assert all(kept[node] for node in NODES)
+    part, _ = aggregate(good, tmp_path / "b")
+    assert not any(texts(part, "gpt.0", len(TREE)))
+    assert sum(part["prompt"].to_pylist()) == 10 * 4 * len(NODES)

@@ -1,0 +1,179 @@
+"""Stage 3 in a run: real model classes, a real server, and servers that do not keep the schema."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+import action100m
+from action100m.config import Config, ConfigError, parse_config
+from action100m.dataset.validate import validate
+from action100m.runs.status import describe_run
+from servers import MODEL, Call, serve
+
+pytest.importorskip("httpx")
+pytest.importorskip("tokenizers")
+
+ANSWER = {
+    "summary": {"brief": "A disc moves.", "detailed": "A disc moves over a plain ground."},
+    "action": {"brief": "n/a", "detailed": "Nobody acts.", "actor": "N/A"},
+}
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tokenizer.json of bytes."""
+    from tokenizers import Tokenizer, models, pre_tokenizers  # noqa: PLC0415
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    made = Tokenizer(models.BPE({letter: k for k, letter in enumerate(alphabet)}, []))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel()
+    folder = tmp_path_factory.mktemp("tokenizer")
+    made.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+def configured(url: str, model: dict[str, Any], **changes: Any) -> Config:
+    captioner = {"model": {"engine": "openai", "model": MODEL, "urls": [url], "concurrency": 8}}
+    captioning = {"frames": 2, "side": 32, "segments": captioner, "leaves": captioner}
+    aggregation = {"model": model, "rounds": 1, "max_tokens": 600, **changes}
+    return parse_config({"captioning": captioning, "aggregation": aggregation}, "test")
+
+
+def served(url: str, tokenizer: Path, **changes: Any) -> Config:
+    model = {"engine": "openai", "model": MODEL, "urls": [url], "concurrency": 8}
+    return configured(url, {**model, "tokenizer": str(tokenizer)}, **changes)
+
+
+def run(videos: Path, out: Path, config: Config) -> int:
+    console = Console(file=io.StringIO(), width=200)
+    return action100m.run([videos], out, config, workers=2, console=console).exit_code
+
+
+def annotated(out: Path) -> list[dict[str, Any] | None]:
+    """`gpt` of the nodes that should have one; the others must have none."""
+    found = []
+    for row in pq.read_table(sorted((out / "data").glob("*.parquet"))).to_pylist():
+        parents = {node["parent_id"] for node in row["nodes"]}
+        for node in row["nodes"]:
+            lasts = round(node["end"] - node["start"], 2) >= 4
+            if node["node_id"] in parents and lasts:
+                found.append(node["gpt"])
+            else:
+                assert node["gpt"] is None
+    return found
+
+
+def speaking(answer: Callable[[Call], None]) -> Callable[[Call], None]:
+    """Captions, and `answer` where an annotation is asked for."""
+
+    def both(call: Call) -> None:
+        if call.body["messages"][0]["role"] == "system":
+            answer(call)
+        else:
+            call.complete("A disc moves.")
+
+    return both
+
+
+def test_exactly_the_nodes_of_the_format_are_annotated(
+    videos: Path, tokenizer: Path, tmp_path: Path
+) -> None:
+    with serve(speaking(lambda call: call.complete(json.dumps(ANSWER)))) as (url, calls):
+        assert run(videos, tmp_path, served(url, tokenizer)) == 0
+    found = annotated(tmp_path)
+    assert found
+    expected = json.loads(json.dumps(ANSWER))
+    expected["action"] |= {"brief": "N/A", "detailed": "N/A"}
+    assert all(gpt == expected for gpt in found)
+    asked = [call for call in calls if call.body["messages"][0]["role"] == "system"]
+    assert len(asked) == 2 * len(found)
+    assert all("response_format" in call.body for call in asked)
+    assert validate([tmp_path / "data"]).ok
+    status = "\n".join(describe_run(tmp_path))
+    assert "aggregate done" in status
+    assert "null" not in status
+    metadata = pq.read_schema(next((tmp_path / "data").iterdir())).metadata
+    assert metadata[b"action100m.gpt.model"] == MODEL.encode()
+
+
+def test_a_server_that_ignores_the_schema(videos: Path, tokenizer: Path, tmp_path: Path) -> None:
+    def answer(call: Call) -> None:
+        corrected = "cannot be used" in call.text
+        if corrected and call.number % 3:
+            call.complete(f"Sure!\n```json\n{json.dumps(ANSWER)}\n```")
+        else:
+            call.complete(["I would rather chat.", '{"summary": "short"}', "[]"][call.number % 3])
+
+    with serve(speaking(answer)) as (url, _):
+        code = run(videos, tmp_path, served(url, tokenizer, max_failed=1.0))
+    assert code == 0
+    found = annotated(tmp_path)
+    assert any(found)
+    assert all(gpt is None or gpt["summary"] == ANSWER["summary"] for gpt in found)
+    assert validate([tmp_path / "data"]).ok
+
+
+def test_it_needs_captions_and_says_so(videos: Path, tokenizer: Path, tmp_path: Path) -> None:
+    config = served("http://127.0.0.1:9/v1", tokenizer)
+    alone = config.model_copy(update={"captioning": Config().captioning})
+    with pytest.raises(ConfigError, match=r"\[aggregation\] needs captions"):
+        run(videos, tmp_path, alone)
+
+
+def test_it_needs_a_tokenizer_and_says_so(videos: Path, tmp_path: Path) -> None:
+    with serve(speaking(lambda call: call.complete("{}"))) as (url, _):
+        model = {"engine": "openai", "model": MODEL, "urls": [url]}
+        with pytest.raises(ConfigError, match="needs its tokenizer: set `tokenizer`"):
+            run(videos, tmp_path, configured(url, model))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["gpt_oss", "qwen3"])
+def test_real_model_classes_by_a_grammar(name: str, videos: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("llguidance")
+    tiny_models = pytest.importorskip("tiny_models", exc_type=ImportError)
+    path = tiny_models.MAKERS[name](tmp_path / name)
+    model = {"engine": "transformers", "model": str(path), "device": "cpu"}
+    with serve(speaking(Call.drop)) as (url, _):
+        config = configured(
+            url,
+            {**model, "precision": "float32"},
+            temperature=1.0,
+            max_failed=1.0,
+            prompt_tokens=7000,
+        )
+        assert run(videos, tmp_path / "run", config) == 0
+    found = annotated(tmp_path / "run")
+    share = sum(gpt is not None for gpt in found) / len(found)
+    print(f"{name}: {share:.0%} of {len(found)} annotated")
+    assert share > 0.5
+    assert validate([tmp_path / "run" / "data"]).ok
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_llamas_own_server_keeps_the_schema(videos: Path, tokenizer: Path, tmp_path: Path) -> None:
+    pytest.importorskip("xllamacpp")
+    pytest.importorskip("gguf")
+    tiny_gguf = pytest.importorskip("tiny_gguf", exc_type=ImportError)
+    with (
+        serve(speaking(Call.drop)) as (captions, _),
+        tiny_gguf.llama_server(tmp_path / "gguf") as url,
+    ):
+        model = {"engine": "openai", "model": "tiny", "urls": [url], "concurrency": 2}
+        model |= {"tokenizer": str(tokenizer), "context_length": 4096}
+        config = configured(
+            captions, model, temperature=1.0, max_failed=1.0, rounds=0, prompt_tokens=3400
+        )
+        assert run(videos, tmp_path / "run", config) == 0
+    found = annotated(tmp_path / "run")
+    assert any(found)
+    assert validate([tmp_path / "run" / "data"]).ok
