@@ -18,7 +18,7 @@ import typer
 from rich.console import Console
 
 from action100m import __version__
-from action100m.config import Config, ConfigError, load_config
+from action100m.config import Config, ConfigError, load_config, with_rounds
 from action100m.dataset.validate import validate
 from action100m.demo import draw_demo_video
 from action100m.doctor import examine
@@ -30,7 +30,7 @@ from action100m.runs.export import export, published_row
 from action100m.runs.folder import RunFolder
 from action100m.runs.manifest import Manifest
 from action100m.runs.run import run
-from action100m.runs.settings import read_settings
+from action100m.runs.settings import read_config, read_settings
 from action100m.runs.status import describe_run
 from action100m.segmentation.encoders import build_tensorrt_engine
 from action100m.segmentation.present import as_lines
@@ -144,6 +144,9 @@ def run_command(
             help="A set of models: paper, qwen or small. Settings of --config go before its own.",
         ),
     ] = None,
+    keep_rounds: Annotated[
+        bool, typer.Option("--keep-rounds", help="Keep every round of Self-Refine for the report.")
+    ] = False,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -162,7 +165,9 @@ def run_command(
 
     Exit code: 0 all done, 1 nothing could be done, 2 usage, 3 some videos failed, 130 interrupted.
     """
-    settings = load_config(config, profile) if config or profile else None
+    settings = load_config(config, profile) if config or profile else read_config(RunFolder(out))
+    if keep_rounds:
+        settings = with_rounds(settings or Config())
     with _traced(trace):
         result = run(videos or [], out, settings, workers=workers, console=_err)
     _print(describe_run(out))

@@ -318,6 +318,12 @@ def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return {**base, **over, **{key: _merged(base[key], over[key]) for key in tables}}
 
 
+def with_rounds(config: Config) -> Config:
+    """The same, keeping every round of stage 3."""
+    aggregation = config.aggregation.model_copy(update={"keep_rounds": True})
+    return config.model_copy(update={"aggregation": aggregation})
+
+
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file as plain dictionaries.
 

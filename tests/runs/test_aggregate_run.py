@@ -15,6 +15,8 @@ from rich.console import Console
 import action100m
 from action100m.config import Config, ConfigError, parse_config
 from action100m.dataset.validate import validate
+from action100m.report.of_run import report_run
+from action100m.runs.folder import RunFolder
 from action100m.runs.status import describe_run
 from servers import MODEL, Call, serve
 
@@ -102,6 +104,20 @@ def test_exactly_the_nodes_of_the_format_are_annotated(
     assert "null" not in status
     metadata = pq.read_schema(next((tmp_path / "data").iterdir())).metadata
     assert metadata[b"action100m.gpt.model"] == MODEL.encode()
+
+
+def test_the_report_shows_draft_and_rounds(videos: Path, tokenizer: Path, tmp_path: Path) -> None:
+    def answer(call: Call) -> None:
+        later = len(call.body["messages"]) > 2
+        brief = "A disc <b>moves</b>." if later else "A first try."
+        call.complete(json.dumps({**ANSWER, "summary": {**ANSWER["summary"], "brief": brief}}))
+
+    with serve(speaking(answer)) as (url, _):
+        run(videos, tmp_path, served(url, tokenizer, keep_rounds=True))
+    page = report_run(RunFolder(tmp_path)).read_text("utf-8")
+    assert page.index("draft") < page.index("A first try.") < page.index("A disc &lt;b&gt;moves")
+    assert "tokens:" in page
+    assert "<b>moves</b>" not in page
 
 
 def test_a_server_that_ignores_the_schema(videos: Path, tokenizer: Path, tmp_path: Path) -> None:

@@ -44,6 +44,21 @@ class ReportedVideo:
 
 
 @dataclass(frozen=True)
+class Refinement:
+    """One segment's answers, the draft first.
+
+    Attributes:
+        uid: of the video.
+        times: of the segment, as text.
+        versions: of each round, texts by field; None where the round gave nothing that can be used.
+    """
+
+    uid: str
+    times: str
+    versions: Sequence[Mapping[str, str] | None]
+
+
+@dataclass(frozen=True)
 class RunSummary:
     """What stands above the videos.
 
@@ -52,9 +67,13 @@ class RunSummary:
         created: date and time, as text.
         stages: for each stage, how many videos are in each state.
         config: the resolved configuration, as text.
+        costs: for each stage that asked models, what came of it, as lines.
+        refinements: a few segments whose rounds were kept.
     """
 
     title: str
     created: str
     stages: Mapping[str, Mapping[State, int]] = field(default_factory=dict)
     config: str = ""
+    costs: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    refinements: Sequence[Refinement] = ()

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from action100m.files import write_text
 from action100m.report.advice import Causes
 from action100m.report.colors import branch_positions, palette
-from action100m.report.data import STATES, ReportedVideo, RunSummary, State
+from action100m.report.data import STATES, Refinement, ReportedVideo, RunSummary, State
 from action100m.segmentation.filmstrip import Thumbnail
 from action100m.text import clean, counted
 from action100m.tree import Tree
@@ -147,6 +147,11 @@ def _render(summary: RunSummary, found: _Gathered) -> str:
         created=clean(summary.created, 60),
         config=summary.config[:100_000].encode("utf-8", "replace").decode(),
         stages={clean(name, 60): counts for name, counts in summary.stages.items()},
+        costs={
+            clean(name, 60): [clean(line, 400) for line in summary.costs[name]]
+            for name in summary.costs
+        },
+        refinements=[_refinement(one) for one in summary.refinements],
         states=STATES,
         counts=found.counts,
         total=total,
@@ -164,6 +169,20 @@ def _render(summary: RunSummary, found: _Gathered) -> str:
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         counted=counted,
     )
+
+
+def _refinement(one: Refinement) -> dict[str, object]:
+    """Rows of one field each, a cell for every round."""
+    names = dict.fromkeys(name for version in one.versions if version for name in version)
+    return {
+        "uid": clean(one.uid, 120),
+        "times": one.times,
+        "rounds": ["draft", *(f"round {k}" for k in range(1, len(one.versions)))],
+        "rows": [
+            (name, [clean((version or {}).get(name, "-"), 1000) for version in one.versions])
+            for name in names
+        ],
+    }
 
 
 def _details(shown: Sequence[_Shown]) -> Iterable[str]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 
-from action100m.report.data import ReportedVideo, RunSummary
+from action100m.aggregation.part import kept_rounds
+from action100m.report.data import Refinement, ReportedVideo, RunSummary
 from action100m.report.figures import save, timeline
 from action100m.report.html import write_report
+from action100m.runs.costs import describe_costs, read_costs
 from action100m.runs.failures import read_failure
 from action100m.runs.folder import RunFolder
 from action100m.runs.manifest import Manifest, Video
@@ -17,6 +20,9 @@ from action100m.runs.settings import read_settings
 from action100m.runs.states import State, find_states
 from action100m.segmentation.part import from_table
 from action100m.segmentation.stage import Segmentation
+from action100m.text import clock
+
+_REFINEMENTS, _REFINEMENTS_A_VIDEO = 12, 3
 
 
 def report_run(folder: RunFolder) -> Path:
@@ -38,6 +44,11 @@ def report_run(folder: RunFolder) -> Path:
             for key in view.stages
         },
         config=folder.settings_file.read_text("utf-8"),
+        costs={
+            key.name: list(describe_costs(read_costs(folder, view.manifest, key)))
+            for key in view.stages[1:]
+        },
+        refinements=list(islice(view.refinements(), _REFINEMENTS)),
     )
     target = folder.report / "index.html"
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -88,6 +99,20 @@ class _View:
         for video in self.manifest.videos:
             if self.states.states[video.uid] is State.DONE:
                 yield video, self._read(video)
+
+    def refinements(self) -> Iterator[Refinement]:
+        """The longest segments of the videos whose rounds were kept."""
+        keys = [key for key in self.stages if key.name == "aggregate"]
+        annotated = self.folder.done_keys(keys[0]) if keys else set()
+        for video, segmentation in self.done():
+            if video.key not in annotated:
+                continue
+            tree = segmentation.tree(self.cut)
+            rounds = kept_rounds(self.folder.read_part(keys[0], video.key))
+            longest = sorted(rounds, key=lambda node: (-float(tree.duration[node]), node))
+            for node in longest[:_REFINEMENTS_A_VIDEO]:
+                times = f"{clock(float(tree.start[node]))} to {clock(float(tree.end[node]))}"
+                yield Refinement(video.uid, times, rounds[node])
 
     def _read(self, video: Video) -> Segmentation:
         return from_table(self.folder.read_part(self.stage, video.key))

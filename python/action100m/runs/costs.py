@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 import pyarrow as pa
@@ -11,6 +12,9 @@ import pyarrow.compute as pc
 from action100m.inference import Outcome, Usage
 from action100m.runs.folder import RunFolder, StageKey
 from action100m.runs.manifest import Manifest
+from action100m.text import counted
+
+_MOST_REASONS = 3
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,22 @@ def read_costs(folder: RunFolder, manifest: Manifest, stage: StageKey) -> Costs:
         if video.key in done:
             costs = _plus(costs, folder.read_part(stage, video.key))
     return costs
+
+
+def describe_costs(costs: Costs) -> Iterator[str]:
+    """Lines for a person; none where nothing was asked."""
+    outcomes = ", ".join(
+        f"{count:,} {outcome.value}" for outcome, count in costs.outcomes.items() if count
+    )
+    if not outcomes:
+        return
+    usage = costs.usage
+    cached = f" ({usage.cached:,} of them cached)" if usage.cached else ""
+    retries = f", {counted(usage.retries, 'repeated request')}" if usage.retries else ""
+    yield f"answers: {outcomes}"
+    yield f"tokens: {usage.prompt:,} read{cached}, {usage.completion:,} written{retries}"
+    for reason, count in costs.reasons.most_common(_MOST_REASONS):
+        yield f"missing: {count:,} because: {reason}"
 
 
 def _plus(costs: Costs, answers: pa.Table) -> Costs:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from action100m.runs.costs import Costs, read_costs
+from action100m.runs.costs import describe_costs, read_costs
 from action100m.runs.failures import read_failure
 from action100m.runs.folder import RunFolder, StageKey
 from action100m.runs.manifest import Manifest
@@ -14,7 +14,6 @@ from action100m.runs.states import State, find_states
 from action100m.text import counted
 
 _MOST = 20  # failures that are spelled out
-_MOST_REASONS = 3
 
 _MEANING = {
     State.DONE: "",
@@ -45,30 +44,14 @@ def describe_run(out: Path) -> Iterator[str]:
                 yield f"  {stage.name:<10}{state.value:<8}{count:>8}{meaning}"
         yield from _failures(folder, manifest, stage, states.states)
     for stage in settings.keys[1:]:
-        yield from _costs(stage.name, read_costs(folder, manifest, stage))
+        for line in describe_costs(read_costs(folder, manifest, stage)):
+            yield f"  {stage.name:<10}{line}"
     shards = sorted(folder.data.glob("*.parquet"))
     if shards:
         yield f"Dataset: {folder.data} ({counted(len(shards), 'Parquet file')})"
         yield from _left_out(settings)
     if (folder.report / "index.html").exists():
         yield f"Report: {folder.report / 'index.html'}"
-
-
-def _costs(stage: str, costs: Costs) -> Iterator[str]:
-    outcomes = ", ".join(
-        f"{count:,} {outcome.value}" for outcome, count in costs.outcomes.items() if count
-    )
-    if not outcomes:
-        return
-    usage = costs.usage
-    cached = f" ({usage.cached:,} of them cached)" if usage.cached else ""
-    retries = f", {counted(usage.retries, 'repeated request')}" if usage.retries else ""
-    yield f"  {stage:<10}answers: {outcomes}"
-    yield (
-        f"  {'':<10}tokens:  {usage.prompt:,} read{cached}, {usage.completion:,} written{retries}"
-    )
-    for reason, count in costs.reasons.most_common(_MOST_REASONS):
-        yield f"  {'':<10}missing: {count:,} because: {reason}"
 
 
 def _left_out(settings: Settings) -> Iterator[str]:
