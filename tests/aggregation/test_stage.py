@@ -12,7 +12,7 @@ from action100m.aggregation.prompts import Captioned
 from action100m.aggregation.stage import AnnotationsMissingError, VideoAggregator, annotated_nodes
 from action100m.config import AggregationConfig
 from action100m.inference import EngineStoppedError, Feed, Outcome, Request, Result
-from action100m.inference.answers import texts
+from action100m.inference.answers import Answer, final_answers, texts
 from action100m.tree import cut, ward
 from engines import EchoEngine, complete
 
@@ -40,12 +40,15 @@ def good(request: Request) -> Result:
 
 
 def aggregate(
-    answer: Callable[[Request], Result | BaseException], journal: Path, **changes: object
+    answer: Callable[[Request], Result | BaseException],
+    journal: Path,
+    known: dict[str, Answer] | None = None,
+    **changes: object,
 ) -> tuple[pa.Table, EchoEngine]:
     config = AggregationConfig.model_validate({"model": MODEL, **changes})
     engine = EchoEngine(answer)
     aggregator = VideoAggregator(config, Feed(engine))
-    part = aggregator.aggregate("v", VIDEO, lambda seconds, whole: None, journal, {})
+    part = aggregator.aggregate("v", VIDEO, lambda seconds, whole: None, journal, known or {})
     return part, engine
 
 
@@ -139,3 +142,11 @@ def test_rounds_are_kept_where_asked(tmp_path: Path) -> None:
     part, _ = aggregate(good, tmp_path / "b")
     assert not any(texts(part, "gpt.0", len(TREE)))
     assert sum(part["prompt"].to_pylist()) == 10 * 4 * len(NODES)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_more_rounds_ask_only_for_what_is_not_known(kept: bool, tmp_path: Path) -> None:
+    part, first = aggregate(good, tmp_path / "a", rounds=1, keep_rounds=kept)
+    more, engine = aggregate(good, tmp_path / "b", final_answers(part), rounds=2)
+    assert all(brief and brief.endswith(" 2") for brief in briefs(more).values())
+    assert len(engine.requests) == (3 * len(NODES) - len(first.requests) * kept)

@@ -30,7 +30,9 @@ from action100m.inference import (  # noqa: E402
     Result,
     Sampling,
     Text,
+    Usage,
 )
+from action100m.inference.answers import Answer, to_table  # noqa: E402
 from action100m.inference.openai import open_openai  # noqa: E402
 from servers import MODEL, Call, serve  # noqa: E402
 
@@ -126,6 +128,29 @@ def test_outcomes(reply: dict[str, Any], outcome: str, text: str, reason: str) -
     (result,) = ask(lambda call: call.complete(**reply), 1)
     assert (result.outcome.value, result.text) == (outcome, text)
     assert reason in result.reason
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        '{"choices": [{"message": {"content": [{"type": "text", "text": "x"}]}}]}',
+        '{"choices": [{"message": {"content": "x"}}], "usage": {"prompt_tokens": 1e999}}',
+        '{"choices": [{"message": {"content": "x"}}], "usage": {"prompt_tokens": "many"}}',
+        '{"choices": {"message": null}}',
+        "[]",
+        "null",
+    ],
+)
+def test_odd_answers_fail_with_a_reason(odd: str) -> None:
+    (result,) = ask(lambda call: call.reply(200, odd), 1, attempts=1)
+    assert result.outcome is Outcome.FAILED
+    assert "The server's answer" in result.reason
+
+
+def test_half_a_surrogate_pair_can_be_kept() -> None:
+    (result,) = ask(lambda call: call.complete("wood \ud83e and a saw"), 1)
+    answer = Answer.of("key", result, Usage())
+    assert to_table([("plm_caption", 0, answer)])["text"].to_pylist() == ["wood ? and a saw"]
 
 
 def test_a_prompt_that_is_too_long_is_not_repeated() -> None:

@@ -73,7 +73,10 @@ class VideoAggregator:
     def __init__(self, config: AggregationConfig, feed: Feed) -> None:
         self._config = config
         self._feed = feed
-        self._identity = aggregate_identity(config)
+        # Not what the messages tell already, nor what decides no single answer.
+        told = {"rounds", "prompt_tokens", "prompts"}
+        whole = aggregate_identity(config)
+        self._identity = {name: value for name, value in whole.items() if name not in told}
 
     @property
     def capacity(self) -> int:

@@ -149,6 +149,7 @@ class VideoCaptioner:
             with closing(gather(stream, times, wants, self._budget, spill)) as gathered:
                 for want, frames in gathered:
                     seen = float(times[want.frames[-1]])
+                    check()
                     for question in by_frames[want.key]:
                         self._submit(path, question, frames, times, asking, check)
         asking.finish(check)

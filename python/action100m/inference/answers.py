@@ -56,7 +56,9 @@ class Answer:
     @classmethod
     def of(cls, key: str, result: Result, spent: Usage) -> Answer:
         """A result as an answer; `spent` on attempts before it."""
-        return cls(key, result.outcome, result.text or None, result.reason, result.usage + spent)
+        # A server's JSON may hold half a surrogate pair, which no file can.
+        text = result.text.encode("utf-8", "replace").decode()
+        return cls(key, result.outcome, text or None, result.reason, result.usage + spent)
 
     @property
     def final(self) -> bool:
@@ -147,7 +149,10 @@ def to_table(answers: Iterable[tuple[str, int, Answer]]) -> pa.Table:
 
 
 def final_answers(table: pa.Table) -> dict[str, Answer]:
-    """The answers of a table that need not be asked again, by key."""
+    """The answers of a table that need not be asked again, by key.
+
+    Those whose text was not kept are not among them.
+    """
     answers = (
         Answer(
             row["key"],
@@ -158,7 +163,12 @@ def final_answers(table: pa.Table) -> dict[str, Answer]:
         )
         for row in table.to_pylist()
     )
-    return {answer.key: answer for answer in answers if answer.final}
+    kept = (Outcome.COMPLETE, Outcome.TRUNCATED)
+    return {
+        answer.key: answer
+        for answer in answers
+        if answer.final and (answer.text is not None or answer.outcome not in kept)
+    }
 
 
 def texts(table: pa.Table, field: str, nodes: int) -> list[str | None]:

@@ -61,7 +61,7 @@ def result_of(request: Request, answer: Any, retries: int) -> Result:
         finish = choice.get("finish_reason")
         refusal = message.get("refusal")
         usage = _usage(answer.get("usage") or {}, retries)
-    except (KeyError, IndexError, TypeError, AttributeError):
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError):
         raise BrokenAnswerError("The server's answer is no chat completion.") from None
     if refusal or finish == "content_filter":
         reason = "The model would not answer." if refusal else "A filter of the server cut in."

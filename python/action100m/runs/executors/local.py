@@ -10,6 +10,7 @@ import threading
 import time
 import traceback
 from collections import deque
+from concurrent.futures import CancelledError
 from datetime import datetime, timezone
 from typing import Any
 
@@ -97,7 +98,7 @@ class _Crew:
             with self._stage.open_worker(self._threads) as worker:
                 while (video := self._take()) is not None:
                     self._do(worker, video)
-        except _CancelledError:
+        except (_CancelledError, CancelledError):  # ours, or an engine's that was closed
             pass
         except OSError as error:
             self._give_up(RunStoppedError(_explain(error, self._folder)))
@@ -124,7 +125,7 @@ class _Crew:
         if not self._folder.part(key, video.key).exists():  # else another run has done it
             try:
                 part = self._attempt(worker, video)
-            except (_CancelledError, EngineStoppedError):
+            except (_CancelledError, CancelledError, EngineStoppedError):
                 raise
             except Exception as error:
                 earlier = self._folder.read_failure(key, video.key).get("attempts", 0)
