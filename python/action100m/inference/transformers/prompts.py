@@ -74,7 +74,13 @@ def _tensors(loaded: Loaded, request: Request, text: str) -> dict[str, torch.Ten
         arguments["videos"] = [[np.stack(_frames(loaded, clip)) for clip in clips]]
         arguments["video_metadata"] = [metadata_of(clip) for clip in clips]
         arguments["do_sample_frames"] = False
-    made = loaded.processor(**arguments, add_special_tokens=False)  # the template has them
+    reads_text_alone = loaded.processor is loaded.tokenizer
+    begin = loaded.tokenizer.bos_token
+    if reads_text_alone or (begin and text.startswith(begin)):  # as the library's own templates do
+        arguments["add_special_tokens"] = False
+    made = loaded.processor(**arguments)
+    if reads_text_alone:
+        made.pop("token_type_ids", None)  # which no such model takes
     return {
         name: tensor.to(loaded.model.dtype) if tensor.is_floating_point() else tensor
         for name, tensor in made.items()
