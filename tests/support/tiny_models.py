@@ -70,6 +70,17 @@ def _tokens(tokenizer: Any) -> dict[str, Any]:
     }
 
 
+def _loud(model: Any) -> Any:
+    """A model with weights so large that its answers tell pictures apart."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim >= 2:
+                parameter.copy_(torch.randn(parameter.shape) * parameter.shape[-1] ** -0.5)
+            elif "gate" in name:  # of Mllama's cross-attention, which begins at 0
+                parameter.fill_(0.5)
+    return model
+
+
 def _save(folder: Path, model: Any, processor: Any) -> Path:
     model.generation_config.eos_token_id = model.config.get_text_config().eos_token_id
     model.save_pretrained(folder)
@@ -177,7 +188,7 @@ def save_qwen3_vl(folder: Path) -> Path:
         ),
         chat_template=chat,
     )
-    return _save(folder, transformers.Qwen3VLForConditionalGeneration(config), processor)
+    return _save(folder, _loud(transformers.Qwen3VLForConditionalGeneration(config)), processor)
 
 
 def save_mllama(folder: Path) -> Path:
@@ -224,7 +235,7 @@ def save_mllama(folder: Path) -> Path:
         tokenizer,
         chat_template=chat,
     )
-    return _save(folder, transformers.MllamaForConditionalGeneration(config), processor)
+    return _save(folder, _loud(transformers.MllamaForConditionalGeneration(config)), processor)
 
 
 def save_perception_lm(folder: Path) -> Path:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import PIL.Image
 
-from action100m.inference.engine import Clip, Image, Part, Request, Text
+from action100m.inference.engine import Clip, Image, Message, Part, Request, Text
 
 _HARMONY = "<|channel|>"
 _HARMONY_FINAL = "<|channel|>final<|message|>"
+_THINK, _THOUGHT = "<think>", "</think>"
+_ROLES = ("system", "user", "assistant")
+_PROBE = "Xylophone."
 
 
 class RequestError(ValueError):
@@ -42,29 +47,31 @@ class ChatTemplate:
         tokenizer = processor.tokenizer if sees else processor
         self.harmony = _HARMONY in tokenizer.get_vocab()
         self.films = getattr(processor, "video_processor", None) is not None
+        self._control = _control_tokens(processor, tokenizer)
+        self._plain = {role for role in _ROLES if not self._takes_parts(role)}
 
     def prompt(self, request: Request) -> str:
         """The conversation up to where the model speaks, placeholders for what it sees.
 
         An answer with a schema is not thought about first: it is all that the grammar allows.
+        Control tokens in a request's text are broken up, so that they are words to the model.
 
         Raises:
             RequestError: the model takes no pictures, and there are some.
         """
-        turns = []
-        for message in request.messages:
-            items = [item for part in message.parts for item in self._items(part)]
-            content: Any = items if self._sees else "".join(item["text"] for item in items)
-            turns.append({"role": message.role, "content": content})
         options: dict[str, Any] = {}
         if request.sampling.reasoning_effort is not None and "reasoning_effort" in self._template:
             options["reasoning_effort"] = request.sampling.reasoning_effort
         if request.schema is not None and "enable_thinking" in self._template:
             options["enable_thinking"] = False
-        prompt: str = self._processor.apply_chat_template(
-            turns, tokenize=False, add_generation_prompt=True, **options
-        )
-        return prompt + (_HARMONY_FINAL if self.harmony and request.schema is not None else "")
+        prompt = self._render([self._turn(message) for message in request.messages], **options)
+        if request.schema is None:
+            return prompt
+        if self.harmony:
+            return prompt + _HARMONY_FINAL
+        if prompt.rstrip().endswith(_THINK):
+            return f"{prompt.rstrip()}\n\n{_THOUGHT}\n\n"
+        return prompt
 
     def images(self, request: Request) -> list[PIL.Image.Image]:
         """The pictures of a request, the frames of its clips among them if it knows no clips."""
@@ -80,14 +87,54 @@ class ChatTemplate:
         """The clips of a request, if the model knows clips."""
         return [part for part in parts_of(request) if isinstance(part, Clip) and self.films]
 
+    def _render(self, turns: Sequence[dict[str, Any]], **options: Any) -> str:
+        return str(
+            self._processor.apply_chat_template(
+                list(turns), tokenize=False, add_generation_prompt=True, **options
+            )
+        )
+
+    def _takes_parts(self, role: str) -> bool:
+        """Whether the template reads a list of parts, and not a text alone, from who has the role.
+
+        Templates differ in this and say nothing of it: Llama-3.2-Vision's prints a system
+        message's list as Python does, SmolVLM's drops a text.
+        """
+        if not self._sees:
+            return False
+        roles = {
+            "system": ("system", "user"),
+            "user": ("user",),
+            "assistant": ("user", "assistant"),
+        }
+        parts = [{"type": "text", "text": _PROBE}]
+        try:
+            shown = self._render([{"role": each, "content": parts} for each in roles])
+        except Exception:  # a role that the template refuses; a request will tell
+            return True
+        return shown.count(_PROBE) == len(roles) and "{'type'" not in shown
+
+    def _turn(self, message: Message) -> dict[str, Any]:
+        items = [item for part in message.parts for item in self._items(part)]
+        if message.role in self._plain and all(item["type"] == "text" for item in items):
+            return {"role": message.role, "content": "".join(item["text"] for item in items)}
+        return {"role": message.role, "content": items}
+
     def _items(self, part: Part) -> list[dict[str, Any]]:
         if isinstance(part, Text):
-            return [{"type": "text", "text": part.text}]
+            return [{"type": "text", "text": self._control.sub(_broken, part.text)}]
         if not self._sees:
             raise RequestError("The model reads text alone: it takes no pictures.")
         if isinstance(part, Clip) and self.films:
             return [{"type": "video"}]
         return [{"type": "image"}] * (len(part.frames) if isinstance(part, Clip) else 1)
+
+
+def opening_of(prompt: str) -> str:
+    """What a prompt already says of the answer: its text goes before the model's own."""
+    if prompt.endswith(_HARMONY_FINAL):
+        return _HARMONY_FINAL
+    return _THINK if prompt.rstrip().endswith(_THINK) else ""
 
 
 def parts_of(request: Request) -> list[Part]:
@@ -106,3 +153,18 @@ def metadata_of(clip: Clip) -> dict[str, Any]:
         "duration": count / rate,
         "frames_indices": list(range(count)),
     }
+
+
+def _control_tokens(processor: Any, tokenizer: Any) -> re.Pattern[str]:
+    """What in a text would be more than words: the end of a turn, the place of a picture."""
+    tokens = set(tokenizer.all_special_tokens)
+    tokens |= {each.content for each in tokenizer.added_tokens_decoder.values() if each.special}
+    media = (getattr(processor, f"{kind}_token", None) for kind in ("image", "video"))
+    tokens |= {token for token in media if token}
+    return re.compile("|".join(map(re.escape, sorted(tokens, key=len, reverse=True))) or r"(?!)")
+
+
+def _broken(control: re.Match[str]) -> str:
+    """A control token as harmless words that look alike."""
+    token = control[0]
+    return f"{token[0]} {token[1:]}"

@@ -1,151 +1,210 @@
-"""The engine: one thread owns the model and makes batches of what waits."""
+"""The engine that runs transformers' models: one thread prepares, one answers in batches."""
 
 from __future__ import annotations
 
+import copy
 import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import CancelledError, Future
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
+from itertools import groupby
 
-from action100m.checkpoint import find_checkpoint
+import torch
+
 from action100m.config import TransformersConfig
-from action100m.inference.engine import EngineStoppedError, Outcome, Request, Result
+from action100m.inference.engine import (
+    EngineStoppedError,
+    Outcome,
+    Request,
+    Result,
+    Usage,
+    outcome_of,
+)
+from action100m.inference.reasoning import answer_in
 from action100m.inference.template import RequestError
-from action100m.inference.transformers.model import ChatModel, OutOfMemoryError
+from action100m.inference.transformers.batching import Job, JobQueue
+from action100m.inference.transformers.generation import Row, generate
+from action100m.inference.transformers.loading import Loaded, load
+from action100m.inference.transformers.prompts import Prompt, read
+from action100m.inference.transformers.schema import Grammars, check_installed
+from action100m.text import clean
 
-_QUEUED_BATCHES = 4  # that a batch can choose from
+_BATCHES = 4  # that are on their way: one is answered, one prepared, and some to choose from
+_WORDS = 300  # characters of an error's own words that are passed on
 
 
 @contextmanager
 def open_transformers(config: TransformersConfig) -> Iterator[TransformersEngine]:
-    """Load a model, and answer with it for the block.
+    """Load the model, and answer for the block.
 
     Raises:
-        ValueError: the checkpoint or the device is not to be had.
-        ImportError: the model's own processor needs a package that is not installed.
+        ValueError: the device is not here, or the checkpoint cannot be found or used.
+        ImportError: the checkpoint needs a package that is not installed.
     """
-    found = find_checkpoint(config.model, config.revision)
-    engine = TransformersEngine(ChatModel(found, config.device, config.precision), config.batch)
+    engine = TransformersEngine(load(config), config.batch)
     try:
         yield engine
     finally:
         engine.close()
 
 
-@dataclass(frozen=True, eq=False)
-class _Waiting:
-    request: Request
-    future: Future[Result]
-    length: int  # tokens of its words
-
-
 class TransformersEngine:
-    """An `Engine` in this process.
+    """An `Engine` in this process."""
 
-    A batch holds requests alike: the one that has waited longest, and those with the same kind of
-    pictures whose words are nearest to its in length. Answers do not depend on who else is in the
-    batch, floating point apart.
-    """
-
-    def __init__(self, model: ChatModel, batch: int) -> None:
-        self.capacity = _QUEUED_BATCHES * batch
-        self.context_length = model.context_length
-        self._model = model
-        self._batch = batch
-        self._waiting: list[_Waiting] = []
-        self._changed = threading.Condition()
-        self._closed = False
-        self._trouble: BaseException | None = None
-        self._thread = threading.Thread(target=self._work, name="transformers", daemon=True)
-        self._thread.start()
+    def __init__(self, loaded: Loaded, batch: int) -> None:
+        """`batch`: requests at once."""
+        self.capacity = _BATCHES * batch
+        self.context_length = loaded.context_length
+        self._loaded = loaded
+        self._counter = copy.deepcopy(loaded.tokenizer)  # those who count disturb nobody else
+        self._counting = threading.Lock()
+        self._grammars = Grammars(loaded)
+        self._queue = JobQueue(batch)
+        self._too_many: float = float("inf")  # tokens at once, for the device's memory
+        self._stopped: EngineStoppedError | None = None
+        self._threads = [
+            threading.Thread(target=self._guard, args=(work,), name=name, daemon=True)
+            for name, work in (("prepare", self._prepare_all), ("answer", self._answer_all))
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def submit(self, request: Request) -> Future[Result]:
-        future: Future[Result] = Future()
-        (length,) = self._model.count_tokens([self._model.words(request)])
-        with self._changed:
-            if self._closed:
-                future.set_exception(self._end())
-            else:
-                self._waiting.append(_Waiting(request, future, length))
-                self._changed.notify()
-        return future
+        """As `Engine.submit`.
+
+        Raises:
+            ImportError: the request has a schema, and llguidance is not installed.
+        """
+        if request.schema is not None:
+            check_installed()
+        job = Job(request)
+        if not self._queue.put(job):
+            job.abandon(self._stopped)
+        return job.future
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        return self._model.count_tokens(texts)
+        if not texts:
+            return []
+        with self._counting:
+            encoded = self._counter(list(texts), add_special_tokens=False, verbose=False)
+        return [len(ids) for ids in encoded["input_ids"]]
 
     def close(self) -> None:
-        """Give up what waits and what runs."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
-        self._thread.join()
+        """Cancel what is not answered, running or not, and wait for the threads."""
+        for job in self._queue.close():
+            job.abandon(self._stopped)
+        for thread in self._threads:
+            thread.join()
 
-    def _end(self) -> BaseException:
-        if self._trouble is None:
-            return CancelledError()
-        return EngineStoppedError(f"The model's thread ended: {self._trouble!r}.")
-
-    def _work(self) -> None:
+    def _guard(self, work: Callable[[], None]) -> None:
+        """Whatever ends a thread before its time ends the engine: nobody waits in vain."""
         try:
-            while batch := self._take():
-                self._answer(batch)
-        except BaseException as error:  # it must reach those who wait
-            self._trouble = error
-        with self._changed:
-            self._closed = True
-            rest, self._waiting = self._waiting, []
-        for waiting in rest:
-            _settle(waiting.future, self._end())
+            work()
+        except Exception as error:
+            self._stop(error)
 
-    def _take(self) -> list[_Waiting]:
-        """The next batch; empty once the engine is closed."""
-        with self._changed:
-            while True:
-                self._waiting = [each for each in self._waiting if not each.future.cancelled()]
-                if self._closed:
-                    return []
-                if self._waiting:
-                    break
-                self._changed.wait()
-            first = self._waiting[0]
-            kind = self._model.kind(first.request)
-            alike = [each for each in self._waiting if self._model.kind(each.request) == kind]
-            alike.sort(key=lambda each: abs(each.length - first.length))  # stable: `first` leads
-            batch = alike[: self._batch]
-            self._waiting = [each for each in self._waiting if each not in batch]
-            return batch
+    def _stop(self, error: Exception, jobs: Sequence[Job] = ()) -> None:
+        """Answer nothing any more, and say why to those who wait: `jobs` and all in the queue."""
+        self._stopped = EngineStoppedError(f"{self._loaded.name} cannot go on: {_words(error)}")
+        for job in (*jobs, *self._queue.close()):
+            job.abandon(self._stopped)
 
-    def _answer(self, batch: list[_Waiting]) -> None:
+    def _prepare_all(self) -> None:
+        while (job := self._queue.to_prepare()) is not None:
+            try:
+                prepared = self._prepare(job)
+            except Exception as error:
+                if self._queue.remove(job):
+                    self._fail(job, error)
+            else:
+                self._queue.prepared(job, prepared)
+
+    def _prepare(self, job: Job) -> Prompt:
+        if job.request.schema is not None:
+            self._grammars.matcher(job.request.schema)  # a wrong one fails here, alone
+        return read(self._loaded, job.request)
+
+    def _answer_all(self) -> None:
+        if self._loaded.model.device.type == "cuda":
+            torch.cuda.set_device(self._loaded.model.device)
+        while jobs := self._queue.take():
+            try:
+                jobs.sort(key=lambda job: str(job.prepared.shapes))
+                for _, alike in groupby(jobs, key=lambda job: job.prepared.shapes):
+                    self._answer(list(alike))
+            except Exception as error:
+                self._stop(error, [job for job in jobs if not job.settled])
+
+    def _answer(self, jobs: list[Job]) -> None:
+        """Answer jobs at once; those that cannot be, in halves."""
+        tokens = len(jobs) * max(job.prepared.length + job.prepared.room for job in jobs)
+        error: Exception | None = None
+        if len(jobs) == 1 or tokens < self._too_many:
+            error = self._try(jobs)
+            if error is None:
+                return
+        if len(jobs) == 1 and error is not None:
+            self._fail(jobs[0], error)
+            return
+        if isinstance(error, torch.OutOfMemoryError):
+            self._too_many = tokens
+        for half in (jobs[: len(jobs) // 2], jobs[len(jobs) // 2 :]):
+            self._answer(half)
+
+    def _try(self, jobs: list[Job]) -> Exception | None:
+        """Answer jobs at once, or return why not."""
         try:
-            results = self._model.generate(
-                [each.request for each in batch],
-                lambda row: self._closed or batch[row].future.cancelled(),
-            )
-        except RequestError as error:
-            self._split(batch, str(error))
-        except OutOfMemoryError:
-            self._split(batch, "The device's memory is too small for it.")
-        else:
-            for each, result in zip(batch, results, strict=True):
-                _settle(each.future, CancelledError() if self._closed else result)
+            answers = generate(self._loaded, [self._row(job) for job in jobs])
+        except torch.AcceleratorError:
+            raise  # the device is lost to this process
+        except Exception as error:
+            # Without its frames, which hold what the batch took of the device.
+            failure = error.with_traceback(None)
+            if isinstance(error, torch.OutOfMemoryError):
+                torch.cuda.empty_cache()
+            return failure
+        for job, tokens in zip(jobs, answers, strict=True):
+            self._settle(job, self._result(job, tokens))
+        return None
 
-    def _split(self, batch: list[_Waiting], reason: str) -> None:
-        """What failed together may work apart; what fails alone has failed."""
-        if len(batch) > 1:
-            for half in (batch[: len(batch) // 2], batch[len(batch) // 2 :]):
-                self._answer(half)
+    def _row(self, job: Job) -> Row:
+        request = job.request
+        matcher = None if request.schema is None else self._grammars.matcher(request.schema)
+        return Row(
+            job.prepared,
+            request.sampling,
+            matcher,
+            lambda: self._queue.closed or job.future.cancelled(),
+        )
+
+    def _result(self, job: Job, tokens: list[int]) -> Result:
+        ended = bool(tokens) and tokens[-1] in self._loaded.ends
+        text = answer_in(job.prepared.opening + self._decode(tokens[:-1] if ended else tokens))
+        outcome, reason = outcome_of(text, cut_off=not ended)
+        usage = Usage(prompt=job.prepared.length, completion=len(tokens))
+        return Result(job.request.id, outcome, text, reason, usage)
+
+    def _decode(self, tokens: list[int]) -> str:
+        """The text, without control tokens unless they tell Harmony's channels apart."""
+        plain = not self._loaded.template.harmony
+        return str(self._loaded.tokenizer.decode(tokens, skip_special_tokens=plain))
+
+    def _fail(self, job: Job, error: Exception) -> None:
+        usage = Usage(prompt=job.prepared.length) if job.prepared is not None else Usage()
+        self._settle(job, Result(job.request.id, Outcome.FAILED, reason=_words(error), usage=usage))
+
+    def _settle(self, job: Job, result: Result) -> None:
+        if self._queue.closed:  # then a batch is cut short, wherever it was
+            job.abandon(self._stopped)
         else:
-            (alone,) = batch
-            _settle(alone.future, Result(alone.request.id, Outcome.FAILED, reason=reason))
+            job.settle(result)
 
 
-def _settle(future: Future[Result], result: Result | BaseException) -> None:
-    if isinstance(result, CancelledError):
-        future.cancel()
-        future.set_running_or_notify_cancel()
-    elif future.set_running_or_notify_cancel():
-        if isinstance(result, Result):
-            future.set_result(result)
-        else:
-            future.set_exception(result)
+def _words(error: Exception) -> str:
+    """An error as a sentence of its own: ours are, others bear their kind."""
+    text = clean(str(error), _WORDS)
+    return (
+        text
+        if type(error) in (ValueError, RequestError) and text
+        else f"{type(error).__name__}: {text}"
+    )

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
+from action100m.device import find_device as find_named
 from action100m.segmentation.batching import OutOfDeviceMemoryError
 
 _FLOAT8_SINCE = (8, 9)
@@ -19,19 +20,7 @@ def find_device(name: str, precision: str) -> torch.device:
     Raises:
         ValueError: it is not, or it cannot.
     """
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"{name!r} is no device: take 'cuda', 'cuda:1' or 'cpu'.") from error
-    if device.type not in {"cpu", "cuda"}:
-        raise ValueError(f"V-JEPA 2 runs on 'cuda' or 'cpu', not on {name!r}.")
-    if device.type == "cuda":
-        found = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (device.index or 0) >= found:
-            raise ValueError(
-                f"There is no device {name!r}: PyTorch {torch.__version__} finds {found} CUDA "
-                "devices here. Check the driver, or ask for 'cpu'."
-            )
+    device = find_named(name)
     if precision == "fp8" and (
         device.type != "cuda" or torch.cuda.get_device_capability(device) < _FLOAT8_SINCE
     ):

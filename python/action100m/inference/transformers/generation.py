@@ -1,0 +1,135 @@
+"""Answers a batch of prompts at once, each row as if it were alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+
+from action100m.inference.engine import Sampling
+from action100m.inference.transformers.loading import Loaded
+from action100m.inference.transformers.prompts import Prompt
+from action100m.inference.transformers.schema import KeepSchemas
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One request of a batch.
+
+    Attributes:
+        prompt: what the model reads.
+        sampling: how tokens are drawn.
+        matcher: of `schema.Grammars`, unused so far; None: any text will do.
+        given_up: whether nobody waits for the answer any more; asked at every token.
+    """
+
+    prompt: Prompt
+    sampling: Sampling
+    matcher: Any | None
+    given_up: Callable[[], bool]
+
+
+def generate(loaded: Loaded, rows: Sequence[Row]) -> list[list[int]]:
+    """The new tokens of each row; the last one is of `loaded.ends` where the model ended itself.
+
+    Args:
+        loaded: the model.
+        rows: with prompts of equal `shapes`.
+
+    Raises:
+        torch.OutOfMemoryError: so many do not fit on the device.
+    """
+    device = loaded.model.device
+    batch = collate([row.prompt for row in rows], loaded.padding)
+    length = int(batch["input_ids"].shape[1])
+    room = [row.prompt.room for row in rows]
+    with torch.inference_mode():
+        written = loaded.model.generate(
+            **{name: tensor.to(device) for name, tensor in batch.items()},
+            max_new_tokens=max(room),
+            logits_processor=transformers.LogitsProcessorList(
+                [
+                    KeepSchemas([row.matcher for row in rows], length),
+                    Draw([row.sampling for row in rows], room, length, device),
+                ]
+            ),
+            stopping_criteria=transformers.StoppingCriteriaList([_Stop(rows, length)]),
+        )
+    return [
+        _until_end(tokens[:most], loaded.ends)
+        for tokens, most in zip(written[:, length:].tolist(), room, strict=True)
+    ]
+
+
+def collate(prompts: Sequence[Prompt], padding: int) -> dict[str, torch.Tensor]:
+    """Put prompts of equal `shapes` together, the shorter ones padded on the left."""
+    length = max(prompt.length for prompt in prompts)
+    return {
+        name: torch.cat(
+            [
+                _pad(prompt.tensors[name], length, padding if name == "input_ids" else 0)
+                if prompt.runs_along(name)
+                else prompt.tensors[name]
+                for prompt in prompts
+            ]
+        )
+        for name in prompts[0].tensors
+    }
+
+
+def _pad(tensor: torch.Tensor, length: int, value: int) -> torch.Tensor:
+    before = tensor.new_full((1, length - tensor.shape[1], *tensor.shape[2:]), value)
+    return torch.cat([before, tensor], dim=1)
+
+
+def _until_end(tokens: list[int], ends: Sequence[int]) -> list[int]:
+    end = next((k for k, token in enumerate(tokens) if token in ends), len(tokens))
+    return tokens[: end + 1]
+
+
+class Draw:
+    """A logits processor that leaves each row one token: drawn from its own random numbers.
+
+    Rows of temperature 0 keep their scores, whose largest is taken. No row's draw depends on the
+    others, nor on the random state of the process.
+    """
+
+    def __init__(
+        self, samplings: Sequence[Sampling], room: Sequence[int], length: int, device: torch.device
+    ) -> None:
+        drawn = [row for row, sampling in enumerate(samplings) if sampling.temperature > 0]
+        heat = [[samplings[row].temperature] for row in drawn]
+        numbers = np.zeros((len(drawn), max(room)))
+        for k, row in enumerate(drawn):
+            numbers[k] = np.random.default_rng(samplings[row].seed % 2**64).random(max(room))
+        self._rows = torch.tensor(drawn, dtype=torch.long, device=device)
+        self._temperature = torch.tensor(heat, dtype=torch.float64, device=device)
+        self._numbers = torch.from_numpy(numbers).to(device)
+        self._length = length
+
+    def __call__(self, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        if not len(self._rows):
+            return scores
+        step = ids.shape[1] - self._length
+        shares = torch.softmax(scores[self._rows].double() / self._temperature, dim=-1).cumsum(-1)
+        wanted = self._numbers[:, step : step + 1] * shares[:, -1:]
+        tokens = torch.searchsorted(shares, wanted, right=True).clamp(max=scores.shape[1] - 1)
+        alone = torch.full_like(scores[self._rows], -torch.inf).scatter(1, tokens, 0.0)
+        return scores.index_copy(0, self._rows, alone)
+
+
+class _Stop:
+    """A stopping criterion: rows that have no room left or that nobody waits for."""
+
+    def __init__(self, rows: Sequence[Row], length: int) -> None:
+        self._rows = rows
+        self._length = length
+
+    def __call__(self, ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        written = ids.shape[1] - self._length
+        done = [row.prompt.room <= written or row.given_up() for row in self._rows]
+        return torch.tensor(done, device=ids.device)
