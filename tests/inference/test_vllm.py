@@ -64,7 +64,8 @@ def test_text_is_that_of_transformers(opened) -> None:  # type: ignore[no-untype
     words = Text("A man cuts wood. Describe it.")
     requests = [question("text", words)]
     if name == "qwen3_vl":
-        requests.append(question("image", Image(FRAMES[2]), words))
+        # A few tokens: after more of them, rounding tips a random model's near ties.
+        requests.append(question("image", Image(FRAMES[2]), words, max_tokens=4))
     values = {"model": str(path), "device": "cpu", "precision": "float32"}
     config = TransformersConfig.model_validate({"engine": "transformers", **values})
     with open_transformers(config) as reference:
