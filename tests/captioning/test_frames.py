@@ -125,6 +125,16 @@ def test_memory_stays_within_the_budget_however_deep_the_tree(tmp_path: Path) ->
     assert not list(tmp_path.iterdir())
 
 
+def test_spilled_frames_are_shared_while_requests_hold_them(tmp_path: Path) -> None:
+    film, budget = Film(np.arange(200) / 7.5), Budget(20 * BYTES)
+    shared = np.linspace(0, 99, 31).astype(int)
+    wants = [Want(b"%d" % k, np.append(shared, 100 + k)) for k in range(100)]
+    held = [frames for _, frames in gather(film, film.times, wants, budget, tmp_path)]
+    assert budget._used <= (len(shared) + len(wants)) * BYTES
+    for want, frames in zip(wants, held, strict=True):
+        assert all(map(np.array_equal, frames, map(picture, want.frames.tolist())))
+
+
 def test_reads_on_only_when_asked(tmp_path: Path) -> None:
     film = Film(np.arange(700) / 7.5)
     wants = [Want(b"%d" % k, np.array([k * 10])) for k in range(70)]

@@ -177,6 +177,9 @@ class _Shelf:
             self._dropped[last].append(number)
         self.last = max(self._complete, default=-1)
         self._frames: dict[int, Frame] = {}
+        # A frame that went to the disk may still be on its way with a request: it is the same one
+        # for all, or spilling would take more memory than it frees.
+        self._alive: weakref.WeakValueDictionary[int, Frame] = weakref.WeakValueDictionary()
         self._needed: list[tuple[int, int]] = []  # a heap: those needed last come first
 
     def put(self, number: int, frame: Frame) -> Iterator[tuple[Want, list[Frame]]]:
@@ -185,7 +188,7 @@ class _Shelf:
             return
         kept = frame.copy()  # a view would keep its whole batch alive
         self._budget.count(kept)
-        self._frames[number] = kept
+        self._frames[number] = self._alive[number] = kept
         heapq.heappush(self._needed, (-self._until[number], number))
         del kept, frame
         for want in self._complete.pop(number, ()):
@@ -200,9 +203,9 @@ class _Shelf:
         self._spill.close()
 
     def _get(self, number: int) -> Frame:
-        frame = self._frames.get(number)
+        frame = self._alive.get(number)
         if frame is None:
-            frame = self._spill.get(number)
+            frame = self._alive[number] = self._spill.get(number)
             self._budget.count(frame)
         return frame
 
