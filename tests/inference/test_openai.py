@@ -17,11 +17,11 @@ import numpy as np
 import PIL.Image
 import pytest
 
-httpx = pytest.importorskip("httpx")
+pytest.importorskip("httpx")
 pytest.importorskip("tenacity")
 
-from action100m.config import OpenAIConfig  # noqa: E402
-from action100m.inference import (  # noqa: E402
+from action100m.config import OpenAIConfig
+from action100m.inference import (
     Clip,
     EngineStoppedError,
     Message,
@@ -32,9 +32,9 @@ from action100m.inference import (  # noqa: E402
     Text,
     Usage,
 )
-from action100m.inference.answers import Answer, to_table  # noqa: E402
-from action100m.inference.openai import open_openai  # noqa: E402
-from servers import MODEL, Call, serve  # noqa: E402
+from action100m.inference.answers import Answer, to_table
+from action100m.inference.openai import open_openai
+from servers import MODEL, Call, serve
 
 
 def configured(*urls: str, **changes: Any) -> OpenAIConfig:
@@ -252,6 +252,37 @@ def test_a_server_that_comes_back_goes_on() -> None:
         time.sleep(0.5)
         down.clear()
         assert {f.result(timeout=30).outcome for f in futures} == {Outcome.COMPLETE}
+
+
+def test_a_server_that_comes_back_too_busy_at_first_goes_on() -> None:
+    def answer(call: Call) -> None:
+        if call.number < 3:
+            call.drop()
+        elif call.number == 3:
+            call.reply(429, "{}", Retry_After="0.05")
+        else:
+            echo(call)
+
+    with serve(answer) as (url, _), open_openai(configured(url), patience=5.0) as engine:
+        result = engine.submit(question("question")).result(timeout=30)
+    assert result.outcome is Outcome.COMPLETE
+
+
+def test_a_cancelled_probe_is_made_again() -> None:
+    def answer(call: Call) -> None:
+        if call.number < 3:
+            call.drop()
+        elif call.text == "first":
+            call.hang()
+        else:
+            echo(call)
+
+    with serve(answer) as (url, calls), open_openai(configured(url), patience=5.0) as engine:
+        first = engine.submit(question("first"))
+        while len(calls) < 4:
+            time.sleep(0.01)
+        first.cancel()
+        assert engine.submit(question("second")).result(timeout=30).text == "answer to second"
 
 
 @pytest.mark.parametrize("place", ["variable", "file"])

@@ -178,12 +178,13 @@ class OpenAIEngine:
         if status in _HOPELESS:
             words = self._words(response)
             raise EngineStoppedError(f"{server.url} {_HOPELESS[status]}: {words}")
+        if status >= 500:
+            server.failed()
+        else:
+            self._servers.succeeded(server)  # busy, or of another opinion, but there
         if status == 429 or status >= 500:
-            if status >= 500:
-                server.failed()
             reason = f"{server.url} answered {status}: {self._words(response)}"
             raise _PassingError(reason, _retry_after(response))
-        self._servers.succeeded(server)
         if status >= 400:
             raise _RefusedError(f"{server.url} refused the request: {self._words(response)}")
 

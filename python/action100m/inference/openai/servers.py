@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from action100m.inference.engine import EngineStoppedError
 
@@ -29,7 +29,7 @@ class Server:
 
     def succeeded(self) -> None:
         """It answered."""
-        self._failures, self._pause, self._probing = 0, _FIRST_PAUSE, False
+        self._failures, self._pause = 0, _FIRST_PAUSE
 
     def failed(self) -> None:
         """It did not."""
@@ -37,7 +37,6 @@ class Server:
         if self._failures >= _FAILURES:
             self._closed_until = time.monotonic() + self._pause
             self._pause = min(2 * self._pause, _LONGEST_PAUSE)
-            self._probing = False
 
     @property
     def open(self) -> bool:
@@ -46,9 +45,15 @@ class Server:
             return True
         return not self._probing and time.monotonic() >= self._closed_until
 
-    def probe(self) -> None:
-        """The request that sees whether it is back is on its way."""
-        self._probing = self._failures >= _FAILURES
+    @contextmanager
+    def asked(self) -> Iterator[None]:
+        """A request to it is on its way: after failures, the one that sees whether it is back."""
+        probes = self._failures >= _FAILURES
+        self._probing |= probes
+        try:
+            yield
+        finally:  # answered, failed or cancelled
+            self._probing &= not probes
 
 
 class Servers:
@@ -73,8 +78,8 @@ class Servers:
             try:
                 async with server.slots:
                     if server.open:  # it may have gone down while we waited
-                        server.probe()
-                        yield server
+                        with server.asked():
+                            yield server
                         return
             finally:
                 server.load -= 1
