@@ -222,7 +222,8 @@ class CaptioningConfig(_Table):
             with black, or "crop" to the middle.
         attempts: at a caption that fails or comes back empty, each with another seed.
         max_failed: share of a video's captions that may stay null before the video fails.
-        memory_gib: of frames that wait, over all videos at once; what is more goes to the disk.
+        memory_gib: of frames that wait or are shown, over all videos at once; a 32-frame clip has
+            10 MB at 320 pixels. The decoders wait rather than exceed it.
     """
 
     segments: SegmentCaptionerConfig | None = None

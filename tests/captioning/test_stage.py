@@ -10,7 +10,12 @@ import pytest
 
 from action100m.captioning.frames import choose_frames
 from action100m.captioning.stage import CaptionsMissingError, VideoCaptioner
-from action100m.config import Config, parse_config
+from action100m.config import (
+    Config,
+    LeafCaptionerConfig,
+    SegmentCaptionerConfig,
+    parse_config,
+)
 from action100m.inference import EngineStoppedError, Feed, Outcome, Request, Result
 from action100m.inference.answers import Answer, Journal, final_answers, texts
 from action100m.segmentation.stage import Segmentation, segment_file
@@ -18,7 +23,7 @@ from action100m.tree import Tree
 from action100m.video import Decoder
 from action100m.video.frames import FrameSpec
 from action100m.video.pool import DecoderPool
-from engines import EchoEngine, complete, describe
+from engines import EchoEngine, complete, describe, seen
 from synthetic import write_video
 
 MODEL = {"engine": "openai", "model": "echo", "urls": ["http://localhost:1/v1"]}
@@ -74,18 +79,17 @@ def test_every_caption_stands_at_the_node_whose_frames_were_shown(
         describe(list(pixels[frames]))
         for frames in choose_frames(segmentation.times, tree.start, tree.end, 32)
     ]
-    config = configured().captioning
-    assert config.segments is not None
-    assert config.leaves is not None
+    segments = SegmentCaptionerConfig.model_validate({"model": MODEL})
+    leaves = LeafCaptionerConfig.model_validate({"model": MODEL})
     assert texts(part, "plm_caption", len(tree)) == [
-        f"{frames} | {config.segments.prompt}" for frames in shown
+        f"{frames} | {segments.prompt}" for frames in shown
     ]
     assert texts(part, "plm_action", len(tree)) == [
-        f"{frames} | {config.segments.action_prompt}" for frames in shown
+        f"{frames} | {segments.action_prompt}" for frames in shown
     ]
     middles = choose_frames(segmentation.times, tree.start, tree.end, 1)
     assert texts(part, "llama3_caption", len(tree)) == [
-        f"{describe(list(pixels[middle]))} | {config.leaves.prompt}" if leaf else None
+        f"{describe(list(pixels[middle]))} | {leaves.prompt}" if leaf else None
         for middle, leaf in zip(middles, tree.is_leaf, strict=True)
     ]
 
@@ -129,6 +133,35 @@ def test_a_recut_tree_reuses_the_captions_of_unchanged_segments(
     new = list(zip(again["field"].to_pylist(), again["text"].to_pylist(), strict=True))
     asked = [pair for pair in new if pair not in old]
     assert len(engine.requests) == len(asked) < len(new)
+
+
+def test_frames_on_their_way_keep_to_the_budget(
+    video: Path, segmentation: Segmentation, tmp_path: Path
+) -> None:
+    whole = caption(video, segmentation, EchoEngine(), tmp_path / "whole")
+    frame = 32 * 32 * 3
+    config = configured(memory_gib=40 * frame / 2**30)
+    engine = EchoEngine(capacity=1000, seconds=0.5)
+    feed, held = Feed(engine), []
+    with DecoderPool([Decoder()]) as pool:
+        captioner = VideoCaptioner(config, {"segments": feed, "leaves": feed}, pool)
+
+        def note(request: Request) -> Result:
+            held.append(captioner._budget._used)
+            engine.requests.clear()  # it keeps them for tests to look at, and so their frames
+            return complete(request, seen(request))
+
+        engine._answer = note
+        part = captioner.caption(
+            video,
+            segmentation.tree(config.cut),
+            segmentation.times,
+            lambda seconds, whole: None,
+            tmp_path / "part",
+            {},
+        )
+    assert part.equals(whole)
+    assert max(held) <= (40 + 32 + 1) * frame  # the budget, a clip, and the frame that came last
 
 
 def test_outcomes_are_told_apart(video: Path, segmentation: Segmentation, tmp_path: Path) -> None:

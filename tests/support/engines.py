@@ -43,8 +43,11 @@ class EchoEngine:
         answer: Callable[[Request], Result | BaseException] | None = None,
         *,
         capacity: int = 8,
+        seconds: float = 0.02,
     ) -> None:
+        """`seconds`: an answer takes so long at most."""
         self.capacity = capacity
+        self._seconds = seconds
         self.requests: list[Request] = []
         self._answer = answer or (lambda request: complete(request, seen(request)))
         self._waiting: list[tuple[Request, Future[Result]]] = []
@@ -56,7 +59,7 @@ class EchoEngine:
         with self._lock:
             self.requests.append(request)
             self._waiting.append((request, future))
-        threading.Timer(self._random.random() / 50, self._answer_any).start()
+        threading.Timer(self._random.random() * self._seconds, self._answer_any).start()
         return future
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:

@@ -191,12 +191,12 @@ class _Shelf:
         self._frames[number] = self._alive[number] = kept
         heapq.heappush(self._needed, (-self._until[number], number))
         del kept, frame
+        self._make_room()
         for want in self._complete.pop(number, ()):
             yield want, [self._get(other) for other in want.frames.tolist()]
         for done in self._dropped.pop(number, ()):
             self._frames.pop(done, None)
             self._spill.drop(done)
-        self._make_room()
 
     def close(self) -> None:
         self._frames.clear()

@@ -152,6 +152,11 @@ class VideoCaptioner:
                     check()
                     for question in by_frames[want.key]:
                         self._submit(path, question, frames, times, asking, check)
+                    del frames
+                    # What is left in memory is on its way to a model: the decoder waits for it, but
+                    # for what others sent never, or all might wait for all.
+                    while self._budget.exceeded and asking.busy:
+                        asking.wait(check)
         asking.finish(check)
 
     def _submit(

@@ -49,6 +49,11 @@ class Asking:
         self._again: deque[_Asked] = deque()
         self._answered: list[str] = []
 
+    @property
+    def busy(self) -> bool:
+        """Whether an answer is still to come."""
+        return bool(self._running)
+
     def __enter__(self) -> Asking:
         return self
 
@@ -76,7 +81,7 @@ class Asking:
 
     def finish(self, check: Callable[[], None]) -> None:
         """Wait until every question has its answer."""
-        while self._running:
+        while self.busy:
             self.wait(check)
 
     def wait(self, check: Callable[[], None]) -> None:
