@@ -1,0 +1,170 @@
+"""Commands that make a dataset, and tell of its run."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from action100m.cli.app import (
+    NOTHING,
+    ConfigOption,
+    RunFolderArgument,
+    app,
+    err,
+    explained,
+    fail,
+    print_lines,
+)
+from action100m.config import Config, load_config, with_rounds
+from action100m.report.figures import save, timeline
+from action100m.report.of_run import draw_timelines, report_run
+from action100m.runs.errors import UsageError
+from action100m.runs.export import export, published_row
+from action100m.runs.folder import RunFolder
+from action100m.runs.manifest import Manifest
+from action100m.runs.run import run
+from action100m.runs.settings import read_config, read_settings
+from action100m.runs.status import describe_run
+from action100m.segmentation.present import as_lines
+from action100m.segmentation.stage import segment_file
+from action100m.trace import tracing
+from action100m.video.frames import VideoError
+
+_PANEL = "Make a dataset"
+
+
+@app.command("run", rich_help_panel=_PANEL)
+@explained()
+def run_command(
+    videos: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Files, folders (walked whole) or globs. None: those that the run knows.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="RUN", help="The run folder.")] = Path(
+        "run"
+    ),
+    config: ConfigOption = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="A set of models: paper, qwen or small. Settings of --config go before its own.",
+        ),
+    ] = None,
+    keep_rounds: Annotated[
+        bool, typer.Option("--keep-rounds", help="Keep every round of Self-Refine for the report.")
+    ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Videos to decode at once.  [default: one per CPU]", show_default=False
+        ),
+    ] = None,
+    trace: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Record where the time goes, for ui.perfetto.dev."),
+    ] = None,
+) -> None:
+    """Make a dataset from VIDEOS, or go on with it: segment trees, and captions by models.
+
+    The same command goes on after an interruption, a crash or a repaired file: only what is not
+    done is done. A sidecar `X.info.json` beside `X.mp4`, as yt-dlp writes it, gives the metadata.
+
+    Exit code: 0 all done, 1 nothing could be done, 2 usage, 3 some videos failed, 130 interrupted.
+    """
+    settings = load_config(config, profile) if config or profile else read_config(RunFolder(out))
+    if keep_rounds:
+        settings = with_rounds(settings or Config())
+    with _traced(trace):
+        result = run(videos or [], out, settings, workers=workers, console=err)
+    print_lines(describe_run(out))
+    raise typer.Exit(result.exit_code)
+
+
+@contextlib.contextmanager
+def _traced(path: Path | None) -> Iterator[None]:
+    """Record the block, an interrupted one too, and tell where its time went."""
+    if path is None:
+        yield
+        return
+    with tracing() as recorded:
+        try:
+            yield
+        finally:
+            recorded.write(path)
+            print_lines(recorded.summary(), sys.stderr)
+
+
+@app.command("status", rich_help_panel=_PANEL)
+@explained()
+def status_command(run_folder: RunFolderArgument) -> None:
+    """Tell how far a run is: done, failed, stale, pending and skipped videos, and why."""
+    print_lines(describe_run(run_folder))
+
+
+@app.command("report", rich_help_panel=_PANEL)
+@explained()
+def report_command(
+    run_folder: RunFolderArgument,
+    figures: Annotated[
+        str | None,
+        typer.Option(metavar="png|svg", help="Also draw every done video's timeline."),
+    ] = None,
+) -> None:
+    """Write RUN/report/index.html: one file that shows trees, states and failures."""
+    if figures not in (None, "png", "svg"):
+        raise UsageError(f"--figures takes png or svg, not {figures}.")
+    folder = RunFolder(run_folder)
+    print_lines([str(report_run(folder))])
+    if figures is not None:
+        print_lines(map(str, draw_timelines(folder, figures)))
+
+
+@app.command("export", rich_help_panel=_PANEL)
+@explained()
+def export_command(run_folder: RunFolderArgument) -> None:
+    """Write the Parquet shards of RUN anew from what is done."""
+    folder = RunFolder(run_folder)
+    settings = read_settings(folder)
+    shards = export(folder, Manifest(folder), settings)
+    print_lines(map(str, shards))
+
+
+@app.command("segment", rich_help_panel=_PANEL)
+@explained()
+def segment_command(
+    video: Annotated[Path, typer.Argument(help="A video file.", show_default=False)],
+    config: ConfigOption = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object with the published fields.")
+    ] = False,
+    figure: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw the timeline to this .png or .svg file."),
+    ] = None,
+) -> None:
+    """Print one video's tree of segments."""
+    if figure is not None and figure.suffix.lower() not in (".png", ".svg"):
+        raise UsageError(f"--figure takes a .png or .svg file, not {figure}.")
+    settings = load_config(config) if config else Config()
+    try:
+        segmentation = segment_file(video, settings)
+    except VideoError as error:
+        fail(f"{video}: {error}", NOTHING)
+    tree = segmentation.tree(settings.cut)
+    if figure is not None:
+        save(timeline(tree, segmentation.thumbnails, video.stem), figure)
+    if as_json:
+        row = published_row(video, segmentation, tree)
+        print_lines([json.dumps(row, ensure_ascii=False)])
+    else:
+        print_lines(as_lines(tree))

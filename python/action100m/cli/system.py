@@ -1,0 +1,80 @@
+"""Commands about this machine."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from action100m.cli.app import (
+    FINDINGS,
+    ConfigOption,
+    app,
+    err,
+    explained,
+    print_lines,
+)
+from action100m.config import Config, load_config
+from action100m.demo import draw_demo_video
+from action100m.doctor import examine
+from action100m.files import write_atomically
+from action100m.report.of_run import report_run
+from action100m.runs.folder import RunFolder
+from action100m.runs.run import run
+from action100m.runs.status import describe_run
+from action100m.segmentation.encoders import build_tensorrt_engine
+
+_PANEL = "This machine"
+
+
+@app.command("doctor", rich_help_panel=_PANEL)
+@explained()
+def doctor_command(
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FOLDER", help="Whose disk to look at.")
+    ] = Path(),
+) -> None:
+    """Tell what this machine can do, and the command that adds what is missing."""
+    marks = {True: "ok", False: "MISSING", None: "-"}
+    findings = examine(out)
+    for finding in findings:
+        print_lines([f"{marks[finding.ok]:<8}{finding.what:<16}{finding.detail}"])
+        if finding.remedy:
+            print_lines([f"{'':<24}→ {finding.remedy}"])
+    raise typer.Exit(FINDINGS if any(finding.ok is False for finding in findings) else 0)
+
+
+@app.command("demo", rich_help_panel=_PANEL)
+@explained()
+def demo_command(
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where the demo goes.")
+    ] = Path("action100m-demo"),
+) -> None:
+    """Draw a two-minute video, make a dataset of it, and write the report."""
+    video = out / "videos" / "demo.mp4"
+    if not video.exists():
+        print_lines([f"Drawing {video} …"], sys.stderr)
+        write_atomically(video, draw_demo_video)
+    result = run([video], out / "run", console=err)
+    report_run(RunFolder(out / "run"))
+    print_lines(describe_run(out / "run"))
+    raise typer.Exit(result.exit_code)
+
+
+tensorrt = typer.Typer(help="TensorRT engines of the encoder.", no_args_is_help=True)
+app.add_typer(tensorrt, name="tensorrt", rich_help_panel=_PANEL)
+
+
+@tensorrt.command("build")
+@explained()
+def tensorrt_build_command(config: ConfigOption = None) -> None:
+    """Build the engine that [segmentation.vjepa2] asks for, on this GPU, and print where it is.
+
+    A run with `encoder = "vjepa2_tensorrt"` does the same before it starts; built once, the engine
+    is kept in the cache for this model, GPU and TensorRT.
+    """
+    settings = load_config(config) if config else Config()
+    print_lines([str(build_tensorrt_engine(settings.segmentation))])
