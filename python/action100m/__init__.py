@@ -10,6 +10,9 @@ from action100m.tree import Dendrogram, Tree, cut, ward
 
 if TYPE_CHECKING:
     from action100m.config import Config, ConfigError
+    from action100m.dataset.read import Dataset, Video
+    from action100m.dataset.read import open_dataset as open  # noqa: A004
+    from action100m.dataset.sources import DatasetError
     from action100m.runs.errors import NothingToDoError, RunStoppedError, UsageError
     from action100m.runs.run import run
     from action100m.segmentation.stage import segment
@@ -18,14 +21,18 @@ if TYPE_CHECKING:
 __all__ = [
     "Config",
     "ConfigError",
+    "Dataset",
+    "DatasetError",
     "Dendrogram",
     "NothingToDoError",
     "RunStoppedError",
     "Tree",
     "UsageError",
+    "Video",
     "VideoError",
     "__version__",
     "cut",
+    "open",
     "run",
     "segment",
     "ward",
@@ -33,18 +40,23 @@ __all__ = [
 
 # Imported when first used: a decoding process needs neither Parquet nor the pipeline.
 _LAZY = {
-    "Config": "action100m.config",
-    "ConfigError": "action100m.config",
-    "NothingToDoError": "action100m.runs.errors",
-    "RunStoppedError": "action100m.runs.errors",
-    "UsageError": "action100m.runs.errors",
-    "VideoError": "action100m.video.frames",
-    "run": "action100m.runs.run",
-    "segment": "action100m.segmentation.stage",
+    "Config": "action100m.config.Config",
+    "ConfigError": "action100m.config.ConfigError",
+    "Dataset": "action100m.dataset.read.Dataset",
+    "DatasetError": "action100m.dataset.sources.DatasetError",
+    "NothingToDoError": "action100m.runs.errors.NothingToDoError",
+    "RunStoppedError": "action100m.runs.errors.RunStoppedError",
+    "UsageError": "action100m.runs.errors.UsageError",
+    "Video": "action100m.dataset.read.Video",
+    "VideoError": "action100m.video.frames.VideoError",
+    "open": "action100m.dataset.read.open_dataset",
+    "run": "action100m.runs.run.run",
+    "segment": "action100m.segmentation.stage.segment",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'action100m' has no attribute {name!r}")
-    return getattr(importlib.import_module(_LAZY[name]), name)
+    module, attribute = _LAZY[name].rsplit(".", 1)
+    return getattr(importlib.import_module(module), attribute)

@@ -94,6 +94,74 @@ class Tree:
         leaf[self.parent[1:]] = False
         return leaf
 
+    @property
+    def leaves(self) -> NDArray[np.int64]:
+        """(k,) int64: rows of the leaves in time order; they tile the video."""
+        return self._by_time(self.is_leaf)
+
+    @property
+    def depth(self) -> int:
+        """The deepest level."""
+        return int(self.level.max())
+
+    def children(self, row: int) -> NDArray[np.int64]:
+        """(0,) or (2,) int64: rows of a segment's children in time order."""
+        return np.flatnonzero(self.parent == self._row(row))
+
+    def path(self, row: int) -> NDArray[np.int64]:
+        """(level+1,) int64: the rows from the root down to a segment, both included."""
+        rows = [self._row(row)]
+        while self.parent[rows[-1]] >= 0:
+            rows.append(int(self.parent[rows[-1]]))
+        return np.array(rows[::-1])
+
+    def descendants(self, row: int) -> NDArray[np.int64]:
+        """(k,) int64: the rows below a segment, depth first, each before those inside it."""
+        inside = np.zeros(len(self), dtype=bool)
+        inside[self._row(row)] = True
+        for level in range(int(self.level[row]) + 1, self.depth + 1):
+            rows = np.flatnonzero(self.level == level)
+            inside[rows] = inside[self.parent[rows]]
+        inside[row] = False
+        rows = np.flatnonzero(inside)
+        return rows[np.lexsort((self.level[rows], self.start[rows]))]
+
+    def at_level(self, level: int) -> NDArray[np.int64]:
+        """(k,) int64: rows of the segments that tile the video where the tree is cut at a level.
+
+        Those of that level, and the leaves above it, in time order.
+        """
+        if level < 0:
+            raise ValueError(f"Levels begin at 0; there is no level {level}.")
+        return self._by_time((self.level == level) | (self.is_leaf & (self.level < level)))
+
+    def at(self, time: float, level: int | None = None) -> int:
+        """The row of the segment that holds a moment: a leaf, or of the cut at a level.
+
+        A moment outside of the video belongs to the nearest segment; a boundary to the later one.
+
+        Args:
+            time: seconds.
+            level: of the cut, see `at_level`; None: the leaves.
+
+        Raises:
+            ValueError: `time` is NaN.
+        """
+        if np.isnan(time):
+            raise ValueError("The time is NaN.")
+        rows = self.leaves if level is None else self.at_level(level)
+        found = int(np.searchsorted(self.start[rows], time, side="right")) - 1
+        return int(rows[max(found, 0)])
+
+    def _by_time(self, chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
+        rows = np.flatnonzero(chosen)
+        return rows[np.argsort(self.start[rows], kind="stable")]
+
+    def _row(self, row: int) -> int:
+        if not 0 <= row < len(self):
+            raise IndexError(f"There is no segment {row}: the tree has {len(self)}.")
+        return row
+
 
 def ward(X: ArrayLike) -> Dendrogram:
     """Cluster frames by exact Ward linkage in which only temporal neighbours may merge.

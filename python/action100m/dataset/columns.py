@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,31 +19,44 @@ _UUID5 = "^[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-5[0-9A-Fa-f]{3}-[89ABab][0-9A-Fa-f]{3}-
 class Batch:
     """R rows with m nodes between them. Node positions count through all rows.
 
+    Where only some fields were read, the others raise KeyError when asked for.
+
     Attributes:
         uid: (R,) strings.
         first_row: the first row's number in its file.
         offsets: (R+1,) int64; row r has the nodes from ``offsets[r]`` to ``offsets[r+1]``.
         row: (m,) int64, each node's row, from 0.
-        node_id, parent_id, plm_action, plm_caption, llama3_caption: (m,) strings.
-        gpt: (m,) structs.
-        level: (m,) int64.
-        level_missing: (m,) bool; there, `level` is 0.
-        start, end: (m,) float64 with the stored float32's value; NaN where null or infinite.
     """
 
     def __init__(self, rows: pa.RecordBatch, first_row: int) -> None:
         self.first_row = first_row
         self.uid = rows.column("video_uid")
-        self._metadata = _fields(rows.column("metadata"))
-        nodes = rows.column("nodes")
-        self.offsets, self.row = _layout(nodes)
-        columns = _fields(nodes.flatten())
-        self.node_id, self.parent_id = columns["node_id"], columns["parent_id"]
-        self.plm_action, self.plm_caption = columns["plm_action"], columns["plm_caption"]
-        self.llama3_caption, self.gpt = columns["llama3_caption"], columns["gpt"]
-        self.level_missing = mask(pc.is_null(columns["level"]))
-        self.level = columns["level"].fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
-        self.start, self.end = _seconds(columns["start"]), _seconds(columns["end"])
+        self._rows = rows
+        names = rows.schema.names
+        self._metadata = _fields(rows.column("metadata")) if "metadata" in names else {}
+        self._nodes: dict[str, pa.Array] = {}
+        self.offsets, self.row = np.zeros(len(rows) + 1, np.int64), np.empty(0, np.int64)
+        if "nodes" in names:
+            nodes = rows.column("nodes")
+            self.offsets, self.row = _layout(nodes)
+            self._nodes = _fields(nodes.flatten())
+
+    def __len__(self) -> int:
+        return len(self.uid)
+
+    def field(self, path: str) -> pa.Array:
+        """The values of a field by its path in the schema: (R,) of "metadata.title", (m,) of
+        "nodes.gpt.action.brief"; null wherever something on the way is."""
+        room, *names = path.split(".")
+        found: pa.Array = {"metadata": self._metadata, "nodes": self._nodes}[room][names[0]]
+        for name in names[1:]:
+            found = _fields(found)[name]
+        return found
+
+    def metadata(self, row: int) -> dict[str, Any]:
+        """One row's metadata, as far as it was read; {} where it is null."""
+        found: dict[str, Any] | None = self._rows.column("metadata")[row].as_py()
+        return found or {}
 
     @property
     def upload_date(self) -> pa.StringArray:
@@ -53,6 +67,57 @@ class Batch:
     def transcript(self) -> pa.ListArray:
         """(R,) lists of time and text."""
         return self._metadata["transcript"]
+
+    @property
+    def node_id(self) -> pa.StringArray:
+        """(m,) strings."""
+        return self._nodes["node_id"]
+
+    @property
+    def parent_id(self) -> pa.StringArray:
+        """(m,) strings."""
+        return self._nodes["parent_id"]
+
+    @property
+    def plm_action(self) -> pa.StringArray:
+        """(m,) strings."""
+        return self._nodes["plm_action"]
+
+    @property
+    def plm_caption(self) -> pa.StringArray:
+        """(m,) strings."""
+        return self._nodes["plm_caption"]
+
+    @property
+    def llama3_caption(self) -> pa.StringArray:
+        """(m,) strings."""
+        return self._nodes["llama3_caption"]
+
+    @property
+    def gpt(self) -> pa.StructArray:
+        """(m,) structs."""
+        return self._nodes["gpt"]
+
+    @cached_property
+    def level_missing(self) -> NDArray[np.bool_]:
+        """(m,) True where there is no level; there, `level` is 0."""
+        return mask(pc.is_null(self._nodes["level"]))
+
+    @cached_property
+    def level(self) -> NDArray[np.int64]:
+        """(m,) levels."""
+        levels = self._nodes["level"].fill_null(0).to_numpy(zero_copy_only=False)
+        return np.asarray(levels, np.int64)
+
+    @cached_property
+    def start(self) -> NDArray[np.float64]:
+        """(m,) seconds, with the stored float32's value; NaN where null or infinite."""
+        return _seconds(self._nodes["start"])
+
+    @cached_property
+    def end(self) -> NDArray[np.float64]:
+        """(m,) seconds, like `start`."""
+        return _seconds(self._nodes["end"])
 
     @property
     def count(self) -> NDArray[np.int64]:

@@ -1,0 +1,131 @@
+"""Published fields to the columns of a Parquet file, and back to the published types."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from action100m.schema import SCHEMA
+
+_LIST_LEVEL = re.compile(r"\.(?:list|bag)\.(?:element|item|array|array_element)(?=\.|$)")
+
+
+class Projection:
+    """The fields of the published schema that are to be read from one file.
+
+    Columns that the published schema does not have are left alone; `video_uid` is always read.
+
+    Attributes:
+        columns: leaf columns by their path in the file; None: all.
+    """
+
+    def __init__(
+        self, schema: pq.ParquetSchema | None, arrow: pa.Schema, fields: Iterable[str] | None
+    ) -> None:
+        """Look the fields up.
+
+        Args:
+            schema: of the file; None for data that is no Parquet.
+            arrow: the same as Arrow sees it.
+            fields: dotted paths, such as "nodes.level"; None: all.
+
+        Raises:
+            ValueError: the published schema has no such field, or the file lacks it or has it with
+                another type.
+        """
+        wanted = None if fields is None else {"video_uid", *fields}
+        self._schema = SCHEMA if wanted is None else _pruned_schema(wanted)
+        there = _fields(pa.struct(list(arrow)))
+        published = _fields(pa.struct(list(self._schema)))
+        if missing := [path for path in published if path not in there]:
+            raise ValueError(f"It has no {', '.join(missing)}; it is not in the published format.")
+        for path, kind in published.items():
+            if not _castable(there[path], kind):
+                raise ValueError(f"{path} is {there[path]}, published {kind}.")
+        self.columns = None if schema is None else _columns(schema, published)
+
+    def published(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        """The rows with the asked fields only, in the published order and types."""
+        arrays = [_as(rows.column(field.name), field.type) for field in self._schema]
+        return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
+
+
+def _pruned_schema(wanted: set[str]) -> pa.Schema:
+    for path in wanted:
+        if not any(path == name or name.startswith(f"{path}.") for name in _fields(_published())):
+            raise ValueError(f"The published format has no field {path}.")
+    return pa.schema(
+        [
+            pa.field(field.name, kind)
+            for field in SCHEMA
+            if (kind := _pruned(field.type, field.name, wanted)) is not None
+        ]
+    )
+
+
+def _published() -> pa.StructType:
+    return pa.struct(list(SCHEMA))
+
+
+def _pruned(kind: pa.DataType, path: str, wanted: set[str]) -> pa.DataType | None:
+    """What of a type is wanted; None: nothing."""
+    if path in wanted:
+        return kind
+    if pa.types.is_list(kind):
+        inner = _pruned(kind.value_type, path, wanted)
+        return None if inner is None else pa.list_(pa.field(kind.value_field.name, inner))
+    if not pa.types.is_struct(kind):
+        return None
+    kept = [(f.name, _pruned(f.type, f"{path}.{f.name}", wanted)) for f in kind]
+    fields = [(name, inner) for name, inner in kept if inner is not None]
+    return pa.struct(fields) if fields else None
+
+
+def _fields(kind: pa.DataType, path: str = "") -> dict[str, pa.DataType]:
+    """Every leaf by its dotted path, lists passed through."""
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return _fields(kind.value_type, path)
+    if not pa.types.is_struct(kind):
+        return {path: kind}
+    prefix = f"{path}." if path else ""
+    return {
+        inner: leaf
+        for field in kind
+        for inner, leaf in _fields(field.type, f"{prefix}{field.name}").items()
+    }
+
+
+def _columns(schema: pq.ParquetSchema, published: Iterable[str]) -> list[str]:
+    paths = (schema.column(at).path for at in range(len(schema)))
+    wanted = set(published)
+    return [path for path in paths if _LIST_LEVEL.sub("", path) in wanted]
+
+
+def _castable(found: pa.DataType, published: pa.DataType) -> bool:
+    if found == published:
+        return True
+    texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    if pa.types.is_string(published):
+        return any(is_text(found) for is_text in texts)
+    return bool(
+        (pa.types.is_integer(found) and pa.types.is_integer(published))
+        or (pa.types.is_floating(found) and pa.types.is_floating(published))
+    )
+
+
+def _as(values: pa.Array, kind: pa.DataType) -> pa.Array:
+    """The values as another type, by name inside structs. ArrowInvalid where one does not fit."""
+    if values.type == kind:
+        return values
+    if pa.types.is_struct(kind):
+        parts = [_as(values.field(field.name), field.type) for field in kind]
+        return pa.StructArray.from_arrays(parts, fields=list(kind), mask=values.is_null())
+    if pa.types.is_list(kind):
+        offsets = pa.array(values.offsets.to_numpy().astype(np.int32))  # a slice has no mask
+        inner = _as(values.values, kind.value_type)
+        return pa.ListArray.from_arrays(offsets, inner, type=kind, mask=values.is_null())
+    return values.cast(kind)

@@ -1,0 +1,208 @@
+"""Datasets as they are read: published files, a run's, or a single video's, row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from action100m.dataset.columns import ORPHAN, ROOT, Batch
+from action100m.dataset.sources import DatasetError, Source, find_sources
+from action100m.text import clean
+from action100m.tree import Tree
+
+OnError = Callable[[DatasetError], object]
+TREE_FIELDS = tuple(f"nodes.{name}" for name in ("node_id", "parent_id", "level", "start", "end"))
+
+
+def open_dataset(
+    where: str | Path | Sequence[str | Path], on_error: OnError | None = None
+) -> Dataset:
+    """Open published or own data; nothing but names is read yet.
+
+    Args:
+        where: one or several of: a Parquet file, a single video's JSON file, a folder of Parquet
+            files, a run folder, a glob, or a URL such as ``hf://datasets/NAME/data``.
+        on_error: takes what cannot be read, and reading goes on; without it, that is raised.
+
+    Raises:
+        FileNotFoundError: nothing is there.
+        DatasetError: a folder without Parquet files, or a URL that needs what is not installed.
+    """
+    return Dataset(find_sources(where), on_error)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Videos in the published format, read when asked for, a few rows at a time.
+
+    Attributes:
+        sources: the files.
+        on_error: takes what cannot be read; None: it is raised.
+    """
+
+    sources: tuple[Source, ...]
+    on_error: OnError | None = None
+
+    def __len__(self) -> int:
+        """How many videos there are, by the files' footers."""
+        return sum(source.count_rows() for source in self.sources)
+
+    def __iter__(self) -> Iterator[Video]:
+        return self.videos()
+
+    def __getitem__(self, uid: str) -> Video:
+        """The video with that uid. KeyError where there is none."""
+        for video in self.videos(uids=[uid]):
+            return video
+        raise KeyError(f"There is no video {uid} in {', '.join(s.name for s in self.sources)}.")
+
+    def videos(
+        self, fields: Iterable[str] | None = None, uids: Iterable[str] | None = None
+    ) -> Iterator[Video]:
+        """The videos one by one; arguments as in `batches`."""
+        for source, batch in self.batches(fields, uids):
+            for row in range(len(batch)):
+                yield Video(source, batch, row)
+
+    def batches(
+        self, fields: Iterable[str] | None = None, uids: Iterable[str] | None = None
+    ) -> Iterator[tuple[Source, Batch]]:
+        """The rows as flat columns, up to ROWS_AT_ONCE of them at a time.
+
+        Args:
+            fields: dotted paths of the published schema that are to be read, such as "nodes.level"
+                or "metadata"; None: all.
+            uids: only these videos; row groups that hold none of them are not read.
+
+        Raises:
+            DatasetError: a file cannot be read, or has not the published fields, and there is no
+                `on_error`.
+        """
+        wanted = None if uids is None else frozenset(uids)
+        asked = None if fields is None else tuple(fields)
+        for source in self.sources:
+            for first_row, rows in source.batches(asked, wanted):
+                if isinstance(rows, DatasetError):
+                    self.refuse(rows)
+                else:
+                    yield from _wanted(source, rows, first_row, wanted)
+
+    def refuse(self, error: DatasetError) -> None:
+        """Hand the error to `on_error`; raise it where there is none."""
+        if self.on_error is None:
+            raise error
+        self.on_error(error)
+
+
+def _wanted(
+    source: Source, rows: pa.RecordBatch, first_row: int, uids: frozenset[str] | None
+) -> Iterator[tuple[Source, Batch]]:
+    if uids is None:
+        yield source, Batch(rows, first_row)
+        return
+    for row, uid in enumerate(rows.column("video_uid").to_pylist()):
+        if uid in uids:
+            yield source, Batch(rows.slice(row, 1), first_row + row)
+
+
+@dataclass(frozen=True, eq=False)
+class Video:
+    """One video's row: flat columns over its m segments.
+
+    Attributes:
+        source: the file that it stands in.
+        batch: the rows that it was read with.
+        row: its place among them.
+    """
+
+    source: Source
+    batch: Batch
+    row: int
+
+    @property
+    def uid(self) -> str:
+        """The video's uid."""
+        return str(self.batch.uid[self.row].as_py())
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Title, description, counts, duration, date, transcript; {} where there is none."""
+        return self.batch.metadata(self.row)
+
+    @cached_property
+    def _span(self) -> slice:
+        return slice(int(self.batch.offsets[self.row]), int(self.batch.offsets[self.row + 1]))
+
+    def __len__(self) -> int:
+        """m, the number of segments."""
+        return int(self.batch.count[self.row])
+
+    def column(self, path: str) -> pa.Array:
+        """(m,) a field of every segment, such as "gpt.action.brief"; null where there is none."""
+        return self.batch.field(f"nodes.{path}")[self._span]
+
+    @cached_property
+    def tree(self) -> Tree:
+        """The tree of segments, in published order; times as stored.
+
+        Raises:
+            DatasetError: it is no tree in published order; names the row and the node.
+        """
+        span = self._span
+        parents = self.batch.parent[span]
+        place = np.arange(len(parents))
+        parents = np.where(parents < 0, parents, parents - span.start)
+        level = self.batch.level[span]
+        if not len(parents):
+            raise self._error("It has no segments.")
+        self._check(parents == ORPHAN, "names a parent that is not there")
+        self._check((parents == ROOT) != (place == 0), "should be the one root, at the top")
+        self._check(parents >= place, "stands before its parent, or is its own ancestor")
+        deeper = level != np.where(parents < 0, -1, level[parents]) + 1
+        self._check(deeper, "is not one level below its parent")
+        start, end = self.batch.start[span], self.batch.end[span]
+        self._check(~(start < end), "does not end after it starts")
+        return Tree(start, end, parents, level)
+
+    def _check(self, broken: Any, complaint: str) -> None:
+        if broken.any():
+            at = int(np.flatnonzero(broken)[0])
+            raise self._error(f"Node {at} ({self.column('node_id')[at].as_py()}) {complaint}.")
+
+    def _error(self, message: str) -> DatasetError:
+        row = self.batch.first_row + self.row
+        return self.source.error(
+            f"row {row} (video {self.uid}): {message} `action100m validate` lists all that is wrong"
+        )
+
+    def markdown(self, level: int | None = None, text: str = "gpt.action.brief") -> str:
+        """The tree as a nested Markdown list: a line for each segment, depth first.
+
+        Args:
+            level: the deepest level shown; None: all.
+            text: the field that is shown; where it is null, the segment's `plm_action`.
+        """
+        tree = self.tree
+        words, instead = self.column(text), self.column("plm_action")
+        shown = pc.coalesce(words, instead)
+        lines = [f"# {_markdown(self.metadata.get('title') or self.uid)}", ""]
+        for row in [0, *tree.descendants(0).tolist()]:
+            if level is None or tree.level[row] <= level:
+                times = f"{tree.start[row]:.2f}-{tree.end[row]:.2f} s"
+                line = f"{'  ' * int(tree.level[row])}- {times}"
+                said = shown[row].as_py()
+                lines.append(f"{line} {_markdown(said)}" if said else line)
+        return "\n".join(lines) + "\n"
+
+
+def _markdown(text: str) -> str:
+    """Untrusted text that stays text in Markdown and in the HTML that it becomes."""
+    escaped = "".join(f"\\{c}" if c in "\\`*_{}[]()#+-.!|~>" else c for c in clean(text, 500))
+    return escaped.replace("&", "&amp;").replace("<", "&lt;")

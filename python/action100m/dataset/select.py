@@ -1,0 +1,45 @@
+"""Which segments are meant: by level, by duration, leaves or inner ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf
+
+import numpy as np
+from numpy.typing import NDArray
+
+from action100m.dataset.columns import Batch
+from action100m.dataset.read import TREE_FIELDS
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Segments to take; every bound is included.
+
+    Attributes:
+        min_level, max_level: levels; the root is level 0.
+        min_duration, max_duration: seconds.
+        leaf: True: leaves only; False: inner segments only; None: both.
+    """
+
+    min_level: int = 0
+    max_level: float = inf
+    min_duration: float = 0.0
+    max_duration: float = inf
+    leaf: bool | None = None
+
+    FIELDS = TREE_FIELDS
+    """What `mask` needs of a batch."""
+
+    def mask(self, batch: Batch) -> NDArray[np.bool_]:
+        """(m,) True for the segments that are meant."""
+        seconds = batch.centiseconds / 100
+        chosen: NDArray[np.bool_] = (
+            (batch.level >= self.min_level)
+            & (batch.level <= self.max_level)
+            & (seconds >= self.min_duration)
+            & (seconds <= self.max_duration)
+        )
+        if self.leaf is not None:
+            chosen &= (batch.children == 0) == self.leaf
+        return chosen

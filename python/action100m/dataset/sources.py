@@ -1,0 +1,219 @@
+"""Where a dataset lies: files, folders, globs, run folders and remote stores, as Arrow batches."""
+
+from __future__ import annotations
+
+import glob
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from action100m.dataset.projection import Projection
+from action100m.schema import SCHEMA
+
+ROWS_AT_ONCE = 64
+_FILE_ENDINGS = (".parquet", ".json")
+
+
+class DatasetError(ValueError):
+    """Data that cannot be read, in words that name the file and, where there is one, the row."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file of a dataset.
+
+    Attributes:
+        name: as a person would write it.
+        path: within `filesystem`.
+        filesystem: that holds it.
+    """
+
+    name: str
+    path: str
+    filesystem: fs.FileSystem
+
+    def count_rows(self) -> int:
+        """How many videos it holds, from the footer alone."""
+        if self._is_json:
+            return 1
+        with self.explained(), self._parquet() as file:
+            rows: int = file.metadata.num_rows
+        return rows
+
+    def batches(
+        self, fields: Iterable[str] | None = None, uids: frozenset[str] | None = None
+    ) -> Iterator[tuple[int, pa.RecordBatch | DatasetError]]:
+        """Its rows, or what is wrong with a row group, each with the number of the first row.
+
+        Args:
+            fields: dotted paths of the published schema, such as "nodes.gpt.action"; None: all.
+            uids: leave out row groups that hold none of these, by their statistics.
+
+        Yields:
+            Batches of the published schema's types with the asked fields only.
+        """
+        try:
+            yield from self._json(fields) if self._is_json else self._groups(fields, uids)
+        except (OSError, pa.ArrowException) as error:
+            yield 0, self.error(error)
+
+    def error(self, error: BaseException | str) -> DatasetError:
+        """The error in a sentence that names this file."""
+        return DatasetError(f"{self.name}: {first_line(error)}")
+
+    @property
+    def _is_json(self) -> bool:
+        return self.path.endswith(".json")
+
+    def _parquet(self) -> pq.ParquetFile:
+        return pq.ParquetFile(
+            self.path, filesystem=self.filesystem, page_checksum_verification=True
+        )
+
+    def explained(self) -> _Explained:
+        """Raises DatasetError for what Arrow raises inside the block."""
+        return _Explained(self)
+
+    def _groups(
+        self, fields: Iterable[str] | None, uids: frozenset[str] | None
+    ) -> Iterator[tuple[int, pa.RecordBatch | DatasetError]]:
+        with self._parquet() as file:
+            try:
+                projection = Projection(file.schema, file.schema_arrow, fields)
+            except ValueError as error:
+                yield 0, self.error(error)
+                return
+            first_row = 0
+            for group in range(file.num_row_groups):
+                if _may_hold(file, group, uids):
+                    yield from self._group(file, group, first_row, projection)
+                first_row += file.metadata.row_group(group).num_rows
+
+    def _group(
+        self, file: pq.ParquetFile, group: int, first_row: int, projection: Projection
+    ) -> Iterator[tuple[int, pa.RecordBatch | DatasetError]]:
+        try:
+            for rows in file.iter_batches(
+                ROWS_AT_ONCE, row_groups=[group], columns=projection.columns
+            ):
+                rows.validate(full=True)
+                yield first_row, projection.published(rows)
+                first_row += len(rows)
+        except (OSError, pa.ArrowException) as error:
+            reason = f"Row group {group} (from row {first_row}) cannot be read: "
+            yield first_row, self.error(reason + first_line(error))
+
+    def _json(self, fields: Iterable[str] | None) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """The published sample's form: each column a list of one element, or the element."""
+        with self.filesystem.open_input_stream(self.path) as stream:
+            try:
+                values = json.loads(stream.read())
+                row = {name: _unwrapped(values[name]) for name in SCHEMA.names}
+            except (ValueError, KeyError, TypeError) as error:
+                raise pa.ArrowInvalid(f"It holds no video's row ({error!r}).") from error
+        table = pa.Table.from_pylist([row], SCHEMA)
+        projection = Projection(None, SCHEMA, fields)
+        yield 0, projection.published(table.to_batches()[0])
+
+
+class _Explained:
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError | pa.ArrowException):
+            raise self._source.error(error) from error
+
+
+def find_sources(where: str | Path | Sequence[str | Path]) -> tuple[Source, ...]:
+    """The files that are meant, in the order of their names.
+
+    Args:
+        where: one or several of: a Parquet file, a single-video JSON file, a folder of Parquet
+            files (walked whole), a run folder, a glob, or a URL that fsspec knows, such as
+            ``hf://datasets/NAME/data`` (needs huggingface_hub).
+
+    Raises:
+        FileNotFoundError: nothing is there.
+        DatasetError: a folder without Parquet files, or a URL that needs what is not installed.
+    """
+    places = [where] if isinstance(where, str | Path) else list(where)
+    found = [source for place in places for source in _sources(str(place))]
+    return tuple({source.name: source for source in found}.values())
+
+
+def _sources(place: str) -> list[Source]:
+    if "://" in place:
+        return _remote(place)
+    path = Path(place)
+    local = fs.LocalFileSystem()
+    if path.is_file():
+        return [Source(place, place, local)]
+    if path.is_dir():
+        folder = path / "data" if (path / "run.toml").is_file() else path
+        files = sorted(folder.rglob("*.parquet"))
+    else:
+        files = sorted(map(Path, glob.glob(place, recursive=True)))  # noqa: PTH207
+    if not files and not path.exists():
+        raise FileNotFoundError(2, "No such file or folder", place)
+    if not files:
+        raise DatasetError(f"{place}: The folder holds no *.parquet file.")
+    return [Source(str(file), str(file), local) for file in files]
+
+
+def _remote(url: str) -> list[Source]:
+    try:
+        import fsspec  # noqa: PLC0415
+    except ImportError as error:
+        raise DatasetError(
+            f"{url}: Reading from there needs huggingface_hub: pip install 'action100m[hub]'."
+        ) from error
+    protocol, _ = url.split("://", 1)
+    try:
+        store, path = fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise DatasetError(f"{url}: {first_line(error)}") from error
+    found: Any = [path] if store.isfile(path) else sorted(store.glob(path))
+    files: list[str] = []
+    for place in found:
+        files += [place] if place.endswith(_FILE_ENDINGS) else store.glob(f"{place}/**/*.parquet")
+    if not files:
+        raise FileNotFoundError(2, "No Parquet file there", url)
+    arrow = fs.PyFileSystem(fs.FSSpecHandler(store))
+    return [Source(f"{protocol}://{file}", file, arrow) for file in files]
+
+
+def _may_hold(file: pq.ParquetFile, group: int, uids: frozenset[str] | None) -> bool:
+    if uids is None:
+        return True
+    chunks = file.metadata.row_group(group)
+    columns = (chunks.column(at) for at in range(chunks.num_columns))
+    chunk = next(column for column in columns if column.path_in_schema == "video_uid")
+    bounds = chunk.statistics
+    if bounds is None or not bounds.has_min_max:
+        return True
+    return any(bounds.min <= uid <= bounds.max for uid in uids)
+
+
+def _unwrapped(value: Any) -> Any:
+    """The published JSON wraps each column in a list of one; nodes are themselves a list."""
+    nested = isinstance(value, list) and len(value) == 1 and not _is_node(value[0])
+    return value[0] if nested else value
+
+
+def _is_node(value: object) -> bool:
+    return isinstance(value, dict) and "node_id" in value
+
+
+def first_line(error: BaseException | str) -> str:
+    """What an error says, as one sentence."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0].rstrip(".") + "."
