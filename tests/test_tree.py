@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 import action100m
 from action100m import Dendrogram
+from trees import random_tree
 
 Row = tuple[float, float, int, int]
 
@@ -241,3 +242,55 @@ def test_children_of_another_shape_or_type_are_refused() -> None:
     for children in (np.zeros((2, 2)), np.zeros(4, np.int64), np.zeros((3, 2), np.int64)):
         with pytest.raises(ValueError, match="2 merges need children"):
             Dendrogram(children, np.ones(2))  # type: ignore[arg-type]
+
+
+def containment(tree: action100m.Tree, row: int) -> list[int]:
+    """Rows inside a segment, by their times and levels alone."""
+    return [
+        k
+        for k in range(len(tree))
+        if tree.level[k] > tree.level[row]
+        and tree.start[k] >= tree.start[row]
+        and tree.end[k] <= tree.end[row]
+    ]
+
+
+@given(seed=st.integers(0, 1000), n=st.integers(1, 200), level=st.integers(0, 12))
+def test_ways_through_a_tree_agree_with_its_times(seed: int, n: int, level: int) -> None:
+    tree = random_tree(n, seed=seed)
+    for row in range(len(tree)):
+        inside = tree.descendants(row).tolist()
+        assert sorted(inside) == containment(tree, row)
+        assert inside == sorted(inside, key=lambda k: (tree.start[k], tree.level[k]))
+        children = tree.children(row).tolist()
+        assert children == [k for k in containment(tree, row) if tree.parent[k] == row]
+        path = tree.path(row).tolist()
+        assert path == [k for k in range(len(tree)) if k == row or row in containment(tree, k)]
+    for rows in (tree.leaves, tree.at_level(level)):  # tilings
+        assert tree.start[rows[0]] == 0
+        assert np.array_equal(tree.end[rows[:-1]], tree.start[rows[1:]])
+        assert tree.end[rows[-1]] == tree.end[0]
+    for time in np.random.default_rng(seed).uniform(-1, tree.end[0] + 1, 8):
+        for rows, found in (
+            (tree.leaves, tree.at(time)),
+            (tree.at_level(level), tree.at(time, level)),
+        ):
+            distance = np.maximum(tree.start[rows] - time, time - tree.end[rows])
+            assert found == rows[np.argmin(distance)]
+
+
+def test_a_boundary_belongs_to_the_later_segment() -> None:
+    tree = random_tree(200)
+    for row in tree.leaves:
+        assert tree.at(float(tree.start[row])) == row
+    assert tree.at(float(tree.end[0])) == tree.leaves[-1]
+
+
+def test_what_a_tree_has_not_is_said() -> None:
+    tree = random_tree(30)
+    with pytest.raises(IndexError, match="no segment 1000"):
+        tree.path(1000)
+    with pytest.raises(ValueError, match="no level -1"):
+        tree.at_level(-1)
+    with pytest.raises(ValueError, match="NaN"):
+        tree.at(math.nan)

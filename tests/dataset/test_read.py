@@ -1,0 +1,226 @@
+"""Published and own data are read alike, as far as asked for; what is broken is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import action100m
+from action100m import DatasetError
+from action100m.dataset.select import Selection
+from action100m.dataset.write import write_shards
+from action100m.schema import METADATA, NODE, SCHEMA
+from rows import as_python, batches, random_tree, write_rows
+
+Row = dict[str, Any]
+VIDEOS = 12
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[Row]:
+    return as_python(batches(VIDEOS, annotated=True))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dataset") / "data"
+    write_shards(batches(VIDEOS, annotated=True), folder, VIDEOS, {}, 5)
+    return folder
+
+
+def test_every_row_comes_in_order_with_its_tree(folder: Path, rows: list[Row]) -> None:
+    dataset = action100m.open(folder)
+    assert len(dataset) == VIDEOS
+    for video, row in zip(dataset, rows, strict=True):
+        assert video.uid == row["video_uid"]
+        assert video.metadata == row["metadata"]
+        assert video.column("gpt.summary.brief").to_pylist() == [
+            node["gpt"] and node["gpt"]["summary"]["brief"] for node in row["nodes"]
+        ]
+        ids = [node["node_id"] for node in row["nodes"]]
+        parents = [ids.index(n["parent_id"]) if n["parent_id"] else -1 for n in row["nodes"]]
+        assert video.tree.parent.tolist() == parents
+        assert video.tree.start.tolist() == [node["start"] for node in row["nodes"]]
+
+
+def test_the_tree_read_is_the_tree_written(folder: Path) -> None:
+    written, read = random_tree(2), action100m.open(folder)["video0002"].tree
+    assert np.array_equal(read.parent, written.parent)
+    assert np.array_equal(read.level, written.level)
+    np.testing.assert_allclose(read.end, written.end, atol=0.005 + 1e-5)
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_the_single_video_json_reads_as_the_parquet_does(
+    wrapped: bool, rows: list[Row], folder: Path, tmp_path: Path
+) -> None:
+    row = rows[1]
+    file = tmp_path / "sample.json"
+    file.write_text(json.dumps({name: [row[name]] if wrapped else row[name] for name in row}))
+    video = action100m.open(file)[row["video_uid"]]
+    assert video.markdown() == action100m.open(folder)[row["video_uid"]].markdown()
+
+
+def test_a_glob_several_places_and_a_run_folder(folder: Path, tmp_path: Path) -> None:
+    shards = sorted(folder.glob("*.parquet"))
+    assert len(action100m.open(str(folder / "*-0000[01]-*"))) == 10
+    assert len(action100m.open([shards[0], shards[2], shards[0]])) == 7
+    (folder.parent / "run.toml").touch()
+    assert len(action100m.open(folder.parent)) == VIDEOS
+    (folder.parent / "run.toml").unlink()
+    with pytest.raises(FileNotFoundError):
+        action100m.open(tmp_path / "nothing-*.parquet")
+    with pytest.raises(DatasetError, match="holds no"):
+        action100m.open(tmp_path)
+
+
+def test_a_store_that_fsspec_knows(folder: Path) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    memory = fsspec.filesystem("memory")
+    for file in folder.iterdir():
+        memory.pipe(f"/published/data/{file.name}", file.read_bytes())
+    dataset = action100m.open("memory://published/data")
+    assert len(dataset) == VIDEOS
+    assert dataset["video0007"].uid == "video0007"
+    with pytest.raises(FileNotFoundError):
+        action100m.open("memory://published/nothing")
+
+
+def test_only_the_asked_fields_are_read(folder: Path) -> None:
+    dataset = action100m.open(folder)
+    for _, batch in dataset.batches(["nodes.level", "nodes.gpt.action.brief"]):
+        assert batch.field("nodes.gpt").type.field("action").type.num_fields == 1
+        with pytest.raises(KeyError):
+            batch.field("nodes.plm_caption")
+    with pytest.raises(DatasetError, match=r"no field nodes\.colour"):
+        list(dataset.batches(["nodes.colour"]))
+
+
+def test_a_uid_reads_only_the_groups_that_may_hold_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    iterate = pq.ParquetFile.iter_batches
+
+    def spy(self: Any, *args: Any, **options: Any) -> Any:
+        read.extend(options["row_groups"])
+        return iterate(self, *args, **options)
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", spy)
+    assert action100m.open(folder)["video0006"].uid == "video0006"
+    assert len(read) == 1
+    with pytest.raises(KeyError, match="no video zebra"):
+        action100m.open(folder)["zebra"]
+    assert len(read) == 1
+
+
+def test_other_writers_types_and_orders_are_read(rows: list[Row], tmp_path: Path) -> None:
+    large = pa.struct(
+        [
+            pa.field(f.name, pa.large_string() if pa.types.is_string(f.type) else f.type)
+            for f in list(NODE)[::-1]
+        ]
+    )
+    schema = pa.schema(
+        [
+            pa.field("extra", pa.int32()),
+            pa.field("nodes", pa.large_list(pa.field("item", large))),
+            pa.field("metadata", METADATA),
+            pa.field("video_uid", pa.large_string()),
+        ]
+    )
+    write_rows(tmp_path / "other.parquet", rows, schema)
+    assert as_read(tmp_path / "other.parquet") == rows
+
+
+def as_read(path: Path) -> list[Row]:
+    found = []
+    for source in action100m.open(path).sources:
+        for _, batch in source.batches():
+            assert isinstance(batch, pa.RecordBatch)
+            assert batch.schema.equals(SCHEMA)
+            found += batch.to_pylist()
+    return found
+
+
+def test_another_schema_is_named(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "other.parquet")
+    with pytest.raises(DatasetError, match=r"other\.parquet: It has no video_uid, metadata\.title"):
+        list(action100m.open(tmp_path))
+
+
+BROKEN = {
+    "is its own parent": (0, {"parent_id": "self"}, "one root"),
+    "orphan": (5, {"parent_id": "00000000-0000-5000-8000-000000000000"}, "parent that is not"),
+    "second root": (5, {"parent_id": None}, "one root"),
+    "ancestor of its ancestor": (1, {"parent_id": "last"}, "before its parent"),
+    "skips a level": (1, {"level": 3}, "one level below"),
+    "reversed": (2, {"start": 9.0, "end": 3.0}, "end after it starts"),
+    "not a number": (2, {"end": float("nan")}, "end after it starts"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_tree_is_named_and_the_rest_goes_on(
+    name: str, rows: list[Row], tmp_path: Path
+) -> None:
+    at, change, complaint = BROKEN[name]
+    broken = json.loads(json.dumps(rows))
+    nodes = broken[4]["nodes"]
+    ids = {"self": nodes[at]["node_id"], "last": nodes[-1]["node_id"]}
+    nodes[at] |= {key: ids.get(value, value) for key, value in change.items()}
+    write_rows(tmp_path / "broken.parquet", broken)
+    trees = 0
+    for video in action100m.open(tmp_path):
+        if video.uid != broken[4]["video_uid"]:
+            trees += len(video.tree) > 0
+            continue
+        with pytest.raises(DatasetError, match=rf"row 4 \(video video0004\): Node .*{complaint}"):
+            _ = video.tree
+    assert trees == VIDEOS - 1
+
+
+def test_a_torn_file_is_named_and_the_rest_goes_on(folder: Path, tmp_path: Path) -> None:
+    shards = sorted(folder.glob("*.parquet"))
+    torn = tmp_path / "a-torn.parquet"
+    torn.write_bytes(shards[0].read_bytes()[:-20])
+    spoilt = tmp_path / "b-spoilt.parquet"
+    content = bytearray(shards[1].read_bytes())
+    content[200:4000] = bytes(3800)
+    spoilt.write_bytes(content)
+    with pytest.raises(DatasetError, match=r"a-torn\.parquet"):
+        list(action100m.open([torn, shards[2]]))
+    errors: list[DatasetError] = []
+    dataset = action100m.open([torn, spoilt, shards[2]], on_error=errors.append)
+    assert [video.uid for video in dataset] == ["video0010", "video0011"]
+    assert "a-torn.parquet" in str(errors[0])
+    assert "b-spoilt.parquet: Row group 0 (from row 0)" in str(errors[1])
+
+
+def test_markdown_shows_levels_and_escapes(rows: list[Row], tmp_path: Path) -> None:
+    row = json.loads(json.dumps(rows[0]))
+    row["metadata"]["title"] = "A *crane*\n# <script>"
+    row["nodes"][0]["gpt"]["action"]["brief"] = "[fold](x)"
+    write_rows(tmp_path / "one.parquet", [row])
+    lines = next(iter(action100m.open(tmp_path))).markdown(level=1).splitlines()
+    assert lines[0] == r"# A \*crane\* \# &lt;script\>"
+    assert lines[2].endswith(r"s \[fold\]\(x\)")
+    assert [line[:4] for line in lines[3:]] == ["  - ", "  - "]
+
+
+def test_a_selection_is_what_its_bounds_say(folder: Path) -> None:
+    selection = Selection(min_level=2, max_level=4, min_duration=1.0, max_duration=9.5, leaf=False)
+    for _, batch in action100m.open(folder).batches(selection.FIELDS):
+        seconds = np.round(batch.end - batch.start, 2)
+        inner = np.isin(np.arange(len(batch.row)), batch.parent)
+        expected = [
+            2 <= level <= 4 and 1.0 <= length <= 9.5 and has_children
+            for level, length, has_children in zip(batch.level, seconds, inner, strict=True)
+        ]
+        assert selection.mask(batch).tolist() == expected
