@@ -171,6 +171,8 @@ def tiny(name: str, folder: Path) -> Path:
     pytest.importorskip("torch")
     pytest.importorskip("transformers")
     tiny_models = pytest.importorskip("tiny_models", exc_type=ImportError)
+    pytest.importorskip("torchvision", exc_type=ImportError)  # the processors of pictures
+    pytest.importorskip("timm")
     path: Path = tiny_models.MAKERS[name](folder / name)
     return path
 
