@@ -1,6 +1,7 @@
 """`action100m stats` over shards with the published sizes: its time, its memory, how both grow.
 
-Each line is the command in a process of its own, start included; memory is its highest resident set.
+Each line is the command in a process of its own, start included; memory is the highest resident
+set.
 A million nodes should take under 5 s and 1 GiB, and four times the nodes four times the time.
 """
 

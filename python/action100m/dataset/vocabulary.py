@@ -62,5 +62,3 @@ def _summed(
     encoded = texts.dictionary_encode()
     totals = np.bincount(encoded.indices.to_numpy(), counts, len(encoded.dictionary))
     return encoded.dictionary, totals.astype(np.int64)
-
-

@@ -2,33 +2,46 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont
 from matplotlib.patches import Wedge
 from matplotlib.ticker import FuncFormatter, NullLocator
 from PIL.ImageFont import truetype
 
+from action100m.dataset.read import Dataset
 from action100m.dataset.sources import DatasetError
-from action100m.dataset.stats import Actions, Durations, Stats
+from action100m.dataset.stats import Actions, Durations, Stats, measure
 from action100m.report.colors import BRANCHES
-from action100m.report.figures import DPI, FAINT, FONT, INK, drawable
+from action100m.report.data import DatasetView
+from action100m.report.figures import DPI, FAINT, FONT, INK, drawable, rendered
 from action100m.text import clean, counted
 
+_SHOWN = {
+    "durations": "Histogram of the segments' durations",
+    "long-tail": "Segments of each action over its rank",
+    "sunburst": "Actions by verb",
+    "word-cloud": "The words of the actions",
+}
+_ONLY_IN_FILES = re.compile(r"<!--.*?-->|<metadata>.*?</metadata>|<style.*?</style>", re.DOTALL)
 _ALL, _LEAVES = "#3a5fa8", "#84c07c"
 _REST = "#d6d8dc"
 _CLOUD = (490, 320)  # points
 _CLOUD_WORDS = 140
 _THINNEST = 0.003  # share of the whole turn
+_POINTS = 235  # from the sunburst's centre to its rim
 _SECONDS = (0.1, 0.5, 1, 3, 10, 60, 600, 3600, 36_000)
 
 
 def charts(stats: Stats) -> Iterator[tuple[str, Figure]]:
-    """The figures that the data has something for, by name.
+    """The figures that the data has something for, by name; the word cloud is the last.
 
     Raises:
         DatasetError: there are actions, and `wordcloud` is not installed.
@@ -39,6 +52,30 @@ def charts(stats: Stats) -> Iterator[tuple[str, Figure]]:
         yield "long-tail", long_tail(stats.actions)
         yield "sunburst", sunburst(stats.actions)
         yield "word-cloud", word_cloud(stats.actions)
+
+
+def draw_dataset(dataset: Dataset) -> DatasetView | None:
+    """What a report shows of a dataset; None where nothing is captioned.
+
+    Raises:
+        DatasetError: it cannot be read.
+    """
+    stats = measure(dataset)
+    if not stats.words:
+        return None
+    found = DatasetView(list(stats.lines()))
+    try:
+        for name, figure in charts(stats):
+            found.charts.append((_SHOWN[name], _inline(figure)))
+    except DatasetError as error:  # a run's report should not fail for want of a word cloud
+        found.notes.append(str(error))
+    return found
+
+
+def _inline(figure: Figure) -> str:
+    """The figure as an element of a page; its comments and its rule for all elements left out."""
+    document = rendered(figure, "svg").decode()
+    return _ONLY_IN_FILES.sub("", document[document.index("<svg") :])
 
 
 def durations(every: Durations, leaves: Durations | None) -> Figure:
@@ -130,7 +167,7 @@ def sunburst(actions: Actions) -> Figure:
 
 
 def _ring(
-    axes: Axes, at: float, share: float, radii: tuple[float, float], color: object, label: str
+    axes: Axes, at: float, share: float, radii: tuple[float, float], color: Any, label: str
 ) -> None:
     """One piece, clockwise from the top; `at` and `share` are of the whole turn."""
     inner, outer = radii
@@ -138,25 +175,24 @@ def _ring(
     piece = Wedge((0, 0), outer, start - 360 * share, start, width=outer - inner)
     piece.set(facecolor=color, edgecolor="white", linewidth=0.7)
     axes.add_patch(piece)
-    size = min(8.5, share * 2 * np.pi * (inner + 0.05) * 235)  # points that the piece is wide
+    size = min(8.5, share * 2 * np.pi * (inner + 0.05) * _POINTS)  # as wide as the piece
     if size < 4.5:
         return
     angle = start - 180 * share
-    upright = angle if -90 <= angle <= 90 else angle + 180
     middle = np.deg2rad(angle)
-    room = int((outer - inner) * 235 / (0.6 * size))
-    red, green, blue = piece.get_facecolor()[:3]
+    room = int((outer - inner) * _POINTS / (0.6 * size))
+    luminance = float(np.dot(to_rgb(color), (0.3, 0.59, 0.11)))
     axes.text(
         (inner + outer) / 2 * np.cos(middle),
         (inner + outer) / 2 * np.sin(middle),
         drawable(clean(label, max(2, room))),
-        rotation=upright,
+        rotation=angle if angle >= -90 else angle + 180,
         rotation_mode="anchor",
         ha="center",
         va="center_baseline",
         fontfamily=FONT,
         fontsize=size,
-        color="white" if 0.3 * red + 0.59 * green + 0.11 * blue < 0.52 else INK,
+        color="white" if luminance < 0.52 else INK,
         parse_math=False,
     )
 
