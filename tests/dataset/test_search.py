@@ -17,6 +17,8 @@ import action100m
 from action100m.dataset.search import ByWords, Hit, search
 from action100m.dataset.select import Selection
 from action100m.dataset.words import Words
+from action100m.runs.folder import RunFolder
+from action100m.runs.manifest import Manifest
 from command import call
 from rows import as_python, batches, write_rows
 
@@ -190,6 +192,20 @@ def test_the_command_prints_lines_or_json(folder: Path, tmp_path: Path) -> None:
     assert call("search", "nowhere", folder).returncode == 1
     assert call("search", "...", folder).returncode == 2
     assert call("search", "fold", tmp_path / "gone.parquet").returncode == 2
+
+
+def test_a_run_knows_where_its_videos_lie(rows: list[Row], tmp_path: Path) -> None:
+    run, file = tmp_path / "run", tmp_path / f"{rows[2]['video_uid']}.mp4"
+    (run / "data").mkdir(parents=True)
+    (run / "run.toml").touch()
+    file.write_bytes(b"a video")
+    write_rows(run / "data" / "a.parquet", rows)
+    Manifest(RunFolder(run)).add([file])
+    result = call("search", "fold the paper", run, "--json")
+    links = {hit["video_uid"]: hit["link"] for hit in map(json.loads, result.stdout.splitlines())}
+    assert links.pop(rows[2]["video_uid"]).startswith(f"{file}#t=")
+    assert links
+    assert set(links.values()) == {None}
 
 
 def test_what_is_found_cannot_steer_the_terminal(rows: list[Row], tmp_path: Path) -> None:
