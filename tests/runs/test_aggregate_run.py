@@ -130,6 +130,8 @@ def test_the_report_shows_draft_and_rounds(videos: Path, tokenizer: Path, tmp_pa
     page = report_run(RunFolder(tmp_path)).read_text("utf-8")
     assert page.index("draft") < page.index("A first try.") < page.index("A disc &lt;b&gt;moves")
     assert "tokens:" in page
+    assert "The dataset" in page
+    assert '<figure role="img"' in page
     assert "<b>moves</b>" not in page
 
 
