@@ -12,25 +12,12 @@ import pytest
 import action100m
 from action100m import DatasetError
 from action100m.dataset.sources import Source
-from action100m.dataset.write import write_shards
-from rows import as_python, batches, write_rows
+from rows import write_rows
 
 pytest.importorskip("duckdb", reason="DuckDB is optional: pip install 'action100m[query]'")
 
 Row = dict[str, Any]
 VIDEOS = 12
-
-
-@pytest.fixture(scope="module")
-def rows() -> list[Row]:
-    return as_python(batches(VIDEOS, annotated=True))
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("dataset") / "data"
-    write_shards(batches(VIDEOS, annotated=True), folder, VIDEOS, {}, 6)
-    return folder
 
 
 def ask(where: Path, query: str) -> list[Row]:
@@ -111,8 +98,8 @@ def test_other_fields_and_row_groups_are_not_read(
 
     monkeypatch.setattr(Source, "batches", watched)
     ask(folder, "select actor from segments where level = 3 and video_uid = 'video0001'")
-    assert [set(fields) for fields, _ in read] == [{"nodes.gpt.action.actor", "nodes.level"}] * 2
-    assert [groups for _, groups in read] == [{0}, set()]
+    assert [set(fields) for fields, _ in read] == [{"nodes.gpt.action.actor", "nodes.level"}] * 3
+    assert [groups for _, groups in read] == [{0}, set(), set()]
 
 
 def test_single_video_json_and_shards_are_asked_together(rows: list[Row], tmp_path: Path) -> None:
