@@ -24,6 +24,9 @@ _EXTRAS = {
     "vllm": ("vllm",),
     "tensorrt": ("onnx", "onnxscript", "tensorrt"),
     "dali": ("nvidia.dali",),
+    "query": ("duckdb",),
+    "embeddings": ("sentence_transformers",),
+    "figures": ("wordcloud",),
     "test": ("hypothesis", "pytest", "sklearn"),
     "bench": ("scenedetect",),
 }

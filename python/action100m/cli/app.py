@@ -18,6 +18,7 @@ from rich.console import Console
 
 from action100m import __version__
 from action100m.config import ConfigError
+from action100m.dataset.sources import DatasetError
 from action100m.runs.errors import NothingToDoError, RunStoppedError, UsageError
 
 FINDINGS = 1
@@ -66,7 +67,7 @@ def explained() -> Iterator[None]:
     """Turn what can go wrong for a user into a sentence and an exit code."""
     try:
         yield
-    except (ConfigError, UsageError) as error:
+    except (ConfigError, DatasetError, UsageError) as error:
         fail(str(error), USAGE)
     except (NothingToDoError, RunStoppedError) as error:
         fail(str(error), NOTHING)

@@ -46,11 +46,13 @@ class Statistics:
         self._without_action = 0
         self.videos = 0
         self.nodes = 0
+        self.levels: Counter[int] = Counter()  # nodes by level
 
     def add(self, batch: Batch) -> None:
         """Take in a batch, broken rows too."""
         self.videos += len(batch.uid)
         self.nodes += len(batch.row)
+        self.levels.update(Counter(batch.level.tolist()))
         self._add_lengths(batch)
         leaf = batch.children == 0
         self._add_field("plm_action", batch.plm_action, batch, np.ones_like(leaf))
@@ -93,13 +95,39 @@ class Statistics:
             self._count_words(name, values)
 
     def _count_words(self, name: str, texts: pa.StringArray) -> None:
-        if texts.null_count == len(texts):
-            return
         self._texts[name] += len(texts) - texts.null_count
-        trimmed = pc.ascii_trim_whitespace(texts)
-        words = pc.ascii_split_whitespace(trimmed)
-        self._words[name] += pc.sum(pc.list_value_length(words)).as_py()
-        self._words[name] -= pc.sum(pc.equal(trimmed, "")).as_py()  # splits into one empty word
+        self._words[name] += count_words(texts)
+
+    @property
+    def leaves(self) -> Lengths:
+        """How long leaves are."""
+        return Lengths(self._leaves)
+
+    @property
+    def every(self) -> Lengths:
+        """How long segments are."""
+        return Lengths(self._leaves + self._inner)
+
+    @property
+    def seconds(self) -> float:
+        """Of all videos together, by their first segments."""
+        return self._seconds
+
+    @property
+    def annotated(self) -> int:
+        """How many nodes have a gpt."""
+        return self._asked["gpt"]
+
+    @property
+    def deepest(self) -> tuple[int, int] | None:
+        """The deepest levels of the shallowest and of the deepest video."""
+        return (min(self._depths), max(self._depths)) if self._depths else None
+
+    def words(self) -> Iterator[tuple[str, int, int]]:
+        """For each field of text that is there: its name, how many texts, and words in them."""
+        for name in _WORDS:
+            if count := self._texts[name]:
+                yield name, count, self._words[name]
 
     def notes(self) -> Iterator[Note]:
         """The figures, each beside the published one."""
@@ -120,13 +148,11 @@ class Statistics:
             share = 100 * self._without_action / annotated
             published = "3.4 % in the samples, 3.23 % in the full set"
             yield Note(f'annotated nodes with action "{NO_ACTION}"', f"{share:.2f} %", published)
-        for name, published in _WORDS.items():
-            if count := self._texts[name]:
-                yield Note(f"mean words of {name}", f"{self._words[name] / count:.1f}", published)
+        for name, count, words in self.words():
+            yield Note(f"mean words of {name}", f"{words / count:.1f}", _WORDS[name])
 
     def _tree_notes(self) -> Iterator[Note]:
-        leaves = _Lengths(self._leaves)
-        every = _Lengths(self._leaves + self._inner)
+        leaves, every = self.leaves, self.every
         if leaves.count:
             yield Note("leaf length, median", f"{leaves.quantile(0.5):.2f} s", "1.06 s")
             yield Note("leaf length, mean", f"{leaves.mean():.2f} s", "1.7 s")
@@ -139,8 +165,9 @@ class Statistics:
                     *self._per_minute
                 )
             yield Note("nodes per minute of video", rate, "40 to 130")
-        deepest = f"{min(self._depths)} to {max(self._depths)}"
-        yield Note("deepest level of a video", deepest, "10 to 19")
+        if self.deepest is not None:
+            low, high = self.deepest
+            yield Note("deepest level of a video", f"{low} to {high}", "10 to 19")
         low = 0
         for (bucket, high), published in zip(_BUCKETS.items(), _SHARES, strict=True):
             if every.count:
@@ -148,15 +175,22 @@ class Statistics:
             low = high
 
 
-class _Lengths:
-    """A histogram of lengths in hundredths of a second."""
+class Lengths:
+    """How long segments are.
+
+    Attributes:
+        histogram: (H,) how many there are of each length in hundredths of a second, from 0.
+        count: of all.
+    """
 
     def __init__(self, histogram: NDArray[np.int64]) -> None:
+        self.histogram = histogram
         self._below = np.cumsum(histogram)
         self._sum = float(histogram @ np.arange(len(histogram)))
         self.count = int(self._below[-1])
 
     def mean(self) -> float:
+        """Seconds."""
         return self._sum / self.count / 100
 
     def quantile(self, q: float) -> float:
@@ -168,3 +202,20 @@ class _Lengths:
         """Share of the lengths from `low` to below `high` hundredths."""
         below = self._below[low - 1] if low else 0
         return float(self._below[high - 1] - below) / self.count
+
+
+def count_words(texts: pa.StringArray) -> int:
+    """How many runs of anything but ASCII white space there are in all texts together."""
+    texts = texts.drop_null()  # a null may have characters beneath it
+    _, offsets, characters = texts.buffers()
+    if not len(texts) or characters is None:
+        return 0
+    at = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    raw = np.frombuffer(characters, np.uint8)[at[0] : at[-1]]
+    if not len(raw):
+        return 0
+    space = raw - np.uint8(9) < 5  # tab to carriage return; what is below wraps round
+    space |= raw == 32
+    first = at[:-1][at[1:] > at[:-1]] - at[0]
+    torn = ~space[first[1:]] & ~space[first[1:] - 1]  # a text's first word, next to another's last
+    return int(np.count_nonzero(space[:-1] > space[1:]) + np.count_nonzero(torn) + (not space[0]))

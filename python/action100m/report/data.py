@@ -59,6 +59,21 @@ class Refinement:
 
 
 @dataclass(frozen=True)
+class DatasetView:
+    """What the run's dataset holds.
+
+    Attributes:
+        facts: figures, as lines.
+        charts: SVG documents that we drew, each with what it shows in words.
+        notes: what a reader should know, such as what could not be drawn.
+    """
+
+    facts: Sequence[str]
+    charts: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class RunSummary:
     """What stands above the videos.
 
@@ -69,6 +84,7 @@ class RunSummary:
         config: the resolved configuration, as text.
         costs: for each stage that asked models, what came of it, as lines.
         refinements: a few segments whose rounds were kept.
+        dataset: what was captioned, if anything.
     """
 
     title: str
@@ -77,3 +93,4 @@ class RunSummary:
     config: str = ""
     costs: Mapping[str, Sequence[str]] = field(default_factory=dict)
     refinements: Sequence[Refinement] = ()
+    dataset: DatasetView | None = None

@@ -26,9 +26,9 @@ from action100m.segmentation.filmstrip import Thumbnail
 from action100m.text import clean, clock, counted, lasting
 from action100m.tree import Tree
 
-_FONT = "DejaVu Sans"  # comes with matplotlib: the same letters everywhere
-_INK, _FAINT = "#22252b", "#757b86"
-_DPI = 200
+FONT = "DejaVu Sans"  # comes with matplotlib: the same letters everywhere
+INK, FAINT = "#22252b", "#757b86"
+DPI = 200
 _WIDTH, _LEFT, _RIGHT = 10.0, 0.55, 0.25  # inches, as all sizes below
 _TITLE, _STRIP, _GAP, _AXIS = 0.62, 0.6, 0.09, 0.42
 _PLOT = _WIDTH - _LEFT - _RIGHT
@@ -52,7 +52,7 @@ def timeline(tree: Tree, thumbnails: Sequence[Thumbnail] = (), title: str = "") 
     row = float(np.clip(2.6 / levels, 0.13, 0.34))
     strip = _STRIP + _GAP if thumbnails else 0.0
     height = _TITLE + strip + levels * row + _AXIS
-    figure = Figure(figsize=(_WIDTH, height), dpi=_DPI, facecolor="white")
+    figure = Figure(figsize=(_WIDTH, height), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     figure.suppressComposite = True
     _write_title(figure, tree, title, height)
@@ -63,10 +63,10 @@ def timeline(tree: Tree, thumbnails: Sequence[Thumbnail] = (), title: str = "") 
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure whole or not at all; the same figure gives the same bytes.
+    """Write a figure whole or not at all.
 
     Args:
-        figure: from `timeline`.
+        figure: from here or from `charts`.
         path: ends in .png or .svg.
 
     Raises:
@@ -75,16 +75,22 @@ def save(figure: Figure, path: Path) -> None:
     kind = path.suffix.lower().removeprefix(".")
     if kind not in ("png", "svg"):
         raise ValueError(f"A figure is saved as .png or .svg, not as {path.name!r}.")
+    written = rendered(figure, kind)
+    write_atomically(path, lambda temporary: temporary.write_bytes(written))
+
+
+def rendered(figure: Figure, kind: str) -> bytes:
+    """A figure as the bytes of a "png" or "svg" file; the same figure gives the same bytes."""
     metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
     buffer = io.BytesIO()
     with _saving:  # matplotlib takes the salt of SVG ids from a global setting only
         salt = matplotlib.rcParams["svg.hashsalt"]
         matplotlib.rcParams["svg.hashsalt"] = "action100m"
         try:
-            figure.savefig(buffer, format=kind, dpi=_DPI, metadata=metadata)
+            figure.savefig(buffer, format=kind, dpi=DPI, metadata=metadata)
         finally:
             matplotlib.rcParams["svg.hashsalt"] = salt
-    write_atomically(path, lambda temporary: temporary.write_bytes(buffer.getvalue()))
+    return buffer.getvalue()
 
 
 def _add_axes(figure: Figure, height: float, top: float, tall: float) -> Axes:
@@ -92,7 +98,7 @@ def _add_axes(figure: Figure, height: float, top: float, tall: float) -> Axes:
     axes = figure.add_axes(box, facecolor="none")
     for spine in axes.spines.values():
         spine.set_visible(False)
-    axes.tick_params(colors=_FAINT, labelfontfamily=_FONT, labelsize=7.5, width=0.6, length=3)
+    axes.tick_params(colors=FAINT, labelfontfamily=FONT, labelsize=7.5, width=0.6, length=3)
     return axes
 
 
@@ -104,33 +110,34 @@ def _write_title(figure: Figure, tree: Tree, title: str, height: float) -> None:
         counted(int(tree.level.max()) + 1, "level"),
     ]
     lines = (
-        (_drawable(clean(title, 90)), 0.24, 11.5, _INK),
-        ("  ·  ".join(facts), 0.44, 8, _FAINT),
+        (drawable(clean(title, 90)), 0.24, 11.5, INK),
+        ("  ·  ".join(facts), 0.44, 8, FAINT),
     )
     for text, top, size, color in lines:
         figure.text(
             _LEFT / _WIDTH,
             1 - top / height,
             text,
-            fontfamily=_FONT,
+            fontfamily=FONT,
             fontsize=size,
             color=color,
             parse_math=False,
         )
 
 
-def _drawable(text: str) -> str:
+def drawable(text: str) -> str:
+    """The text with □ for characters that the figures' font lacks."""
     known = _known_characters()
     return "".join(c if ord(c) in known else "□" for c in text)
 
 
 @cache
 def _known_characters() -> frozenset[int]:
-    return frozenset(get_font(findfont(FontProperties(family=_FONT))).get_charmap())
+    return frozenset(get_font(findfont(FontProperties(family=FONT))).get_charmap())
 
 
 def _draw_strip(axes: Axes, tree: Tree, thumbnails: Sequence[Thumbnail]) -> None:
-    strip = _filmstrip(tree, thumbnails, round(_PLOT * _DPI), round(_STRIP * _DPI))
+    strip = _filmstrip(tree, thumbnails, round(_PLOT * DPI), round(_STRIP * DPI))
     axes.imshow(strip, extent=(0, 1, 0, 1), aspect="auto", interpolation="none")
     axes.set_axis_off()
 
@@ -192,9 +199,9 @@ def _label_segments(
             text,
             ha="center",
             va="center_baseline",
-            fontfamily=_FONT,
+            fontfamily=FONT,
             fontsize=size,
-            color="white" if luminance[i] < 0.52 else _INK,
+            color="white" if luminance[i] < 0.52 else INK,
         )
 
 
@@ -206,7 +213,7 @@ def _mark_axes(axes: Axes, end: float, levels: int) -> None:
     rows = [level for level in axes.get_yticks() if 0 <= level < levels and level == int(level)]
     axes.set_yticks([level + 0.5 for level in rows], [f"{level:.0f}" for level in rows])
     axes.tick_params(axis="y", length=0)
-    axes.set_ylabel("level", fontfamily=_FONT, fontsize=7.5, color=_FAINT, labelpad=5)
+    axes.set_ylabel("level", fontfamily=FONT, fontsize=7.5, color=FAINT, labelpad=5)
 
 
 def _tick(seconds: float, step: float) -> str:

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from action100m.files import write_text
 from action100m.report.advice import Causes
 from action100m.report.colors import branch_positions, palette
-from action100m.report.data import STATES, Refinement, ReportedVideo, RunSummary, State
+from action100m.report.data import STATES, DatasetView, Refinement, ReportedVideo, RunSummary, State
 from action100m.segmentation.filmstrip import Thumbnail
 from action100m.text import clean, counted
 from action100m.tree import Tree
@@ -152,6 +152,7 @@ def _render(summary: RunSummary, found: _Gathered) -> str:
             for name in summary.costs
         },
         refinements=[_refinement(one) for one in summary.refinements],
+        dataset=summary.dataset and _dataset(summary.dataset),
         states=STATES,
         counts=found.counts,
         total=total,
@@ -169,6 +170,14 @@ def _render(summary: RunSummary, found: _Gathered) -> str:
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         counted=counted,
     )
+
+
+def _dataset(view: DatasetView) -> dict[str, object]:
+    return {
+        "facts": [clean(line, 400) for line in view.facts],
+        "charts": [(clean(shown, 200), Markup(svg)) for shown, svg in view.charts],
+        "notes": [clean(line, 400) for line in view.notes],
+    }
 
 
 def _refinement(one: Refinement) -> dict[str, object]:

@@ -9,7 +9,10 @@ from itertools import islice
 from pathlib import Path
 
 from action100m.aggregation.part import kept_rounds
-from action100m.report.data import Refinement, ReportedVideo, RunSummary
+from action100m.dataset.read import open_dataset
+from action100m.dataset.sources import DatasetError
+from action100m.report.charts import draw_dataset
+from action100m.report.data import DatasetView, Refinement, ReportedVideo, RunSummary
 from action100m.report.figures import save, timeline
 from action100m.report.html import write_report
 from action100m.runs.costs import describe_costs, read_costs
@@ -49,11 +52,22 @@ def report_run(folder: RunFolder) -> Path:
             for key in view.stages[1:]
         },
         refinements=list(islice(view.refinements(), _REFINEMENTS)),
+        dataset=_dataset(folder),
     )
     target = folder.report / "index.html"
     target.parent.mkdir(parents=True, exist_ok=True)
     write_report(target, summary, view.videos())
     return target
+
+
+def _dataset(folder: RunFolder) -> DatasetView | None:
+    if not any(folder.data.glob("*.parquet")):
+        return None
+    unread: list[DatasetError] = []
+    found = draw_dataset(open_dataset(folder.root, unread.append))
+    if found is not None:
+        found.notes.extend(map(str, unread))
+    return found
 
 
 def draw_timelines(folder: RunFolder, suffix: str) -> Iterator[Path]:

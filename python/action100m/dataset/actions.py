@@ -1,0 +1,38 @@
+"""Brief actions in one spelling, so that equal actions can be found equal."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from action100m.dataset.columns import present
+
+_SPACE = r"[\s\p{Z}\p{Cc}]+"
+_AROUND = " .!?,;:\"'\u2018\u2019\u201c\u201d"
+_NO_ACTION = r"^(n ?[/.\\|-]? ?a|not applicable)?$"
+
+
+def normalised(strings: pa.StringArray) -> pa.StringArray:
+    """(n,) each action in one spelling; null where it says none.
+
+    Compatibility characters are replaced (NFKC), letters made small, white space made one space,
+    and white space, quotation marks and punctuation (.!?,;:) taken off both ends; words stay as
+    they are. Null, empty and "N/A", however spelled, become null. Normalising again changes
+    nothing.
+
+    Args:
+        strings: (n,) such as `gpt.action.brief`.
+    """
+    encoded = strings.dictionary_encode()
+    texts = pc.utf8_normalize(encoded.dictionary, form="NFKC")
+    texts = pc.utf8_normalize(pc.utf8_lower(texts), form="NFKC")
+    texts = pc.utf8_trim(pc.replace_substring_regex(texts, _SPACE, " "), characters=_AROUND)
+    nothing = pc.match_substring_regex(texts, _NO_ACTION)
+    return pc.if_else(nothing, pa.scalar(None, pa.string()), texts).take(encoded.indices)
+
+
+def is_action(strings: pa.StringArray) -> NDArray[np.bool_]:
+    """(n,) True for strings that name an action: not null, not empty, and no spelling of "N/A"."""
+    return present(normalised(strings))

@@ -1,0 +1,64 @@
+"""The brief actions of a dataset, counted: as they are, by verb, and word by word."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from action100m.dataset.actions import normalised
+from action100m.dataset.distinct import Distinct
+
+_AT_ONCE = 2**20  # actions; counted together they are hashed once each
+
+
+@dataclass
+class Vocabulary:
+    """Takes in brief actions as they stream by.
+
+    Attributes:
+        actions: distinct actions, normalised.
+        verbs: their first words.
+        words: all of their words.
+    """
+
+    actions: Distinct = field(default_factory=Distinct)
+    verbs: Distinct = field(default_factory=Distinct)
+    words: Distinct = field(default_factory=Distinct)
+    _waiting: list[pa.StringArray] = field(default_factory=list)
+    _length: int = 0
+
+    def add(self, briefs: pa.StringArray) -> None:
+        """Take in `gpt.action.brief` of some segments, null and "N/A" too."""
+        if briefs.null_count == len(briefs):
+            return
+        actions = normalised(briefs).drop_null()
+        self._waiting.append(actions)
+        self._length += len(actions)
+        if self._length >= _AT_ONCE:
+            self.finish()
+
+    def finish(self) -> None:
+        """Count what waits to be counted."""
+        if not self._length:
+            return
+        counted = pa.chunked_array(self._waiting).combine_chunks().value_counts()
+        self._waiting, self._length = [], 0
+        texts, counts = counted.field("values"), counted.field("counts").to_numpy()
+        self.actions.add(texts, counts)
+        words = pc.split_pattern(texts, " ")
+        places = pc.list_parent_indices(words).to_numpy()
+        self.words.add(*_summed(words.flatten(), counts[places]))
+        self.verbs.add(*_summed(pc.list_element(words, 0), counts))
+
+
+def _summed(
+    texts: pa.StringArray, counts: NDArray[np.int64]
+) -> tuple[pa.StringArray, NDArray[np.int64]]:
+    """The distinct texts, each with the sum of its counts."""
+    encoded = texts.dictionary_encode()
+    totals = np.bincount(encoded.indices.to_numpy(), counts, len(encoded.dictionary))
+    return encoded.dictionary, totals.astype(np.int64)

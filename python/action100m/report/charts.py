@@ -1,0 +1,274 @@
+"""The dataset in four figures: durations, the long tail, actions by verb, and their words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont
+from matplotlib.patches import Wedge
+from matplotlib.ticker import FuncFormatter, NullLocator
+from PIL.ImageFont import truetype
+
+from action100m.dataset.read import Dataset
+from action100m.dataset.sources import DatasetError
+from action100m.dataset.stats import Actions, Durations, Stats, measure
+from action100m.report.colors import BRANCHES
+from action100m.report.data import DatasetView
+from action100m.report.figures import DPI, FAINT, FONT, INK, drawable, rendered
+from action100m.text import clean, counted
+
+_SHOWN = {
+    "durations": "Histogram of the segments' durations",
+    "long-tail": "Segments of each action over its rank",
+    "sunburst": "Actions by verb",
+    "word-cloud": "The words of the actions",
+}
+_ONLY_IN_FILES = re.compile(r"<!--.*?-->|<metadata>.*?</metadata>|<style.*?</style>", re.DOTALL)
+_ALL, _LEAVES = "#3a5fa8", "#84c07c"
+_REST = "#d6d8dc"
+_CLOUD = (490, 320)  # points
+_CLOUD_WORDS = 140
+_THINNEST = 0.003  # share of the whole turn
+_POINTS = 235  # from the sunburst's centre to its rim
+_SECONDS = (0.1, 0.5, 1, 3, 10, 60, 600, 3600, 36_000)
+
+
+def charts(stats: Stats) -> Iterator[tuple[str, Figure]]:
+    """The figures that the data has something for, by name; the word cloud is the last.
+
+    Raises:
+        DatasetError: there are actions, and `wordcloud` is not installed.
+    """
+    if stats.durations is not None:
+        yield "durations", durations(stats.durations, stats.leaf_durations)
+    if stats.actions is not None:
+        yield "long-tail", long_tail(stats.actions)
+        yield "sunburst", sunburst(stats.actions)
+        yield "word-cloud", word_cloud(stats.actions)
+
+
+def draw_dataset(dataset: Dataset) -> DatasetView | None:
+    """What a report shows of a dataset; None where nothing is captioned.
+
+    Raises:
+        DatasetError: it cannot be read.
+    """
+    stats = measure(dataset)
+    if not stats.words:
+        return None
+    found = DatasetView(list(stats.lines()))
+    try:
+        for name, figure in charts(stats):
+            found.charts.append((_SHOWN[name], _inline(figure)))
+    except DatasetError as error:  # a run's report should not fail for want of a word cloud
+        found.notes.append(str(error))
+    return found
+
+
+def _inline(figure: Figure) -> str:
+    """The figure as an element of a page; its comments and its rule for all elements left out."""
+    document = rendered(figure, "svg").decode()
+    return _ONLY_IN_FILES.sub("", document[document.index("<svg") :])
+
+
+def durations(every: Durations, leaves: Durations | None) -> Figure:
+    """Histograms of all segments' durations and of the leaves', on a logarithmic axis."""
+    figure, axes = _axes(7.2, 3.6, "How long segments last")
+    for lasts, color, name in ((every, _ALL, "all segments"), (leaves, _LEAVES, "leaves")):
+        if lasts is not None:
+            label = f"{name}, median {lasts.median:.2f} s"
+            axes.stairs(lasts.counts, lasts.edges, fill=True, color=color, label=label)
+    axes.set_xscale("log")
+    used = np.flatnonzero(every.counts)
+    low, high = every.edges[int(used[0])], every.edges[int(used[-1]) + 1]
+    axes.set_xlim(low / 1.1, high * 1.1)
+    ticks = [tick for tick in _SECONDS if low / 1.1 <= tick <= high * 1.1]
+    axes.set_xticks(ticks, [_duration(tick) for tick in ticks])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(_count))
+    axes.set_ylabel("segments", fontfamily=FONT, fontsize=8, color=FAINT)
+    axes.legend(frameon=False, prop={"family": FONT, "size": 8}, labelcolor=INK)
+    return figure
+
+
+def long_tail(actions: Actions) -> Figure:
+    """Segments of each action over the action's rank, both logarithmic."""
+    figure, axes = _axes(7.2, 3.6, "The long tail of actions")
+    ranks, segments = np.array(actions.curve).T
+    axes.fill_between(ranks, segments, 0.7, color=_ALL, alpha=0.12, linewidth=0)
+    axes.plot(ranks, segments, color=_ALL, linewidth=1.8, marker="o", markersize=2.2)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlim(0.9, max(ranks[-1], 2) * 1.1)
+    axes.set_ylim(0.7, segments[0] * 1.6)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_minor_locator(NullLocator())
+        axis.set_major_formatter(FuncFormatter(_count))
+    axes.set_xlabel("rank of the action", fontfamily=FONT, fontsize=8, color=FAINT)
+    axes.set_ylabel("segments", fontfamily=FONT, fontsize=8, color=FAINT)
+    facts = [f"{counted(actions.distinct, 'distinct action')}"]
+    facts += [
+        f"most frequent {head}: {100 * held:.0f} % of segments"
+        for head, held in actions.head_shares.items()
+    ]
+    axes.text(
+        0.98,
+        0.96,
+        "\n".join(facts),
+        transform=axes.transAxes,
+        ha="right",
+        va="top",
+        fontfamily=FONT,
+        fontsize=8,
+        color=INK,
+        linespacing=1.5,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 4},
+    )
+    return figure
+
+
+def sunburst(actions: Actions) -> Figure:
+    """Verbs in the inner ring, what follows them in the outer one, by segments.
+
+    What is too rare for a piece of its own stands pale beside the others of its verb.
+    """
+    figure = _figure(7.2, 7.2, "Actions by verb")
+    axes = figure.add_axes((0.02, 0.01, 0.96, 0.93))
+    axes.set_axis_off()
+    axes.set_xlim(-1.02, 1.02)
+    axes.set_ylim(-1.02, 1.02)
+    axes.set_aspect("equal")
+    at = 0.0
+    colors = BRANCHES(np.linspace(0, 1, max(len(actions.verbs), 2)))[:, :3]
+    for (verb, segments, objects), color in zip(actions.verbs, colors, strict=False):
+        share = segments / actions.segments
+        _ring(axes, at, share, (0.26, 0.6), color, verb)
+        inner = at
+        for number, (rest, held) in enumerate(objects):
+            if held < _THINNEST * actions.segments:
+                break
+            tint = 1 - (0.62 - 0.18 * (number % 2)) * (1 - color)
+            _ring(axes, inner, held / actions.segments, (0.61, 1.0), tint, rest)
+            inner += held / actions.segments
+        at += share
+        _ring(axes, inner, at - inner, (0.61, 1.0), 1 - 0.13 * (1 - color), "")
+    if at < 1 - 1e-9:
+        _ring(axes, at, 1 - at, (0.26, 0.6), _REST, "other verbs")
+    middle = f"{actions.segments:,}\nsegments"
+    axes.text(0, 0, middle, ha="center", va="center", fontfamily=FONT, fontsize=10, color=INK)
+    return figure
+
+
+def _ring(
+    axes: Axes, at: float, share: float, radii: tuple[float, float], color: Any, label: str
+) -> None:
+    """One piece, clockwise from the top; `at` and `share` are of the whole turn."""
+    inner, outer = radii
+    start = 90 - 360 * at
+    piece = Wedge((0, 0), outer, start - 360 * share, start, width=outer - inner)
+    piece.set(facecolor=color, edgecolor="white", linewidth=0.7)
+    axes.add_patch(piece)
+    size = min(8.5, share * 2 * np.pi * (inner + 0.05) * _POINTS)  # as wide as the piece
+    if size < 4.5:
+        return
+    angle = start - 180 * share
+    middle = np.deg2rad(angle)
+    room = int((outer - inner) * _POINTS / (0.6 * size))
+    luminance = float(np.dot(to_rgb(color), (0.3, 0.59, 0.11)))
+    axes.text(
+        (inner + outer) / 2 * np.cos(middle),
+        (inner + outer) / 2 * np.sin(middle),
+        drawable(clean(label, max(2, room))),
+        rotation=angle if angle >= -90 else angle + 180,
+        rotation_mode="anchor",
+        ha="center",
+        va="center_baseline",
+        fontfamily=FONT,
+        fontsize=size,
+        color="white" if luminance < 0.52 else INK,
+        parse_math=False,
+    )
+
+
+def word_cloud(actions: Actions) -> Figure:
+    """The words of the actions, the larger the more segments; English function words left out.
+
+    Raises:
+        DatasetError: `wordcloud` is not installed.
+    """
+    try:
+        from wordcloud import STOPWORDS, WordCloud  # noqa: PLC0415
+    except ImportError as error:
+        raise DatasetError("The word cloud needs: pip install 'action100m[figures]'.") from error
+    counts: dict[str, int] = {}
+    for word, count in actions.words:
+        if word not in STOPWORDS and any(map(str.isalpha, word)):
+            shown = drawable(clean(word, 30))
+            counts[shown] = counts.get(shown, 0) + count
+    width, height = _CLOUD
+    figure = _figure(7.2, height / 72 + 0.8, "The words of the actions")
+    box = (0.2 / 7.2, 0.2 / (height / 72 + 0.8), width / 72 / 7.2, height / (height + 0.8 * 72))
+    axes = figure.add_axes(box, xlim=(0, width), ylim=(height, 0))
+    axes.set_axis_off()
+    if not counts:
+        return figure
+    font = findfont(FontProperties(family=FONT))
+    cloud = WordCloud(
+        font,
+        width=width,
+        height=height,
+        margin=3,
+        max_words=_CLOUD_WORDS,
+        prefer_horizontal=1,
+        relative_scaling=0.45,
+        max_font_size=64,
+        random_state=0,
+    )
+    cloud.generate_from_frequencies(counts)
+    colors = BRANCHES(np.linspace(0, 0.72, len(cloud.layout_)))
+    for ((word, _), size, (top, left), _, _), color in zip(cloud.layout_, colors, strict=True):
+        above = -truetype(font, size).getbbox(word, anchor="ls")[1]  # ink over the baseline
+        axes.text(
+            left, top + above, word, fontfamily=FONT, fontsize=size, color=color, parse_math=False
+        )
+    return figure
+
+
+def _figure(width: float, height: float, title: str) -> Figure:
+    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    top = 1 - 0.3 / height
+    figure.text(0.3 / width, top, title, fontfamily=FONT, fontsize=11.5, color=INK)
+    return figure
+
+
+def _axes(width: float, height: float, title: str) -> tuple[Figure, Axes]:
+    figure = _figure(width, height, title)
+    axes = figure.add_axes((0.11, 0.145, 0.86, 0.72), facecolor="none")
+    for side, spine in axes.spines.items():
+        spine.set_visible(side == "bottom")
+        spine.set_color(FAINT)
+    axes.tick_params(colors=FAINT, labelfontfamily=FONT, labelsize=8, width=0.6, length=3)
+    axes.grid(axis="y", color="#e9eaec", linewidth=0.7)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _count(value: float, _: object = None) -> str:
+    for unit, name in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if value >= unit:
+            return f"{value / unit:g}{name}"
+    return f"{value:g}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds >= 3600:
+        return f"{seconds / 3600:g} h"
+    return f"{seconds / 60:g} min" if seconds >= 60 else f"{seconds:g} s"
