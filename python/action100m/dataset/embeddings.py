@@ -36,7 +36,7 @@ class Embedder(Protocol):
 
 
 class HashedEmbedder:
-    """Words, and what they are spelled with, hashed onto a few hundred signed dimensions.
+    """Words, and what they are spelled with, hashed onto some hundred signed dimensions.
 
     Needs no model, and gives the same bits on every machine. Knows spelling, not meaning: "cut"
     lies near "cutting", not near "slice". Any script will do. After Weinberger et al. (2009),
@@ -47,7 +47,7 @@ class HashedEmbedder:
         dimensions: d.
     """
 
-    def __init__(self, dimensions: int = 256) -> None:
+    def __init__(self, dimensions: int = 128) -> None:
         self.dimensions = dimensions
         self.identity = f"hashed-{dimensions}"
 
