@@ -84,6 +84,7 @@ class Ward {
     if (parts) {
       if (last < shop_.n) keep_tail(parts->back(), depth);
       run.adopt(*parts, shop_.arena);
+      parts.reset();  // what is merged above needs the room
     }
     run.merge_below(limit, shop_);
     return run;
@@ -215,7 +216,7 @@ void ward(const Scalar* rows, std::size_t n, std::size_t d, std::int64_t* childr
 }
 
 std::size_t default_block(std::size_t d) {
-  constexpr std::size_t kBlockBytes = std::size_t{13} << 17;
+  constexpr std::size_t kBlockBytes = std::size_t{9} << 17;
   return std::clamp<std::size_t>(kBlockBytes / (d * sizeof(double)), 64, 4096);
 }
 

@@ -64,6 +64,19 @@ class VJepa2Config(_Table):
     batch: int = Field(default=4, ge=1)
 
 
+class MetadataConfig(_Table):
+    """What is known about videos besides their frames.
+
+    Attributes:
+        languages: of transcripts, the best first; "en" takes en-US too.
+        table: a CSV, JSON lines or Parquet file with a row a video; its fields go before those of
+            the sidecars.
+    """
+
+    languages: list[str] = Field(default=["en"], min_length=1)
+    table: str | None = None
+
+
 class SegmentationConfig(_Table):
     """Stage 1, up to the dendrogram.
 
@@ -277,6 +290,7 @@ class Config(_Table):
     """Everything that decides what a run computes. How many workers do it is not part of it."""
 
     video: VideoConfig = VideoConfig()
+    metadata: MetadataConfig = MetadataConfig()
     segmentation: SegmentationConfig = SegmentationConfig()
     cut: CutConfig = CutConfig()
     captioning: CaptioningConfig = CaptioningConfig()
@@ -323,6 +337,12 @@ def with_rounds(config: Config) -> Config:
     """The same, keeping every round of stage 3."""
     aggregation = config.aggregation.model_copy(update={"keep_rounds": True})
     return config.model_copy(update={"aggregation": aggregation})
+
+
+def with_table(config: Config, table: Path) -> Config:
+    """The same, with metadata from a table."""
+    metadata = config.metadata.model_copy(update={"table": str(table.absolute())})
+    return config.model_copy(update={"metadata": metadata})
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -14,24 +14,11 @@ import pytest
 import action100m
 from action100m import DatasetError
 from action100m.dataset.select import Selection
-from action100m.dataset.write import write_shards
 from action100m.schema import METADATA, NODE, SCHEMA
-from rows import as_python, batches, random_tree, write_rows
+from rows import random_tree, write_rows
 
 Row = dict[str, Any]
 VIDEOS = 12
-
-
-@pytest.fixture(scope="module")
-def rows() -> list[Row]:
-    return as_python(batches(VIDEOS, annotated=True))
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("dataset") / "data"
-    write_shards(batches(VIDEOS, annotated=True), folder, VIDEOS, {}, 5)
-    return folder
 
 
 def test_every_row_comes_in_order_with_its_tree(folder: Path, rows: list[Row]) -> None:

@@ -19,6 +19,7 @@ from action100m.report.of_run import report_run
 from action100m.runs.folder import RunFolder
 from action100m.runs.status import describe_run
 from servers import MODEL, Call, serve
+from synthetic import write_video
 
 pytest.importorskip("httpx")
 pytest.importorskip("tokenizers")
@@ -106,6 +107,18 @@ def test_exactly_the_nodes_of_the_format_are_annotated(
     assert metadata[b"action100m.gpt.model"] == MODEL.encode()
 
 
+def test_the_model_is_told_what_is_said(tokenizer: Path, tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    video = write_video(tmp_path / "videos" / "crane.mp4", [3.0, 3.0])
+    video.with_suffix(".srt").write_text("1\n00:00:01,000 --> 00:00:02,000\nFold the wings.\n")
+    with serve(speaking(lambda call: call.complete(json.dumps(ANSWER)))) as (url, calls):
+        assert run(video.parent, tmp_path / "out", served(url, tokenizer)) == 0
+    asked = [call for call in calls if call.body["messages"][0]["role"] == "system"]
+    assert asked
+    told = [json.dumps(call.body["messages"], ensure_ascii=False) for call in asked]
+    assert all(r"1.0s \"Fold the wings.\"" in text for text in told)
+
+
 def test_the_report_shows_draft_and_rounds(videos: Path, tokenizer: Path, tmp_path: Path) -> None:
     def answer(call: Call) -> None:
         later = len(call.body["messages"]) > 2
@@ -117,6 +130,8 @@ def test_the_report_shows_draft_and_rounds(videos: Path, tokenizer: Path, tmp_pa
     page = report_run(RunFolder(tmp_path)).read_text("utf-8")
     assert page.index("draft") < page.index("A first try.") < page.index("A disc &lt;b&gt;moves")
     assert "tokens:" in page
+    assert "The dataset" in page
+    assert '<figure role="img"' in page
     assert "<b>moves</b>" not in page
 
 

@@ -21,7 +21,7 @@ from action100m.cli.app import (
     fail,
     print_lines,
 )
-from action100m.config import Config, load_config, with_rounds
+from action100m.config import Config, load_config, with_rounds, with_table
 from action100m.report.figures import save, timeline
 from action100m.report.of_run import draw_timelines, report_run
 from action100m.runs.errors import UsageError
@@ -60,6 +60,13 @@ def run_command(
             help="A set of models: paper, qwen or small. Settings of --config go before its own.",
         ),
     ] = None,
+    metadata: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Titles, counts and dates in a CSV, JSON lines or Parquet file, a row a video.",
+        ),
+    ] = None,
     keep_rounds: Annotated[
         bool, typer.Option("--keep-rounds", help="Keep every round of Self-Refine for the report.")
     ] = False,
@@ -77,11 +84,14 @@ def run_command(
     """Make a dataset from VIDEOS, or go on with it: segment trees, and captions by models.
 
     The same command goes on after an interruption, a crash or a repaired file: only what is not
-    done is done. A sidecar `X.info.json` beside `X.mp4`, as yt-dlp writes it, gives the metadata.
+    done is done. `X.info.json` beside `X.mp4`, as yt-dlp writes it, gives the metadata, and
+    `X.en.vtt`, `X.en.srt` or `X.en.json3` the transcript.
 
     Exit code: 0 all done, 1 nothing could be done, 2 usage, 3 some videos failed, 130 interrupted.
     """
     settings = load_config(config, profile) if config or profile else read_config(RunFolder(out))
+    if metadata is not None:
+        settings = with_table(settings or Config(), metadata)
     if keep_rounds:
         settings = with_rounds(settings or Config())
     with _traced(trace):
@@ -164,7 +174,7 @@ def segment_command(
     if figure is not None:
         save(timeline(tree, segmentation.thumbnails, video.stem), figure)
     if as_json:
-        row = published_row(video, segmentation, tree)
+        row = published_row(video, segmentation, tree, settings.metadata)
         print_lines([json.dumps(row, ensure_ascii=False)])
     else:
         print_lines(as_lines(tree))

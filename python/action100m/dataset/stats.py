@@ -62,7 +62,8 @@ class Actions:
         duplicate_groups: actions that more than one segment has.
         in_duplicate_groups: segments that have one of these.
         effective_number: exp of the entropy; as many equally frequent actions are as diverse.
-        head_shares: of the segments, held by the most frequent 0.1 %, 1 %… of the actions.
+        head_shares: of the segments, held by the most frequent 0.1 %, 1 %… of the actions, where
+            that is one action at least.
         most_frequent: actions and their segments.
         curve: ranks, and the segments of the action at that rank.
         verbs: first words, their segments, and the most frequent of what follows, with segments.
@@ -221,8 +222,9 @@ def _actions(vocabulary: Vocabulary) -> Actions | None:
         in_duplicate_groups=int(counts[repeated].sum()),
         effective_number=float(np.exp(-(shares * np.log(shares)).sum())),
         head_shares={
-            f"{100 * head:g} %": float(shares[: max(1, round(head * len(shares)))].sum())
+            f"{100 * head:g} %": float(shares[: round(head * len(shares))].sum())
             for head in _HEADS
+            if head * len(shares) >= 1
         },
         most_frequent=vocabulary.actions.most_frequent(_LISTED),
         curve=_curve(counts),

@@ -15,7 +15,7 @@ from action100m.config import Config, ConfigError
 from action100m.inference.answers import texts
 from action100m.runs.folder import RunFolder, StageKey
 from action100m.runs.known import known_answers
-from action100m.runs.manifest import Video
+from action100m.runs.manifest import Video, read_transcript
 from action100m.runs.settings import Settings, stage_key
 from action100m.runs.stages import Worker
 from action100m.segmentation.part import from_table
@@ -92,6 +92,7 @@ class _AggregateWorker:
             texts(captions, "llama3_caption", len(tree)),
             video.metadata.title,
             video.metadata.description,
+            [(float(line["time"]), line["text"]) for line in read_transcript(video) or ()],
         )
         journal = self.folder.journal(self.stage, video.key)
         known = known_answers(self.folder, self.stage, video)

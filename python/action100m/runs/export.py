@@ -10,12 +10,14 @@ from typing import Any
 import pyarrow as pa
 
 from action100m.captioning.questions import FIELDS
+from action100m.config import MetadataConfig
 from action100m.dataset.write import node_rows, video_row, write_shards
 from action100m.inference.answers import texts
 from action100m.runs.folder import RunFolder
-from action100m.runs.manifest import Manifest, Video
-from action100m.runs.metadata import read_sidecar, uid_of
+from action100m.runs.manifest import Manifest, Video, read_transcript
+from action100m.runs.metadata import uid_of
 from action100m.runs.settings import Settings
+from action100m.runs.sidecars import Sidecars
 from action100m.schema import GPT, TIME_DECIMALS
 from action100m.segmentation.part import from_table
 from action100m.segmentation.stage import Segmentation
@@ -42,11 +44,15 @@ def export(folder: RunFolder, manifest: Manifest, settings: Settings) -> list[Pa
     )
 
 
-def published_row(path: Path, segmentation: Segmentation, tree: Tree) -> dict[str, Any]:
+def published_row(
+    path: Path, segmentation: Segmentation, tree: Tree, config: MetadataConfig
+) -> dict[str, Any]:
     """One video's row as plain values, times with the two decimals that they mean."""
-    metadata = read_sidecar(path)
+    sidecars = Sidecars(config)
+    metadata, transcript = sidecars.metadata(path), sidecars.transcript(path).row()
     uid = uid_of(path, metadata)
-    batch = video_row(uid, metadata.row(segmentation.report.end), node_rows(uid, tree))
+    about = metadata.row(segmentation.report.end, transcript)
+    batch = video_row(uid, about, node_rows(uid, tree))
     row: dict[str, Any] = batch.to_pylist()[0]
     for node in row["nodes"]:
         node["start"], node["end"] = (round(node[name], TIME_DECIMALS) for name in ("start", "end"))
@@ -68,7 +74,8 @@ def _rows(folder: RunFolder, videos: list[Video], settings: Settings) -> Iterato
             found = [text and json.loads(text) for text in texts(part, "gpt", len(tree))]
             fields["gpt"] = pa.array(found, GPT)
         nodes = node_rows(video.uid, tree, fields)
-        yield video_row(video.uid, video.metadata.row(segmentation.report.end), nodes)
+        about = video.metadata.row(segmentation.report.end, read_transcript(video))
+        yield video_row(video.uid, about, nodes)
 
 
 def _file_metadata(settings: Settings) -> dict[str, str]:

@@ -130,14 +130,22 @@ class RunFolder:
                         path.unlink()
 
 
-def read_parquet(path: Path) -> pa.Table:
+def read_parquet(
+    path: Path, columns: list[str] | None = None, group: int | None = None
+) -> pa.Table:
     """A file of the run folder.
+
+    Args:
+        path: the file.
+        columns: to read; None: all.
+        group: the one row group to read; None: all.
 
     Raises:
         RunStoppedError: it is damaged. We write files whole, so a disk or a hand did it.
     """
     try:
-        return pq.ParquetFile(path).read()
+        with pq.ParquetFile(path) as file:
+            return file.read(columns) if group is None else file.read_row_group(group, columns)
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, FileNotFoundError):
             raise

@@ -9,18 +9,21 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from action100m.config import MetadataConfig
 from action100m.files import write_atomically
 from action100m.runs.errors import UsageError
 from action100m.runs.folder import RunFolder, read_parquet
-from action100m.runs.metadata import VideoMetadata, read_sidecar, sidecar_path, uid_of
+from action100m.runs.metadata import VideoMetadata, uid_of
+from action100m.runs.sidecars import Sidecars
+from action100m.schema import METADATA
 
 _METADATA = {
     "id": pa.string(),
@@ -39,8 +42,11 @@ _SCHEMA = pa.schema(
         ("sidecar", pa.string()),
         ("metadata", pa.struct(list(_METADATA.items()))),
         ("added", pa.int64()),
+        ("transcript", METADATA.field("transcript").type),
     ]
 )
+_INDEX = [name for name in _SCHEMA.names if name != "transcript"]
+_ROWS_PER_GROUP = 64  # of them a transcript is looked up in
 
 
 @dataclass(frozen=True)
@@ -51,9 +57,10 @@ class Video:
         uid: the sidecar's id, else the file's stem.
         path: absolute.
         size: bytes.
-        sidecar: size and modification time of the sidecar, "" without one: it is read again only
+        sidecar: the state of what stands beside it, "" where nothing does: it is read again only
             when this changes.
-        metadata: what the sidecar says.
+        metadata: what that says.
+        place: the manifest's piece, and the row in it, that hold the transcript.
     """
 
     uid: str
@@ -61,6 +68,7 @@ class Video:
     size: int
     sidecar: str
     metadata: VideoMetadata
+    place: tuple[Path, int] | None = field(default=None, compare=False)
 
     @property
     def key(self) -> str:
@@ -99,24 +107,30 @@ class Manifest:
         self.videos = [latest[uid] for uid in sorted(latest)]
         self.earlier_keys = {uid: keys[uid] - {video.key} for uid, video in latest.items()}
 
-    def add(self, paths: Iterable[Path]) -> list[str]:
-        """Take in files; one that is known and unchanged is not opened.
+    def add(self, paths: Iterable[Path], config: MetadataConfig | None = None) -> list[str]:
+        """Take in files; what is known and unchanged is not opened.
+
+        Args:
+            paths: of videos.
+            config: how what stands beside them is read.
 
         Returns:
-            Plain sentences about sidecars that could not be used.
+            Plain sentences about what could not be used of it.
 
         Raises:
             UsageError: two files have one uid.
+            ConfigError: the table of metadata cannot be used.
         """
+        sidecars = Sidecars(config or MetadataConfig())
         known = {video.path: video for video in self.videos}
         problems: list[str] = []
-        seen = [_look_at(path, known.get(path), problems) for path in paths]
+        seen = [_look_at(path, known.get(path), sidecars, problems) for path in paths]
         self._refuse_duplicates(seen)
         new = [video for video in seen if known.get(video.path) != video]
         if new:
             added = max(time.time_ns(), self._rows[-1][0] + 1 if self._rows else 0)
-            _write(self._folder, new, added)
-            self._rows += [(added, video) for video in new]
+            placed = _write(self._folder, new, added, sidecars, problems)
+            self._rows += [(added, video) for video in placed]
             self._index()
         return problems
 
@@ -134,14 +148,28 @@ class Manifest:
             paths[video.uid] = video.path
 
 
-def _look_at(path: Path, known: Video | None, problems: list[str]) -> Video:
+def read_transcript(video: Video) -> list[dict[str, str]] | None:
+    """What is said in a video, as schema.METADATA has it; None where nothing is known.
+
+    Raises:
+        RunStoppedError: the manifest is damaged.
+    """
+    if video.place is None:
+        return None
+    piece, row = video.place
+    table = read_parquet(piece, ["transcript"], row // _ROWS_PER_GROUP)
+    lines: list[dict[str, str]] | None = table.column(0)[row % _ROWS_PER_GROUP].as_py()
+    return lines
+
+
+def _look_at(path: Path, known: Video | None, sidecars: Sidecars, problems: list[str]) -> Video:
     size = _size(path)
-    sidecar = _state_of(sidecar_path(path))
-    if known is not None and (known.size, known.sidecar) == (size, sidecar):
+    state = sidecars.state(path)
+    if known is not None and (known.size, known.sidecar) == (size, state):
         return known
-    metadata = read_sidecar(path)
+    metadata = sidecars.metadata(path)
     problems += metadata.problems
-    return Video(uid_of(path, metadata), path, size, sidecar, replace(metadata, problems=()))
+    return Video(uid_of(path, metadata), path, size, state, replace(metadata, problems=()))
 
 
 def _size(path: Path) -> int:
@@ -151,37 +179,55 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _state_of(sidecar: Path) -> str:
-    try:
-        state = sidecar.stat()
-    except OSError:
-        return ""
-    return f"{state.st_size} {state.st_mtime_ns}"
-
-
 def _read(folder: RunFolder) -> list[tuple[int, Video]]:
     pieces = sorted(folder.manifest.glob("*.parquet"))
-    return [_from_row(row) for piece in pieces for row in read_parquet(piece).to_pylist()]
+    return [
+        _from_row(row, (piece, number))
+        for piece in pieces
+        for number, row in enumerate(read_parquet(piece, _INDEX).to_pylist())
+    ]
 
 
-def _from_row(row: dict[str, Any]) -> tuple[int, Video]:
+def _from_row(row: dict[str, Any], place: tuple[Path, int]) -> tuple[int, Video]:
     path = Path(os.fsdecode(row["path"]))
     metadata = VideoMetadata(**row["metadata"])
-    return row["added"], Video(row["uid"], path, row["size"], row["sidecar"], metadata)
+    return row["added"], Video(row["uid"], path, row["size"], row["sidecar"], metadata, place)
 
 
-def _write(folder: RunFolder, videos: list[Video], added: int) -> None:
-    rows = [
-        {
-            "uid": video.uid,
-            "path": os.fsencode(video.path),
-            "size": video.size,
-            "sidecar": video.sidecar,
-            "metadata": {name: getattr(video.metadata, name) for name in _METADATA},
-            "added": added,
-        }
-        for video in videos
-    ]
-    table = pa.Table.from_pylist(rows, schema=_SCHEMA)
+def _write(
+    folder: RunFolder, videos: list[Video], added: int, sidecars: Sidecars, problems: list[str]
+) -> list[Video]:
+    """The videos with the places of their transcripts, which are in memory for a group at most."""
+    rows = [_to_row(video, added) for video in videos]
     name = hashlib.sha256(repr(rows).encode("utf-8", "surrogateescape")).hexdigest()[:32]
-    write_atomically(folder.manifest / f"{name}.parquet", lambda path: pq.write_table(table, path))
+    piece = folder.manifest / f"{name}.parquet"
+
+    def groups() -> Iterator[pa.Table]:
+        for first in range(0, len(videos), _ROWS_PER_GROUP):
+            group = slice(first, first + _ROWS_PER_GROUP)
+            said = [sidecars.transcript(video.path) for video in videos[group]]
+            problems.extend(problem for transcript in said for problem in transcript.problems)
+            with_lines = [
+                {**row, "transcript": transcript.row()}
+                for row, transcript in zip(rows[group], said, strict=True)
+            ]
+            yield pa.Table.from_pylist(with_lines, schema=_SCHEMA)
+
+    def write(path: Path) -> None:
+        with pq.ParquetWriter(path, _SCHEMA) as writer:
+            for table in groups():
+                writer.write_table(table)
+
+    write_atomically(piece, write)
+    return [replace(video, place=(piece, number)) for number, video in enumerate(videos)]
+
+
+def _to_row(video: Video, added: int) -> dict[str, Any]:
+    return {
+        "uid": video.uid,
+        "path": os.fsencode(video.path),
+        "size": video.size,
+        "sidecar": video.sidecar,
+        "metadata": {name: getattr(video.metadata, name) for name in _METADATA},
+        "added": added,
+    }

@@ -38,11 +38,14 @@ class VideoMetadata:
     upload_date: str | None = None
     problems: tuple[str, ...] = ()
 
-    def row(self, file_duration: float) -> dict[str, object]:
+    def row(
+        self, file_duration: float, transcript: list[dict[str, str]] | None = None
+    ) -> dict[str, object]:
         """The fields of schema.METADATA.
 
         Args:
             file_duration: seconds of the file, for a video whose site says none.
+            transcript: what is said in it.
         """
         return {
             "title": self.title,
@@ -51,7 +54,7 @@ class VideoMetadata:
             "like_count": self.like_count,
             "duration": round(file_duration) if self.duration is None else self.duration,
             "upload_date": self.upload_date,
-            "transcript": None,
+            "transcript": transcript,
         }
 
 
@@ -70,7 +73,7 @@ def read_sidecar(video: Path) -> VideoMetadata:
     path = sidecar_path(video)
     shown = _valid(str(path))
     try:
-        return _Reader(shown, _load(path)).metadata()
+        return checked_metadata(shown, _load(path))
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENAMETOOLONG):  # no file can have that name
             return VideoMetadata()
@@ -98,6 +101,16 @@ def _load(path: Path) -> Mapping[str, object]:
     if fields.get("_type") in ("playlist", "multi_video"):
         raise ValueError("it describes a playlist, not a video")
     return fields
+
+
+def checked_metadata(source: str, fields: Mapping[str, object]) -> VideoMetadata:
+    """The fields of an info.json, or of a row in the same words, as far as they can be used.
+
+    Args:
+        source: names them in `problems`.
+        fields: by yt-dlp's names.
+    """
+    return _Reader(source, fields).metadata()
 
 
 class _Reader:

@@ -84,7 +84,7 @@ def run(
     config = config or read_config(folder) or Config()
     folder.root.mkdir(parents=True, exist_ok=True)
     manifest = Manifest(folder)
-    for problem in manifest.add(paths):
+    for problem in manifest.add(paths, config.metadata):
         console.print(f"Sidecar: {problem}", highlight=False, markup=False, soft_wrap=True)
     if not manifest.videos:
         raise NothingToDoError("No video was found: give files, folders or globs that hold some.")

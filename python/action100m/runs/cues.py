@@ -1,0 +1,117 @@
+"""Subtitle files, as yt-dlp writes them, to timed cues; nothing is cleaned yet."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import webvtt
+
+MAX_BYTES = 64 * 2**20
+FORMATS = ("json3", "vtt", "srt")
+"""Endings of subtitle files, the one that says most first."""
+
+_WORD_TIME = re.compile(r"<[0-9]{2}:[0-9:.]+>")
+
+
+@dataclass(frozen=True)
+class Cue:
+    """What is shown from `start` to `end`, in seconds, line by line."""
+
+    start: float
+    end: float
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Cues:
+    """A subtitle file.
+
+    Attributes:
+        cues: in the order of the file.
+        by_machine: speech recognition wrote it: it tells the time of single words.
+    """
+
+    cues: tuple[Cue, ...]
+    by_machine: bool
+
+
+def read_cues(path: Path) -> Cues:
+    """Read a .json3, .vtt or .srt file.
+
+    Raises:
+        ValueError: it is none, or too large.
+        OSError: it cannot be read.
+    """
+    if not path.is_file():  # opening a pipe would wait for ever
+        raise ValueError("it is no regular file")
+    with path.open("rb") as file:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"it is larger than {MAX_BYTES >> 20} MiB")
+    text = _decoded(content)
+    kind = path.suffix[1:].lower()
+    return _json3(text) if kind == "json3" else _webvtt(text, kind)
+
+
+def _decoded(content: bytes) -> str:
+    for mark, encoding in ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")):
+        if content.startswith(mark):
+            return content.decode(encoding, "replace")
+    return content.decode("utf-8-sig", "replace")
+
+
+def _webvtt(text: str, kind: str) -> Cues:
+    lines = "\n".join(text.replace("\0", "").splitlines()).strip() + "\n"
+    if kind == "vtt" and lines.startswith("WEBVTT") and "-->" not in lines:
+        return Cues((), False)
+    try:
+        captions = webvtt.from_buffer(io.StringIO(lines), format=kind)
+        cues = [
+            Cue(_seconds(caption.start), _seconds(caption.end), tuple(caption.lines))
+            for caption in captions.captions
+        ]
+    except (webvtt.errors.MalformedFileError, webvtt.errors.MalformedCaptionError) as error:
+        raise ValueError(f"it is no {kind.upper()} file ({error})") from error
+    return Cues(tuple(cues), any(_WORD_TIME.search(line) for cue in cues for line in cue.lines))
+
+
+def _seconds(clock: str) -> float:
+    hours, minutes, seconds = clock.split(":")
+    return round(int(hours) * 3600 + int(minutes) * 60 + float(seconds), 3)
+
+
+def _json3(text: str) -> Cues:
+    try:
+        events = json.loads(text)["events"]
+        cues = list(_events(events))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError("it is no JSON3 file: it has no readable list of events") from error
+    return Cues(tuple(cues), any("acAsrConf" in seg for event in events for seg in _segs(event)))
+
+
+def _events(events: list[dict[str, Any]]) -> Iterator[Cue]:
+    for event in events:
+        spoken = [seg for seg in _segs(event) if str(seg.get("utf8", "")).strip()]
+        if not spoken:
+            continue
+        begin = _milliseconds(event.get("tStartMs", 0))
+        start = begin + _milliseconds(spoken[0].get("tOffsetMs", 0))
+        end = begin + _milliseconds(event.get("dDurationMs", 0))
+        words = "".join(str(seg.get("utf8", "")) for seg in _segs(event))
+        yield Cue(start / 1000, end / 1000, (words,))
+
+
+def _segs(event: dict[str, Any]) -> list[dict[str, Any]]:
+    return [seg for seg in event.get("segs") or [] if isinstance(seg, dict)]
+
+
+def _milliseconds(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 2**53:
+        raise TypeError(f"{value!r} are no milliseconds")
+    return value

@@ -1,0 +1,109 @@
+"""A table with a row for each video: CSV, JSON lines or Parquet."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from action100m.config import ConfigError
+
+_COLUMNS = ("title", "description", "view_count", "like_count", "duration", "upload_date")
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One row: its number in the file, from 1, and its fields, nulls left out."""
+
+    number: int
+    fields: Mapping[str, object]
+
+
+class MetadataTable:
+    """Rows by the path of a video, relative to the table or absolute, or by its id.
+
+    Columns: `path` or `video_uid` (or `id`), and any of title, description, view_count, like_count,
+    duration, upload_date; others are left alone.
+
+    Raises:
+        ConfigError: the file cannot be read, names no videos, or names one twice.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self._by_path: dict[str, TableRow] = {}
+        self._by_id: dict[str, TableRow] = {}
+        try:
+            for number, row in enumerate(_rows(file), 1):
+                self._take(number, row)
+        except (OSError, ValueError, csv.Error, pa.ArrowException) as error:
+            if isinstance(error, ConfigError):
+                raise
+            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            raise ConfigError(f"The metadata in {file} cannot be read: {reason}.") from error
+
+    def __str__(self) -> str:
+        return str(self.file)
+
+    def row(self, video: Path, video_id: str | None) -> TableRow | None:
+        """The row of a video: by its path, else by the id of its sidecar, else by its stem."""
+        found = self._by_path.get(os.path.abspath(video))  # noqa: PTH100 (links stay links)
+        return found or self._by_id.get(video_id or "") or self._by_id.get(video.stem)
+
+    def _take(self, number: int, row: Mapping[str, Any]) -> None:
+        uid = row.get("video_uid") or row.get("id")
+        path = row.get("path")
+        if not uid and not path:
+            raise ConfigError(
+                f"{self.file}, row {number} names no video: it needs a path, a video_uid or an id "
+                f"(its columns: {', '.join(map(str, row)) or 'none'})."
+            )
+        fields = {name: row[name] for name in _COLUMNS if row.get(name) not in (None, "")}
+        found = TableRow(number, {"id": str(uid), **fields} if uid else fields)
+        place = os.path.abspath(self.file.parent / str(path)) if path else None  # noqa: PTH100
+        for index, key in ((self._by_path, place), (self._by_id, str(uid) if uid else None)):
+            if key is None:
+                continue
+            if key in index:
+                raise ConfigError(
+                    f"{self.file}: rows {index[key].number} and {number} both name {key}. "
+                    "Remove one."
+                )
+            index[key] = found
+
+
+def _rows(file: Path) -> Iterator[Mapping[str, Any]]:
+    kind = file.suffix.lower()
+    if kind == ".parquet":
+        wanted = {"path", "video_uid", "id", *_COLUMNS}
+        with pq.ParquetFile(file) as parquet:
+            columns = [name for name in parquet.schema_arrow.names if name in wanted]
+            for batch in parquet.iter_batches(columns=columns):
+                yield from batch.to_pylist()
+    elif kind == ".csv":
+        with file.open(newline="", encoding="utf-8-sig") as stream:
+            yield from csv.DictReader(stream)
+    elif kind in (".jsonl", ".ndjson"):
+        with file.open(encoding="utf-8-sig") as stream:
+            for number, line in enumerate(stream, 1):
+                if line.strip():
+                    yield _object(line, number)
+    else:
+        raise ConfigError(f"{file}: metadata is read from .csv, .jsonl and .parquet files only.")
+
+
+def _object(line: str, number: int) -> Mapping[str, Any]:
+    try:
+        value = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"line {number} is not valid JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"line {number} holds no JSON object")
+    return value

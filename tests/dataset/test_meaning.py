@@ -1,0 +1,64 @@
+"""A tiny embedding model of random weights: equal texts mean the same, and little else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import action100m
+from action100m import DatasetError
+from action100m.dataset.meaning import ByMeaning
+from action100m.dataset.search import search
+from action100m.dataset.select import Selection
+from rows import as_python, batches, write_rows
+
+_WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *map(str, range(100))]
+_WORDS += ["words", "about", "node", "fold", "paper", "the", "n", "/", "a"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    reason = "sentence-transformers is optional: pip install 'action100m[embeddings]'"
+    pytest.importorskip("sentence_transformers", reason=reason)
+    transformers = pytest.importorskip("transformers")
+    torch = pytest.importorskip("torch")
+    folder = tmp_path_factory.mktemp("model")
+    (folder / "vocab.txt").write_text("\n".join(_WORDS))
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=len(_WORDS),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+    )
+    transformers.BertModel(config).save_pretrained(folder / "bert")
+    transformers.BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder / "bert")
+    return folder / "bert"  # opened with mean pooling
+
+
+def test_the_nearest_in_meaning_come_first(model: Path, tmp_path: Path) -> None:
+    from sentence_transformers import SentenceTransformer  # noqa: PLC0415
+
+    rows = as_python(batches(4, annotated=True))
+    node = next(n for n in rows[2]["nodes"] if n["gpt"] and n["level"] > 1)
+    node["gpt"]["action"]["brief"] = "fold the paper"
+    data = action100m.open(write_rows(tmp_path / "a.parquet", rows))
+    hits = search(data, ByMeaning("fold the paper", str(model)), Selection(max_level=4), 25)
+    assert (hits[0].node_id, hits[0].field) == (node["node_id"], "gpt.action.brief")
+    assert hits[0].score == pytest.approx(1, abs=1e-5)
+    scores = [hit.score for hit in hits]
+    assert scores == sorted(scores, key=lambda score: -(score or 0))
+    # "N/A" says nothing of a segment: the others are ranked by their plm_action.
+    assert {hit.field for hit in hits[1:]} == {"plm_action"}
+    embeddings = SentenceTransformer(str(model)).encode(
+        ["fold the paper", hits[5].text], normalize_embeddings=True
+    )
+    assert hits[5].score == pytest.approx(float(np.dot(*embeddings)), abs=1e-5)
+
+
+def test_a_model_that_cannot_be_loaded_is_explained(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="cannot be loaded"):
+        ByMeaning("fold", str(tmp_path))

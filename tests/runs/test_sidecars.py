@@ -1,0 +1,108 @@
+"""Tables and sidecars of a run: whose word counts, and what a change of them does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import action100m
+from action100m.config import ConfigError, MetadataConfig
+from action100m.runs.sidecars import Sidecars
+from command import call
+from synthetic import write_video
+
+ROWS: list[dict[str, Any]] = [
+    {"path": "videos/a.mp4", "title": "Crane", "view_count": 7, "upload_date": "2020-01-31"},
+    {"video_uid": "00123", "title": "Fold", "duration": 317.4, "like_count": None},
+]
+
+
+def write_table(folder: Path, kind: str, rows: list[dict[str, Any]]) -> Path:
+    file = folder / f"table.{kind}"
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    if kind == "jsonl":
+        file.write_text("\n".join(map(json.dumps, rows)) + "\n\n")
+    elif kind == "parquet":
+        pq.write_table(pa.Table.from_pylist([dict.fromkeys(names) | row for row in rows]), file)
+    else:
+        cells = [["" if row.get(n) is None else str(row[n]) for n in names] for row in rows]
+        file.write_text("\n".join(",".join(line) for line in [names, *cells]))
+    return file
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_a_table_goes_before_the_sidecar_field_by_field(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    a, b = tmp_path / "videos" / "a.mp4", tmp_path / "videos" / "b.mp4"
+    a.with_suffix(".info.json").write_text(
+        '{"id": "A", "title": "Kran", "description": "Fold it."}'
+    )
+    b.with_suffix(".info.json").write_text('{"id": "00123", "like_count": 3}')
+    table = write_table(tmp_path, kind, ROWS)
+    sidecars = Sidecars(MetadataConfig(table=str(table)))
+    found = sidecars.metadata(a)
+    assert (found.id, found.title, found.description) == ("A", "Crane", "Fold it.")
+    assert (found.view_count, found.upload_date) == (7, "20200131")
+    found = sidecars.metadata(b)
+    assert (found.id, found.title, found.duration, found.like_count) == ("00123", "Fold", 317, 3)
+    assert sidecars.metadata(tmp_path / "c.mp4").title is None
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "complaint"),
+    [
+        ("t.jsonl", '{"title": "x"}', "row 1 names no video"),
+        ("t.jsonl", '{"id": "x"}\n{"id": "x"}', "rows 1 and 2 both name x"),
+        ("t.jsonl", '{"id": "x"}\nrubbish', "line 2 is not valid JSON"),
+        ("t.jsonl", "[1]", "line 1 holds no JSON object"),
+        ("t.csv", "a,b\n1,2\n", "its columns: a, b"),
+        ("t.parquet", "PAR1", "cannot be read"),
+        ("t.xlsx", "", r"\.csv, \.jsonl and \.parquet"),
+    ],
+)
+def test_a_table_that_cannot_be_used_is_an_error(
+    name: str, content: str, complaint: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ConfigError, match=complaint):
+        Sidecars(MetadataConfig(table=str(tmp_path / name)))
+    with pytest.raises(ConfigError, match="cannot be read"):
+        Sidecars(MetadataConfig(table=str(tmp_path / "nothing.csv")))
+
+
+def test_what_cannot_be_used_of_a_row_is_said(tmp_path: Path) -> None:
+    table = write_table(tmp_path, "jsonl", [{"id": "a", "view_count": "many", "title": "Crane"}])
+    found = Sidecars(MetadataConfig(table=str(table))).metadata(tmp_path / "a.mp4")
+    assert found.title == "Crane"
+    assert "row 1: view_count is 'many', not a count" in found.problems[0]
+
+
+def test_a_run_takes_transcripts_in_and_notices_changes(tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    video = write_video(tmp_path / "videos" / "crane.mp4", [2.0, 2.0])
+    subtitles = video.with_name("crane.en.vtt")
+    subtitles.write_text("WEBVTT\n\n00:00.500 --> 00:01.250\nFold <i>it</i>.\n")
+    table = write_table(tmp_path, "csv", [{"path": "videos/crane.mp4", "title": "Crane"}])
+    out = tmp_path / "run"
+    assert call("run", video.parent, "--out", out, "--metadata", table).returncode == 0
+    row = action100m.open(out)["crane"]
+    assert row.metadata["title"] == "Crane"
+    assert row.metadata["transcript"] == [{"time": "0.5", "text": "Fold it."}]
+    assert call("validate", out).returncode == 0
+
+    [part] = (out / "parts").rglob("*.parquet")
+    made = part.stat().st_mtime_ns
+    subtitles.write_text("WEBVTT\n\n00:00.500 --> 00:01.250\nUnfold it.\n")
+    assert call("run", video.parent, "--out", out).returncode == 0  # the run knows its table
+    row = action100m.open(out)["crane"]
+    assert row.metadata["title"] == "Crane"
+    assert row.metadata["transcript"] == [{"time": "0.5", "text": "Unfold it."}]
+    assert part.stat().st_mtime_ns == made
+
+    printed = json.loads(call("segment", "--json", video).stdout)
+    assert printed["metadata"]["transcript"] == [{"time": "0.5", "text": "Unfold it."}]
