@@ -1,0 +1,190 @@
+"""From a dataset to a file that says how often to draw each of its segments."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from action100m.dataset.balance.clusters import cluster
+from action100m.dataset.balance.gather import Gathered, gather
+from action100m.dataset.balance.weights import Draws, effective_number, text_weights
+from action100m.dataset.embeddings import Embedder, HashedEmbedder
+from action100m.dataset.read import Dataset
+from action100m.dataset.select import Selection
+from action100m.dataset.sources import DatasetError
+from action100m.files import TEMPORARY, write_atomically
+from action100m.text import counted
+
+CLUSTERS = 10_000
+_COLUMNS = [
+    ("video_uid", pa.string()),
+    ("node_id", pa.string()),
+    ("cluster", pa.int32()),
+    ("weight", pa.float64()),
+]
+_DRAWS = ("draws", pa.int32())
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the file depends on beside the data.
+
+    Attributes:
+        clusters: K.
+        samples: to be drawn; None: no column `draws`.
+        seed: of the centroids and the draws.
+        embedder: identity of the embedder.
+    """
+
+    clusters: int
+    samples: int | None
+    seed: int
+    embedder: str
+
+
+@dataclass(frozen=True, eq=False)
+class Balanced:
+    """What was balanced, before and after.
+
+    Attributes:
+        settings: what was asked for.
+        segments: rows of the file.
+        null, no_action: selected segments that were left out.
+        clusters: (n,) cluster of each distinct action.
+        before: (n,) share of the segments that have it.
+        after: (n,) its probability under the weights.
+    """
+
+    settings: Settings
+    segments: int
+    null: int
+    no_action: int
+    clusters: NDArray[np.int32]
+    before: NDArray[np.float64]
+    after: NDArray[np.float64]
+
+    @property
+    def cluster_shares(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(k,) shares of the clusters that have an action, before and after."""
+        _, place = np.unique(self.clusters, return_inverse=True)
+        before, after = (np.bincount(place, shares) for shares in (self.before, self.after))
+        return before.astype(np.float64), after.astype(np.float64)
+
+    def lines(self) -> Iterator[str]:
+        """The outcome for a person."""
+        before, after = self.cluster_shares
+        yield (
+            f"{counted(self.segments, 'segment')} with {counted(len(self.before), 'action')} "
+            f"in {counted(len(before), 'cluster')}"
+        )
+        yield f"left out: {self.null:,} without an action, {self.no_action:,} that say N/A"
+        if len(self.before) <= self.settings.clusters:
+            yield (
+                f"{self.settings.clusters:,} clusters were asked for; with no more distinct "
+                "actions than that, each is a cluster of its own."
+            )
+        for what, old, new in (
+            ("clusters", before, after),
+            ("actions", self.before, self.after),
+        ):
+            yield (
+                f"as diverse as {effective_number(old):,.0f} equally frequent {what} before, "
+                f"{effective_number(new):,.0f} after"
+            )
+
+
+def balance(
+    dataset: Dataset,
+    out: Path,
+    *,
+    clusters: int = CLUSTERS,
+    samples: int | None = None,
+    seed: int = 0,
+    embedder: Embedder | None = None,
+    selection: Selection | None = None,
+    on_stage: Callable[[str], object] = lambda stage: None,
+) -> Balanced:
+    """Write an index of the segments with weights under which alike actions come up alike.
+
+    Brief actions are brought into one spelling, each distinct one is embedded once, and k-means
+    clusters them. A segment's weight is the probability of drawing it where first a cluster, then
+    one of its distinct actions, then one of that action's segments is drawn, each uniformly. The
+    dataset is read once and not changed.
+
+    Args:
+        dataset: any size: memory grows with the distinct actions (some 60 bytes each) and with the
+            clusters (64 embeddings each).
+        out: a Parquet file with video_uid, node_id, cluster, weight and, with `samples`, draws;
+            rows in the dataset's order. Written whole; beside it, while at work, its like in size.
+        clusters: K.
+        samples: how many draws to deal; see `Draws`.
+        seed: the same data, settings, machine and libraries give the same file.
+        embedder: HashedEmbedder() where there is none.
+        selection: which segments; by default all.
+        on_stage: hears what begins.
+
+    Raises:
+        DatasetError: a file cannot be read and the dataset has no `on_error`; no selected segment
+            has an action; faiss is not installed; or `out` is one of the dataset's files.
+        ValueError: fewer than one cluster or sample.
+        OSError: `out` cannot be written.
+    """
+    if clusters < 1 or (samples is not None and samples < 1):
+        raise ValueError("Balancing needs at least one cluster and one sample.")
+    embedder = embedder or HashedEmbedder()
+    _refuse_source(dataset, out)
+    generator = np.random.default_rng(seed)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=TEMPORARY, dir=out.parent) as folder:
+        on_stage("Reading the actions …")
+        found = gather(dataset, selection or Selection(), Path(folder))
+        if not found.segments:
+            raise DatasetError(
+                "No selected segment has an action: "
+                f"{found.null:,} have none, {found.no_action:,} say N/A."
+            )
+        on_stage(f"Clustering {len(found.distinct):,} distinct actions …")
+        texts, places = found.texts()
+        labels = np.empty(len(places), np.int32)
+        labels[places] = cluster(texts, embedder, clusters, generator)
+        del texts  # else the file stays mapped
+        settings = Settings(clusters, samples, seed, embedder.identity)
+        draws = Draws(labels, found.distinct.counts, samples, generator) if samples else None
+        on_stage(f"Writing {out} …")
+        write_atomically(out, lambda path: _write(path, found, labels, draws, settings))
+    before = found.distinct.counts / found.segments
+    after = text_weights(labels)
+    return Balanced(settings, found.segments, found.null, found.no_action, labels, before, after)
+
+
+def _refuse_source(dataset: Dataset, out: Path) -> None:
+    target = out.resolve()
+    for source in dataset.sources:
+        if Path(source.path).resolve() == target:
+            raise DatasetError(f"{out} is a file of the dataset; write the index elsewhere.")
+
+
+def _write(
+    path: Path,
+    found: Gathered,
+    labels: NDArray[np.int32],
+    draws: Draws | None,
+    settings: Settings,
+) -> None:
+    weights = text_weights(labels) / found.distinct.counts
+    about = {"action100m.balance": json.dumps(asdict(settings))}
+    schema = pa.schema([*_COLUMNS, _DRAWS] if draws else _COLUMNS, about)
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for batch, texts in found.batches():
+            columns = [batch.column(0), batch.column(1), labels[texts], weights[texts]]
+            if draws:
+                columns.append(draws.deal(texts))
+            writer.write_table(pa.table(dict(zip(schema.names, columns, strict=True)), schema))

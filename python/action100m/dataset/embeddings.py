@@ -1,0 +1,176 @@
+"""Texts as vectors: alike texts lie near each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from action100m.checkpoint import CheckpointError, find_checkpoint
+from action100m.dataset.sources import DatasetError
+
+_AT_ONCE = 4096  # texts
+_SPACE = 32
+_GRAMS = (3, 4)  # characters
+_SPREAD = 4  # dimensions that a feature stands on, each told by 16 bits of its hash
+_LONG = 8  # characters; longer words count no more than this
+_POSITION, _WORD = np.uint64(2**32), np.uint64(2**48)
+
+
+class Embedder(Protocol):
+    """Turns texts into vectors.
+
+    Attributes:
+        identity: tells which vectors these are; other vectors have another one.
+        dimensions: d.
+    """
+
+    identity: str
+    dimensions: int
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(n, d), each row of length 1, so that a product of two rows is their cosine."""
+        ...
+
+
+class HashedEmbedder:
+    """Words, and what they are spelled with, hashed onto some hundred signed dimensions.
+
+    Needs no model, and gives the same bits on every machine. Knows spelling, not meaning: "cut"
+    lies near "cutting", not near "slice". Any script will do. After Weinberger et al. (2009),
+    "Feature hashing for large scale multitask learning".
+
+    Attributes:
+        identity: "hashed-" and the dimensions.
+        dimensions: d.
+    """
+
+    def __init__(self, dimensions: int = 128) -> None:
+        self.dimensions = dimensions
+        self.identity = f"hashed-{dimensions}"
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(n, d), each row of length 1; 0 for one of white space alone."""
+        vectors = np.empty((len(texts), self.dimensions), np.float32)
+        for first in range(0, len(texts), _AT_ONCE):
+            some = texts[first : first + _AT_ONCE]
+            vectors[first : first + len(some)] = self._embedded(some)
+        return vectors
+
+    def _embedded(self, texts: Sequence[str]) -> NDArray[np.float64]:
+        characters = _Characters(texts)
+        size = len(texts) * self.dimensions
+        # Whole numbers: their sums are exact, in whatever order they are taken.
+        sums = np.zeros(size)
+        for hashes, owners, weights in characters.features():
+            for bits in hashes.astype("<u8").view("<u2").reshape(-1, _SPREAD).T:
+                places = owners * self.dimensions + (bits >> 1) % self.dimensions
+                sums += np.bincount(places, np.where(bits & 1, weights, -weights), size)
+        vectors = sums.reshape(len(texts), self.dimensions)
+        length = np.sqrt((vectors**2).sum(axis=1, keepdims=True))
+        embedded: NDArray[np.float64] = vectors / np.maximum(length, 1)
+        return embedded
+
+
+class _Characters:
+    """The characters of n texts in one line, a space before and after each word and text."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        padded = [f" {' '.join(text.casefold().split())} " for text in texts]
+        line = "".join(padded).encode("utf-32-le", "surrogatepass")
+        self._codes = np.frombuffer(line, "<u4").astype(np.uint64)
+        self._owner = np.repeat(np.arange(len(padded)), [len(text) for text in padded])
+        self._inside = self._codes != _SPACE
+
+    def features(
+        self,
+    ) -> Iterator[tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int64]]]:
+        """Hashes with the text that each stands in and its weight: words, then their n-grams."""
+        yield self._words()
+        for length in _GRAMS:
+            hashes, owners = self._grams(length)
+            yield hashes, owners, np.ones(len(owners), np.int64)
+
+    def _words(self) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int64]]:
+        """Long words weigh more: they say more, in most languages, and the, of and to little."""
+        first = np.flatnonzero(self._inside[1:] & ~self._inside[:-1]) + 1
+        last = np.flatnonzero(self._inside[:-1] & ~self._inside[1:])
+        if not len(first):
+            return np.empty(0, np.uint64), first, first
+        lengths = last - first + 1
+        places = np.flatnonzero(self._inside)
+        starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+        position = np.arange(len(places)) - np.repeat(starts, lengths)
+        letters = _mixed(self._codes[places] + position.astype(np.uint64) * _POSITION + _WORD)
+        hashes = _mixed(np.add.reduceat(letters, starts))
+        return hashes, self._owner[first], np.minimum(lengths, _LONG)
+
+    def _grams(self, length: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+        """Runs of `length` characters within a word and the spaces around it."""
+        count = max(0, len(self._codes) - length + 1)
+        whole = np.ones(count, bool)
+        hashes = np.zeros(count, np.uint64)
+        for offset in range(length):
+            window = slice(offset, offset + count)
+            if 0 < offset < length - 1:
+                whole &= self._inside[window]
+            hashes += _mixed(self._codes[window] + np.uint64(offset) * _POSITION)
+        return _mixed(hashes[whole]), self._owner[:count][whole]
+
+
+def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The finaliser of SplitMix64 (Steele et al., 2014): each bit changes about half of them."""
+    values = (values + np.uint64(0x9E3779B97F4A7C15)).astype(np.uint64)
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+class SentenceEmbedder:
+    """A model of sentence-transformers: alike in meaning is near, whatever the words.
+
+    Attributes:
+        identity: the model's name and commit, or the SHA-256 of a local folder.
+        dimensions: d.
+    """
+
+    def __init__(self, model: str, device: str | None = None) -> None:
+        """Load the model.
+
+        Args:
+            model: a local folder, or a name on the Hugging Face hub. Only weights in safetensors,
+                and no code that comes with a model.
+            device: "cuda", "cpu"…; None: the best there is.
+
+        Raises:
+            DatasetError: sentence-transformers is not installed, or there is no such model.
+        """
+        try:
+            from sentence_transformers import SentenceTransformer  # noqa: PLC0415
+        except ImportError as error:
+            raise DatasetError(
+                f"Embedding texts with {model} needs: pip install 'action100m[embeddings]'."
+            ) from error
+        try:
+            found = find_checkpoint(model)
+            self._model: Any = SentenceTransformer(
+                str(found.folder),
+                device=device,
+                trust_remote_code=False,
+                model_kwargs={"use_safetensors": True},
+            )
+        except (CheckpointError, OSError, ValueError) as error:
+            raise DatasetError(f"{model} cannot embed texts: {error}") from error
+        self.identity = found.identity
+        self.dimensions = int(self._model.get_sentence_embedding_dimension())
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(n, d), each row of length 1."""
+        if not len(texts):
+            return np.empty((0, self.dimensions), np.float32)
+        vectors = self._model.encode(
+            list(texts), normalize_embeddings=True, show_progress_bar=False, convert_to_numpy=True
+        )
+        return np.asarray(vectors, np.float32)
