@@ -26,7 +26,9 @@ _EXTRAS = {
     "dali": ("nvidia.dali",),
     "query": ("duckdb",),
     "embeddings": ("sentence_transformers",),
+    "fiftyone": ("fiftyone",),
     "figures": ("wordcloud",),
+    "hub": ("huggingface_hub",),
     "test": ("hypothesis", "pytest", "sklearn"),
     "bench": ("scenedetect",),
 }

@@ -15,6 +15,12 @@ def clean(text: str, limit: int) -> str:
     return shown if len(text) <= limit else shown[: limit - 1].rstrip() + "…"
 
 
+def markdown(text: str, limit: int = 500) -> str:
+    """One line of text that stays text in Markdown and in the HTML that it becomes."""
+    escaped = "".join(f"\\{c}" if c in "\\`*_{}[]()#+-.!|~>" else c for c in clean(text, limit))
+    return escaped.replace("&", "&amp;").replace("<", "&lt;")
+
+
 def _visible(character: str) -> str:
     if character in _BIDI_CONTROLS:
         return ""

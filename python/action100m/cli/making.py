@@ -25,11 +25,10 @@ from action100m.config import Config, load_config, with_rounds, with_table
 from action100m.report.figures import save, timeline
 from action100m.report.of_run import draw_timelines, report_run
 from action100m.runs.errors import UsageError
-from action100m.runs.export import export, published_row
+from action100m.runs.export import published_row
 from action100m.runs.folder import RunFolder
-from action100m.runs.manifest import Manifest
 from action100m.runs.run import run
-from action100m.runs.settings import read_config, read_settings
+from action100m.runs.settings import read_config
 from action100m.runs.status import describe_run
 from action100m.segmentation.present import as_lines
 from action100m.segmentation.stage import segment_file
@@ -137,16 +136,6 @@ def report_command(
     print_lines([str(report_run(folder))])
     if figures is not None:
         print_lines(map(str, draw_timelines(folder, figures)))
-
-
-@app.command("export", rich_help_panel=_PANEL)
-@explained()
-def export_command(run_folder: RunFolderArgument) -> None:
-    """Write the Parquet shards of RUN anew from what is done."""
-    folder = RunFolder(run_folder)
-    settings = read_settings(folder)
-    shards = export(folder, Manifest(folder), settings)
-    print_lines(map(str, shards))
 
 
 @app.command("segment", rich_help_panel=_PANEL)

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from action100m.dataset.columns import ORPHAN, ROOT, Batch
 from action100m.dataset.sources import DatasetError, Source, find_sources
-from action100m.text import clean
+from action100m.text import markdown
 from action100m.tree import Tree
 
 OnError = Callable[[DatasetError], object]
@@ -213,17 +213,11 @@ class Video:
         tree = self.tree
         words, instead = self.column(text), self.column("plm_action")
         shown = pc.coalesce(words, instead)
-        lines = [f"# {_markdown(self.metadata.get('title') or self.uid)}", ""]
+        lines = [f"# {markdown(self.metadata.get('title') or self.uid)}", ""]
         for row in [0, *tree.descendants(0).tolist()]:
             if level is None or tree.level[row] <= level:
                 times = f"{tree.start[row]:.2f}-{tree.end[row]:.2f} s"
                 line = f"{'  ' * int(tree.level[row])}- {times}"
                 said = shown[row].as_py()
-                lines.append(f"{line} {_markdown(said)}" if said else line)
+                lines.append(f"{line} {markdown(said)}" if said else line)
         return "\n".join(lines) + "\n"
-
-
-def _markdown(text: str) -> str:
-    """Untrusted text that stays text in Markdown and in the HTML that it becomes."""
-    escaped = "".join(f"\\{c}" if c in "\\`*_{}[]()#+-.!|~>" else c for c in clean(text, 500))
-    return escaped.replace("&", "&amp;").replace("<", "&lt;")

@@ -19,6 +19,8 @@ from action100m.dataset.projection import Projection
 from action100m.schema import SCHEMA
 
 ROWS_AT_ONCE = 64
+MADE_BY = "action100m."
+"""How the keys of the file metadata that an export writes begin."""
 _FILE_ENDINGS = (".parquet", ".json")
 
 
@@ -47,6 +49,15 @@ class Source:
         with self.explained(), self._parquet() as file:
             rows: int = file.metadata.num_rows
         return rows
+
+    def made_by(self) -> dict[str, str]:
+        """What the footer says of the models and settings that made it; {} where it does not."""
+        if self._is_json:
+            return {}
+        with self.explained(), self._parquet() as file:
+            found = file.schema_arrow.metadata or {}
+        ours = {key: text for key, text in found.items() if key.startswith(MADE_BY.encode())}
+        return {key.decode(): text.decode("utf-8", "replace") for key, text in ours.items()}
 
     def batches(
         self,

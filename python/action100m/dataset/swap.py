@@ -29,7 +29,7 @@ def replaced(folder: Path, own: re.Pattern[str]) -> Iterator[Path]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     token = secrets.token_hex(4)
     fresh, old = (folder.with_name(f".{folder.name}.{token}.{role}") for role in ("new", "old"))
-    with _locked(folder.with_name(f".{folder.name}.lock")) as alone:
+    with locked(folder.with_name(f".{folder.name}.lock")) as alone:
         if alone:
             _heal(folder)
         try:
@@ -52,8 +52,8 @@ def replaced(folder: Path, own: re.Pattern[str]) -> Iterator[Path]:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[bool]:
-    """Wait for the lock; False where the file system has none to give."""
+def locked(path: Path) -> Iterator[bool]:
+    """Hold the lock on a file, waiting for it; False where the file system has none to give."""
     with path.open("ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from action100m.runs.errors import UsageError
+from action100m.runs.metadata import read_sidecar, uid_of
 
 # fmt: off
 _EXTENSIONS = frozenset([
@@ -24,21 +25,21 @@ _SIDE_FILES = frozenset([
 # fmt: on
 
 
-def find_videos(inputs: Iterable[str | Path], *, leave_out: Path) -> list[Path]:
+def find_videos(inputs: Iterable[str | Path], *, leave_out: Path | None) -> list[Path]:
     """Absolute paths of the video files, each once, sorted.
 
     Args:
         inputs: files and glob patterns (side files, such as subtitles and pictures, are left out),
             and folders (walked whole: files with a video's extension, and those without any that
             are no text; hidden ones are left out).
-        leave_out: a folder not to walk into: the run's own.
+        leave_out: a folder not to walk into: the run's own; None: none.
 
     Raises:
         UsageError: an input names no file.
     """
     found: dict[Path, Path] = {}
     for given in inputs:
-        for path in _expand(str(given), leave_out.resolve()):
+        for path in _expand(str(given), leave_out and leave_out.resolve()):
             if path.suffix.lower() in _SIDE_FILES:
                 continue
             absolute = Path(os.path.abspath(path))  # noqa: PTH100 (resolve() would follow links)
@@ -46,7 +47,22 @@ def find_videos(inputs: Iterable[str | Path], *, leave_out: Path) -> list[Path]:
     return sorted(found.values())
 
 
-def _expand(given: str, leave_out: Path) -> Iterator[Path]:
+def videos_by_uid(inputs: Iterable[str | Path]) -> dict[str, Path]:
+    """The video files by uid: the sidecar's id, else the file's stem.
+
+    Raises:
+        UsageError: an input names no file, or two files have one uid.
+    """
+    found: dict[str, Path] = {}
+    for path in find_videos(inputs, leave_out=None):
+        uid = uid_of(path, read_sidecar(path))
+        if uid in found:
+            raise UsageError(f"Two files have the uid {uid!r}: {found[uid]} and {path}.")
+        found[uid] = path
+    return found
+
+
+def _expand(given: str, leave_out: Path | None) -> Iterator[Path]:
     path = Path(given)
     if path.is_dir():
         yield from _walk(path, leave_out)
@@ -60,7 +76,7 @@ def _expand(given: str, leave_out: Path) -> Iterator[Path]:
             yield from _walk(Path(match), leave_out) if Path(match).is_dir() else [Path(match)]
 
 
-def _walk(folder: Path, leave_out: Path) -> Iterator[Path]:
+def _walk(folder: Path, leave_out: Path | None) -> Iterator[Path]:
     seen: set[Path] = set()  # links may form loops
     if folder.resolve() == leave_out:
         return

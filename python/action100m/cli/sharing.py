@@ -1,0 +1,196 @@
+"""Commands that pass a dataset on."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import Progress
+
+from action100m.cli.app import NOTHING, app, err, explained, print_lines
+from action100m.cli.reading import opened
+from action100m.dataset.fiftyone.app import open_app
+from action100m.dataset.fiftyone.hub import push
+from action100m.dataset.fiftyone.read import import_fiftyone
+from action100m.dataset.fiftyone.write import (
+    SECONDS,
+    Export,
+    count_videos,
+    export_fiftyone,
+)
+from action100m.runs.discovery import videos_by_uid
+from action100m.runs.errors import UsageError
+from action100m.runs.export import export
+from action100m.runs.folder import RunFolder
+from action100m.runs.manifest import Manifest
+from action100m.runs.settings import read_settings
+
+_PANEL = "Pass a dataset on"
+_SOME_LEFT_OUT = 3
+
+FolderArgument = Annotated[
+    Path,
+    typer.Argument(metavar="FOLDER", help="An export to FiftyOne.", show_default=False),
+]
+
+
+class Format(str, Enum):
+    """What an export writes."""
+
+    parquet = "parquet"
+    fiftyone = "fiftyone"
+
+
+@app.command("export", rich_help_panel=_PANEL)
+@explained()
+def export_command(
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN",
+            help="A run folder; for FiftyOne also Parquet files, folders, a glob or a URL.",
+            show_default=False,
+        ),
+    ],
+    form: Annotated[
+        Format, typer.Option("--format", help="The published Parquet, or a folder for FiftyOne.")
+    ] = Format.parquet,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="FOLDER", help="For FiftyOne.  [default: RUN/fiftyone]"
+        ),
+    ] = None,
+    videos: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="For FiftyOne: where the videos are, if the run does not know them; repeatable.",
+        ),
+    ] = None,
+    no_media: Annotated[
+        bool, typer.Option("--no-media", help="For FiftyOne: write samples without videos.")
+    ] = False,
+    seconds: Annotated[
+        float | None,
+        typer.Option(help=f"For FiftyOne: of each video.  [default: {SECONDS:g}]", min=0.1),
+    ] = None,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="For FiftyOne: of a video, such as 'https://www.youtube.com/watch?v={uid}'.",
+        ),
+    ] = None,
+) -> None:
+    """Write the Parquet shards of RUN anew from what is done, or the dataset for FiftyOne.
+
+    For FiftyOne: video clips at 480p with their labelled segments, which `action100m app` shows and
+    `action100m push` sends to the Hugging Face Hub. The same command goes on after an interruption.
+
+    Exit code: 0 all videos, 1 none, 2 usage, 3 some were left out, with the reason.
+    """
+    if form is Format.fiftyone:
+        place = Path(run)
+        chosen = Export(
+            None if no_media else _videos(place, videos or []),
+            SECONDS if seconds is None else seconds,
+            _checked_url(url),
+            (out or place).resolve().name,
+        )
+        _export_fiftyone(run, out or _beside(place), chosen)
+    elif out is not None or videos or no_media or seconds is not None or url is not None:
+        raise UsageError(
+            "--out, --videos, --no-media, --seconds and --url go with --format fiftyone."
+        )
+    else:
+        folder = RunFolder(Path(run))
+        settings = read_settings(folder)
+        print_lines(map(str, export(folder, Manifest(folder), settings)))
+
+
+def _videos(place: Path, inputs: list[str]) -> Mapping[str, Path]:
+    known: dict[str, Path] = {}
+    if (place / "run.toml").is_file():
+        known = {video.uid: video.path for video in Manifest(RunFolder(place)).videos}
+    elif not inputs:
+        raise UsageError(
+            f"{place} is no run folder, so it does not know its videos: give --videos FOLDER, or "
+            "--no-media."
+        )
+    return known | videos_by_uid(inputs)
+
+
+def _beside(place: Path) -> Path:
+    if not (place / "run.toml").is_file():
+        raise UsageError(f"{place} is no run folder: say with --out where the export goes.")
+    return place / "fiftyone"
+
+
+def _checked_url(url: str | None) -> str | None:
+    if url is not None and "{uid}" not in url:
+        raise UsageError(f"--url takes an address with {{uid}} in it, not {url}.")
+    return url
+
+
+def _export_fiftyone(run: str, out: Path, chosen: Export) -> None:
+    with opened([run]) as dataset:
+        with Progress(console=err, transient=True) as bar:
+            task = bar.add_task("export", total=count_videos(dataset))
+            written = export_fiftyone(dataset, out, chosen, lambda uid: bar.advance(task))
+        print_lines(written.problems, sys.stderr)
+        print_lines((f"Left out: {line}" for line in written.left_out), sys.stderr)
+        print_lines([f"{out}: {written.samples} samples, {len(written.left_out)} left out"])
+        if written.left_out:
+            raise typer.Exit(_SOME_LEFT_OUT if written.samples else NOTHING)
+
+
+@app.command("import", rich_help_panel=_PANEL)
+@explained()
+def import_command(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER", help="A dataset in FiftyOne's own format.", show_default=False
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="DATA", help="The folder of the Parquet shards.")
+    ],
+) -> None:
+    """Write Parquet shards from FOLDER, an export to FiftyOne or by FiftyOne.
+
+    What FiftyOne does not hold stays null: captions, and segments without a label. Times are those
+    of the nearest frames.
+    """
+    print_lines(map(str, import_fiftyone(folder, out)))
+
+
+@app.command("app", rich_help_panel=_PANEL)
+@explained()
+def app_command(
+    folder: FolderArgument,
+    port: Annotated[int, typer.Option(help="Of the App.")] = 5151,
+) -> None:
+    """Show FOLDER in the FiftyOne App until interrupted; what is changed there is not kept."""
+    open_app(folder, port)
+
+
+@app.command("push", rich_help_panel=_PANEL)
+@explained()
+def push_command(
+    folder: FolderArgument,
+    repository: Annotated[
+        str, typer.Argument(metavar="USER/NAME", help="A dataset of the Hub.", show_default=False)
+    ],
+    public: Annotated[
+        bool,
+        typer.Option("--public", help="Let all see it. A repository that is there stays as it is."),
+    ] = False,
+) -> None:
+    """Send FOLDER to the Hugging Face Hub, where FiftyOne's `load_from_hub` finds it."""
+    print_lines([push(folder, repository, public=public)])

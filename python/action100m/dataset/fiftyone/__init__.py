@@ -1,0 +1,1 @@
+"""The dataset as FiftyOne has it: written, read back, shown and shared, without its database."""

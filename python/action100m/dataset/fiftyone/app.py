@@ -1,0 +1,38 @@
+"""Opens a dataset's folder in the FiftyOne App."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from action100m.dataset.sources import DatasetError, first_line
+
+
+def open_app(folder: Path, port: int) -> None:
+    """Load the folder into FiftyOne and serve its App until interrupted.
+
+    FiftyOne loads a copy: what is changed in the App does not reach the folder.
+
+    Args:
+        folder: in FiftyOne's own format.
+        port: of the App, on this machine only.
+
+    Raises:
+        DatasetError: FiftyOne is not installed or cannot start, or the folder is no such dataset.
+    """
+    if not (folder / "metadata.json").is_file():
+        raise DatasetError(
+            f"{folder} has no metadata.json: it is no finished dataset of FiftyOne's. "
+            "`action100m export RUN --format fiftyone` makes one."
+        )
+    try:
+        import fiftyone  # noqa: PLC0415
+    except ImportError as error:
+        raise DatasetError("The App needs: pip install 'action100m[fiftyone]'.") from error
+    try:
+        dataset = fiftyone.Dataset.from_dir(str(folder), fiftyone.types.FiftyOneDataset)
+        session = fiftyone.launch_app(dataset, port=port, address="localhost")
+    except (
+        Exception
+    ) as error:  # FiftyOne raises its database's and its server's errors as they come
+        raise DatasetError(f"FiftyOne cannot open {folder}: {first_line(error)}") from error
+    session.wait(-1)

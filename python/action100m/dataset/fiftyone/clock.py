@@ -1,0 +1,70 @@
+"""Seconds to FiftyOne's frame numbers and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from action100m.schema import TIME_DECIMALS
+
+
+@dataclass(frozen=True)
+class FrameClock:
+    """How a sample counts time: n frames, numbered from 1, over its first seconds.
+
+    FiftyOne takes frames as evenly spaced: the first stands at 0 s, the last at `duration`.
+
+    Attributes:
+        frames: n.
+        duration: seconds.
+        media: what else is known of the file, by the names of FiftyOne's VideoMetadata.
+    """
+
+    frames: int
+    duration: float
+    media: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.frames < 1 or not 0 < self.duration < np.inf:
+            raise ValueError(f"There is no time in {self.frames} frames of {self.duration} s.")
+
+    def support(self, start: ArrayLike, end: ArrayLike) -> NDArray[np.int64]:
+        """(k, 2) first and last frame, both included, clipped to the sample.
+
+        Args:
+            start, end: (k,) seconds.
+        """
+        times = np.clip(np.stack([start, end], axis=-1), 0, self.duration)
+        steps: NDArray[np.int64] = np.rint(times / self.duration * (self.frames - 1)).astype(int)
+        return 1 + steps
+
+    def seconds(self, frame: ArrayLike) -> NDArray[np.float64]:
+        """Seconds of frame numbers, to within half the distance of two frames."""
+        steps = np.asarray(frame, np.float64) - 1
+        return steps / max(1, self.frames - 1) * self.duration
+
+    def metadata(self) -> dict[str, Any]:
+        """What FiftyOne calls VideoMetadata."""
+        return {
+            "_cls": "VideoMetadata",
+            **self.media,
+            "frame_rate": round(self.frames / self.duration, 6),
+            "total_frame_count": self.frames,
+            "duration": self.duration,
+        }
+
+
+def clock_without_media(full: float, seconds: float) -> FrameClock:
+    """The clock of a sample without a file: a number for every hundredth of a second.
+
+    These are the decimals that times are published with, so none is lost.
+
+    Args:
+        full: seconds of the whole video.
+        seconds: of it that the sample is about.
+    """
+    steps = max(1, int(np.rint(min(full, seconds) * 10**TIME_DECIMALS)))
+    return FrameClock(steps + 1, steps / 10**TIME_DECIMALS)

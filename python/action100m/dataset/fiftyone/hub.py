@@ -1,0 +1,56 @@
+"""Sends a dataset's folder to the Hugging Face Hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from action100m.dataset.fiftyone.card import CONFIG
+from action100m.dataset.sources import DatasetError, first_line
+from action100m.files import TEMPORARY
+
+_FILES = ("metadata.json", "samples.json", "frames.json", CONFIG, "README.md")
+
+
+def push(folder: Path, repository: str, *, public: bool = False) -> str:
+    """Make the Hub's dataset `repository` what `folder` holds, in one commit.
+
+    What was uploaded before an interruption is not uploaded again. The token is that of
+    `hf auth login` or of HF_TOKEN.
+
+    Args:
+        folder: a finished export to FiftyOne.
+        repository: USER/NAME; made if there is none.
+        public: who may see a repository that is made now; one that is there stays as it is.
+
+    Returns:
+        The address of the commit.
+
+    Raises:
+        DatasetError: `folder` is unfinished, huggingface_hub is not installed, or the Hub refuses.
+    """
+    if missing := [name for name in _FILES if not (folder / name).is_file()]:
+        raise DatasetError(
+            f"{folder} has no {', '.join(missing)}: it is no finished export. "
+            "`action100m export RUN --format fiftyone` makes one, or goes on with it."
+        )
+    try:
+        import huggingface_hub as hub  # noqa: PLC0415
+    except ImportError as error:
+        raise DatasetError(
+            "Pushing needs huggingface_hub: pip install 'action100m[hub]'."
+        ) from error
+    try:
+        api = hub.HfApi()
+        api.create_repo(repository, repo_type="dataset", private=not public, exist_ok=True)
+        commit = api.upload_folder(
+            repo_id=repository,
+            repo_type="dataset",
+            folder_path=folder,
+            allow_patterns=[*_FILES, "data/**"],
+            ignore_patterns=[f"{TEMPORARY}*", f"*/{TEMPORARY}*"],
+            delete_patterns=["data/**"],  # clips that the dataset has no longer
+            commit_message="Upload dataset",
+        )
+    except (OSError, ValueError, RuntimeError) as error:  # of the network, of names, of tokens
+        raise DatasetError(f"{repository}: {first_line(error)}") from error
+    return str(commit)

@@ -1,0 +1,162 @@
+"""Back from a FiftyOne dataset's folder to rows in the published format."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from action100m.dataset.fiftyone.clock import FrameClock
+from action100m.dataset.fiftyone.fields import LABELS, TRANSCRIPT
+from action100m.dataset.fiftyone.names import uid_of_media
+from action100m.dataset.sources import MADE_BY, DatasetError, first_line
+from action100m.dataset.write import video_row, write_shards
+from action100m.schema import NO_ACTION, NODE, TIME_DECIMALS
+
+Sample = dict[str, Any]
+_NO_ACTION = dict.fromkeys(("brief", "detailed", "actor"), NO_ACTION)
+
+
+def import_fiftyone(folder: Path, out: Path, rows_per_shard: int = 512) -> list[Path]:
+    """Write Parquet shards from a folder in FiftyOne's own format.
+
+    What the preview does not hold stays null or away: segments without a label, captions, and what
+    lies after the clip. A time is that of the nearest frame. Where a segment has a summary and an
+    action is missing, it is "N/A", as published: the preview leaves that out.
+
+    Args:
+        folder: holds samples.json and metadata.json, written by `export_fiftyone` or FiftyOne.
+        out: the folder of the shards.
+        rows_per_shard: videos per file.
+
+    Returns:
+        The shards, videos sorted by uid, which is the name of the media file.
+
+    Raises:
+        FileNotFoundError: `folder` holds no such dataset.
+        DatasetError: a sample cannot be read, or two have one uid.
+        FileExistsError: `out` holds something else than a dataset.
+    """
+    document = json.loads((folder / "metadata.json").read_text("utf-8"))
+    info = (document.get("info") or {}).get(MADE_BY.rstrip(".")) or {}
+    made_by = {key: str(text) for key, text in info.items() if key.startswith(MADE_BY)}
+    rows: dict[str, pa.RecordBatch] = {}
+    file = folder / "samples.json"
+    for number, sample in enumerate(read_samples(file)):
+        try:
+            uid, row = sample_row(sample)
+        except (KeyError, TypeError, ValueError, pa.ArrowException) as error:
+            raise DatasetError(f"{file}: sample {number}: {_words(error)}") from error
+        if uid in rows:
+            raise DatasetError(f"{file}: sample {number}: Another before it is named {uid} too.")
+        rows[uid] = row
+    ordered = (rows[uid] for uid in sorted(rows))
+    return write_shards(ordered, out, len(rows), made_by, rows_per_shard)
+
+
+def read_samples(file: Path) -> Iterator[Sample]:
+    """The samples of a samples.json one by one.
+
+    Raises:
+        DatasetError: it is no such file.
+    """
+    decoder = json.JSONDecoder()
+    text = file.read_text("utf-8")
+    try:
+        at = text.index("[", text.index('"samples"')) + 1
+        while text[at := _skip(text, at)] != "]":
+            sample, at = decoder.raw_decode(text, at)
+            yield sample
+    except (ValueError, IndexError) as error:
+        raise DatasetError(f"{file}: It is no FiftyOne samples.json, or torn: {error}.") from error
+
+
+def _skip(text: str, at: int) -> int:
+    while text[at] in ", \t\r\n":
+        at += 1
+    return at
+
+
+def sample_row(sample: Sample) -> tuple[str, pa.RecordBatch]:
+    """The uid and the row of one sample.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is not as FiftyOne writes it.
+    """
+    uid = uid_of_media(sample["filepath"])
+    media = sample["metadata"]
+    clock = FrameClock(media["total_frame_count"], media["duration"])
+    nodes = pa.array(_nodes(sample, clock), NODE)
+    return uid, video_row(uid, _metadata(sample, clock), nodes)
+
+
+def _metadata(sample: Sample, clock: FrameClock) -> dict[str, Any]:
+    duration = sample.get("full_video_duration")
+    return {
+        **{name: sample.get(name) for name in ("title", "description")},
+        **{name: sample.get(name) for name in ("view_count", "like_count")},
+        "duration": None if duration is None else round(duration),
+        "upload_date": _day(sample.get("upload_date")),
+        "transcript": _transcript(sample.get(TRANSCRIPT), clock),
+    }
+
+
+def _transcript(found: Sample | None, clock: FrameClock) -> list[dict[str, str]] | None:
+    if found is None:
+        return None
+    lines = sorted(found["detections"], key=lambda line: line["support"][0])
+    return [
+        {"time": str(_time(line["support"][0], clock)), "text": line["label"]} for line in lines
+    ]
+
+
+def _nodes(sample: Sample, clock: FrameClock) -> list[dict[str, Any]]:
+    """The labelled segments, each once, in the published order."""
+    nodes: dict[str, dict[str, Any]] = {}
+    for field, path in LABELS.items():
+        part, name = path.split(".")
+        for label in (sample.get(field) or {}).get("detections", []):
+            node = nodes.setdefault(label["node_id"], _node(label, clock))
+            node["gpt"][part][name] = label["label"]
+    for node in nodes.values():
+        summary, action = node["gpt"]["summary"], node["gpt"]["action"]
+        if summary:
+            node["gpt"]["action"] = (
+                dict.fromkeys(("brief", "detailed", "actor"), NO_ACTION) | action
+            )
+    return sorted(nodes.values(), key=lambda node: (node["level"], node["start"]))
+
+
+def _node(label: Sample, clock: FrameClock) -> dict[str, Any]:
+    start, end = (_time(frame, clock) for frame in label["support"])
+    return {
+        "node_id": label["node_id"],
+        "parent_id": label["parent_id"],
+        "level": label["level"],
+        "start": start,
+        "end": end,
+        "gpt": {"summary": {}, "action": {}},
+    }
+
+
+def _time(frame: int, clock: FrameClock) -> float:
+    return round(float(clock.seconds(frame)), TIME_DECIMALS)
+
+
+def _day(found: Sample | None) -> str | None:
+    """YYYYMMDD of a moment in MongoDB's extended JSON: ISO text, or milliseconds since 1970."""
+    if found is None:
+        return None
+    moment = found["$date"]
+    if isinstance(moment, str):
+        return datetime.fromisoformat(moment[:10]).strftime("%Y%m%d")
+    milliseconds = int(moment["$numberLong"] if isinstance(moment, dict) else moment)
+    return datetime.fromtimestamp(milliseconds / 1000, timezone.utc).strftime("%Y%m%d")
+
+
+def _words(error: Exception) -> str:
+    return f"It has no {error}." if isinstance(error, KeyError) else first_line(error)
