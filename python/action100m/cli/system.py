@@ -40,9 +40,9 @@ def doctor_command(
     marks = {True: "ok", False: "MISSING", None: "-"}
     findings = examine(out)
     for finding in findings:
-        print_lines([f"{marks[finding.ok]:<8}{finding.what:<16}{finding.detail}"])
+        print_lines([f"{marks[finding.ok]:<8}{finding.what:<22}{finding.detail}"])
         if finding.remedy:
-            print_lines([f"{'':<24}→ {finding.remedy}"])
+            print_lines([f"{'':<30}→ {finding.remedy}"])
     raise typer.Exit(FINDINGS if any(finding.ok is False for finding in findings) else 0)
 
 
