@@ -7,12 +7,15 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 
-def parse_arguments(description: str | None) -> argparse.Namespace:
+def parse_arguments(description: str | None, *, figure: bool = False) -> argparse.Namespace:
     """`--full` runs the long version; the default ends in under a minute."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--full", action="store_true", help="the long version")
+    if figure:
+        parser.add_argument("--figure", type=Path, metavar="FILE", help="draw it, .png or .svg")
     return parser.parse_args()
 
 

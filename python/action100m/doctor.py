@@ -25,6 +25,7 @@ _EXTRAS = {
     "tensorrt": ("onnx", "onnxscript", "tensorrt"),
     "dali": ("nvidia.dali",),
     "query": ("duckdb",),
+    "balance": ("faiss",),
     "embeddings": ("sentence_transformers",),
     "fiftyone": ("fiftyone",),
     "figures": ("wordcloud",),

@@ -15,6 +15,7 @@ _AT_ONCE = 4096  # texts
 _SPACE = 32
 _GRAMS = (3, 4)  # characters
 _SPREAD = 4  # dimensions that a feature stands on, each told by 16 bits of its hash
+_FIRST = 2  # words that count double: in a brief action, what is done and to what
 _LONG = 8  # characters; longer words count no more than this
 _POSITION, _WORD = np.uint64(2**32), np.uint64(2**48)
 
@@ -105,7 +106,10 @@ class _Characters:
         position = np.arange(len(places)) - np.repeat(starts, lengths)
         letters = _mixed(self._codes[places] + position.astype(np.uint64) * _POSITION + _WORD)
         hashes = _mixed(np.add.reduceat(letters, starts))
-        return hashes, self._owner[first], np.minimum(lengths, _LONG)
+        owners = self._owner[first]
+        rank = np.arange(len(owners)) - np.searchsorted(owners, owners)
+        weights = np.minimum(lengths, _LONG) * np.where(rank < _FIRST, 2, 1)
+        return hashes, owners, weights
 
     def _grams(self, length: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
         """Runs of `length` characters within a word and the spaces around it."""

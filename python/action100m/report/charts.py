@@ -80,7 +80,7 @@ def _inline(figure: Figure) -> str:
 
 def durations(every: Durations, leaves: Durations | None) -> Figure:
     """Histograms of all segments' durations and of the leaves', on a logarithmic axis."""
-    figure, axes = _axes(7.2, 3.6, "How long segments last")
+    figure, axes = framed(7.2, 3.6, "How long segments last")
     for lasts, color, name in ((every, _ALL, "all segments"), (leaves, _LEAVES, "leaves")):
         if lasts is not None:
             label = f"{name}, median {lasts.median:.2f} s"
@@ -100,19 +100,13 @@ def durations(every: Durations, leaves: Durations | None) -> Figure:
 
 def long_tail(actions: Actions) -> Figure:
     """Segments of each action over the action's rank, both logarithmic."""
-    figure, axes = _axes(7.2, 3.6, "The long tail of actions")
+    figure, axes = framed(7.2, 3.6, "The long tail of actions")
     ranks, segments = np.array(actions.curve).T
     axes.fill_between(ranks, segments, 0.7, color=_ALL, alpha=0.12, linewidth=0)
     axes.plot(ranks, segments, color=_ALL, linewidth=1.8, marker="o", markersize=2.2)
-    axes.set_xscale("log")
-    axes.set_yscale("log")
     axes.set_xlim(0.9, max(ranks[-1], 2) * 1.1)
     axes.set_ylim(0.7, segments[0] * 1.6)
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_minor_locator(NullLocator())
-        axis.set_major_formatter(FuncFormatter(_count))
-    axes.set_xlabel("rank of the action", fontfamily=FONT, fontsize=8, color=FAINT)
-    axes.set_ylabel("segments", fontfamily=FONT, fontsize=8, color=FAINT)
+    label_logarithmic(axes, "rank of the action", "segments")
     facts = [f"{counted(actions.distinct, 'distinct action')}"]
     facts += [
         f"most frequent {head}: {100 * held:.0f} % of segments"
@@ -249,7 +243,8 @@ def _figure(width: float, height: float, title: str) -> Figure:
     return figure
 
 
-def _axes(width: float, height: float, title: str) -> tuple[Figure, Axes]:
+def framed(width: float, height: float, title: str) -> tuple[Figure, Axes]:
+    """A titled figure of so many inches, with axes that have a bottom line and a faint grid."""
     figure = _figure(width, height, title)
     axes = figure.add_axes((0.11, 0.145, 0.86, 0.72), facecolor="none")
     for side, spine in axes.spines.items():
@@ -259,6 +254,17 @@ def _axes(width: float, height: float, title: str) -> tuple[Figure, Axes]:
     axes.grid(axis="y", color="#e9eaec", linewidth=0.7)
     axes.set_axisbelow(True)
     return figure, axes
+
+
+def label_logarithmic(axes: Axes, x: str, y: str) -> None:
+    """Make both axes logarithmic, with short numbers, and name them."""
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_minor_locator(NullLocator())
+        axis.set_major_formatter(FuncFormatter(_count))
+    axes.set_xlabel(x, fontfamily=FONT, fontsize=8, color=FAINT)
+    axes.set_ylabel(y, fontfamily=FONT, fontsize=8, color=FAINT)
 
 
 def _count(value: float, _: object = None) -> str:

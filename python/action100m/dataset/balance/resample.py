@@ -72,18 +72,19 @@ class Balanced:
     after: NDArray[np.float64]
 
     @property
-    def cluster_shares(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(k,) shares of the clusters that have an action, before and after."""
+    def tails(self) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+        """Shares before and after, by what they are of: "actions", and "clusters" that have one."""
         _, place = np.unique(self.clusters, return_inverse=True)
         before, after = (np.bincount(place, shares) for shares in (self.before, self.after))
-        return before.astype(np.float64), after.astype(np.float64)
+        clusters = before.astype(np.float64), after.astype(np.float64)
+        return {"actions": (self.before, self.after), "clusters": clusters}
 
     def lines(self) -> Iterator[str]:
         """The outcome for a person."""
-        before, after = self.cluster_shares
+        clusters = len(self.tails["clusters"][0])
         yield (
             f"{counted(self.segments, 'segment')} with {counted(len(self.before), 'action')} "
-            f"in {counted(len(before), 'cluster')}"
+            f"in {counted(clusters, 'cluster')}"
         )
         yield f"left out: {self.null:,} without an action, {self.no_action:,} that say N/A"
         if len(self.before) <= self.settings.clusters:
@@ -91,10 +92,7 @@ class Balanced:
                 f"{self.settings.clusters:,} clusters were asked for; with no more distinct "
                 "actions than that, each is a cluster of its own."
             )
-        for what, old, new in (
-            ("clusters", before, after),
-            ("actions", self.before, self.after),
-        ):
+        for what, (old, new) in self.tails.items():
             yield (
                 f"as diverse as {effective_number(old):,.0f} equally frequent {what} before, "
                 f"{effective_number(new):,.0f} after"
