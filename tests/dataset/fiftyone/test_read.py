@@ -107,10 +107,11 @@ def test_a_broken_sample_is_named(name: str, tmp_path: Path) -> None:
     assert not (tmp_path / "back").exists()
 
 
+@pytest.mark.parametrize("name", ["samples.json", "metadata.json"])
 @pytest.mark.parametrize("keep", [0, 10, 14, 2000, -4])
-def test_a_torn_file_is_said_to_be_torn(keep: int, tmp_path: Path) -> None:
+def test_a_torn_file_is_said_to_be_torn(keep: int, name: str, tmp_path: Path) -> None:
     export_rows(tmp_path, annotated_rows())
-    file = tmp_path / "out" / "samples.json"
+    file = tmp_path / "out" / name
     file.write_bytes(file.read_bytes()[:keep])
     with pytest.raises(DatasetError, match="or torn"):
         import_fiftyone(tmp_path / "out", tmp_path / "back")
