@@ -50,10 +50,10 @@ class FrameClock:
         """What FiftyOne calls VideoMetadata."""
         return {
             "_cls": "VideoMetadata",
-            **self.media,
             "frame_rate": round(self.frames / self.duration, 6),
             "total_frame_count": self.frames,
             "duration": self.duration,
+            **self.media,
         }
 
 
@@ -66,5 +66,6 @@ def clock_without_media(full: float, seconds: float) -> FrameClock:
         full: seconds of the whole video.
         seconds: of it that the sample is about.
     """
-    steps = max(1, int(np.rint(min(full, seconds) * 10**TIME_DECIMALS)))
-    return FrameClock(steps + 1, steps / 10**TIME_DECIMALS)
+    rate = 10**TIME_DECIMALS
+    steps = max(1, round(min(full, seconds) * rate))
+    return FrameClock(steps + 1, steps / rate, {"frame_rate": float(rate)})

@@ -41,9 +41,7 @@ def import_fiftyone(folder: Path, out: Path, rows_per_shard: int = 512) -> list[
         DatasetError: a sample cannot be read, or two have one uid.
         FileExistsError: `out` holds something else than a dataset.
     """
-    document = json.loads((folder / "metadata.json").read_text("utf-8"))
-    info = (document.get("info") or {}).get(MADE_BY.rstrip(".")) or {}
-    made_by = {key: str(text) for key, text in info.items() if key.startswith(MADE_BY)}
+    made_by = _made_by(folder / "metadata.json")
     rows: dict[str, pa.RecordBatch] = {}
     file = folder / "samples.json"
     for number, sample in enumerate(read_samples(file)):
@@ -56,6 +54,16 @@ def import_fiftyone(folder: Path, out: Path, rows_per_shard: int = 512) -> list[
         rows[uid] = row
     ordered = (rows[uid] for uid in sorted(rows))
     return write_shards(ordered, out, len(rows), made_by, rows_per_shard)
+
+
+def _made_by(file: Path) -> dict[str, str]:
+    """What an export noted of the models and settings that made the data; {} for other datasets."""
+    try:
+        document = json.loads(file.read_text("utf-8"))
+        info = (document.get("info") or {}).get("action100m") or {}
+        return {key: str(text) for key, text in info.items() if key.startswith(MADE_BY)}
+    except (ValueError, AttributeError) as error:
+        raise DatasetError(f"{file}: It is no FiftyOne metadata.json, or torn: {error}.") from error
 
 
 def read_samples(file: Path) -> Iterator[Sample]:

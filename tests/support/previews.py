@@ -1,0 +1,39 @@
+"""Small exports to FiftyOne, made of rows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import action100m
+from action100m.dataset.fiftyone.write import Export, Written, export_fiftyone
+from rows import as_python, batches, write_rows
+
+Row = dict[str, Any]
+Sample = dict[str, Any]
+
+
+def annotated_rows(videos: int = 3) -> list[Row]:
+    """Videos of 53 seconds in which something is done on every other level."""
+    rows = as_python(batches(videos, annotated=True))
+    for row in rows:
+        for number, node in enumerate(row["nodes"]):
+            if node["gpt"] and node["level"] % 2:
+                action = {"brief": f"fold {number}", "detailed": "fold it", "actor": "a person"}
+                node["gpt"]["action"] = action
+        row["metadata"]["transcript"] = [
+            {"time": "1.5", "text": "first"},
+            {"time": "3.25", "text": "second"},
+        ]
+    return rows
+
+
+def export_rows(
+    folder: Path, rows: list[Row], videos: dict[str, Path] | None = None, **options: Any
+) -> tuple[Written, list[Sample]]:
+    """Export rows to `folder`/out; what was written, and the samples as JSON has them."""
+    write_rows(folder / "data.parquet", rows)
+    dataset = action100m.open(folder / "data.parquet")
+    written = export_fiftyone(dataset, folder / "out", Export(videos, **options))
+    return written, json.loads((folder / "out" / "samples.json").read_text("utf-8"))["samples"]
