@@ -63,14 +63,10 @@ def opened(places: list[str]) -> Iterator[Dataset]:
 @app.command("validate", rich_help_panel=_PANEL)
 @explained()
 def validate_command(
-    paths: Annotated[
-        list[Path],
-        typer.Argument(help="Parquet files, folders of them, or run folders.", show_default=False),
-    ],
+    dataset: DatasetArgument,
 ) -> None:
     """Check every invariant of the published format; exit code 1 if one is broken."""
-    data = [path / "data" if (path / "run.toml").is_file() else path for path in paths]
-    result = validate(data)
+    result = validate(dataset)
     print_lines(result.lines())
     raise typer.Exit(0 if result.ok else FINDINGS)
 

@@ -67,7 +67,18 @@ class Source:
         try:
             yield from self._json(fields) if self._is_json else self._groups(fields, uids, groups)
         except (OSError, pa.ArrowException) as error:
-            yield 0, self.error(error)
+            yield 0, self.unreadable(error)
+
+    def schema(self) -> pa.Schema:
+        """As the file has it; of a JSON file, the published one, as which it is read.
+
+        Raises:
+            DatasetError: it cannot be read.
+        """
+        if self._is_json:
+            return SCHEMA
+        with self.explained(), self._parquet() as file:
+            return file.schema_arrow
 
     def row_groups(self, condition: pc.Expression | None, schema: pa.Schema) -> set[int] | None:
         """The row groups whose statistics leave room for rows that meet a condition; None: all.
@@ -86,6 +97,11 @@ class Source:
     def error(self, error: BaseException | str) -> DatasetError:
         """The error in a sentence that names this file."""
         return DatasetError(f"{self.name}: {first_line(error)}")
+
+    def unreadable(self, error: BaseException) -> DatasetError:
+        """The same for what came of opening it."""
+        kind = "JSON" if self._is_json else "Parquet"
+        return self.error(f"It cannot be read as {kind}: {first_line(error)}")
 
     @property
     def _is_json(self) -> bool:
@@ -138,9 +154,9 @@ class Source:
             try:
                 values = json.loads(stream.read())
                 row = {name: _unwrapped(values[name]) for name in SCHEMA.names}
-            except (ValueError, KeyError, TypeError) as error:
+                table = pa.Table.from_pylist([row], SCHEMA)
+            except (ValueError, KeyError, TypeError, OverflowError) as error:
                 raise pa.ArrowInvalid(f"It holds no video's row ({error!r}).") from error
-        table = pa.Table.from_pylist([row], SCHEMA)
         projection = Projection(None, SCHEMA, fields)
         yield 0, projection.published(table.to_batches()[0])
 
@@ -153,7 +169,7 @@ class _Explained:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError | pa.ArrowException):
-            raise self._source.error(error) from error
+            raise self._source.unreadable(error) from error
 
 
 def find_sources(where: str | Path | Sequence[str | Path]) -> tuple[Source, ...]:
