@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Callable
 from copy import deepcopy
@@ -214,7 +215,7 @@ def test_one_broken_thing_is_named_and_placed(name: str, sound: list[Row], tmp_p
     assert set(report.totals) == rules
     assert not report.ok
     for error in report.errors:
-        assert (error.file, error.row) == (path, BROKEN)
+        assert (error.file, error.row) == (str(path), BROKEN)
         assert error.uid == rows[BROKEN]["video_uid"]
         assert f"row {BROKEN}" in str(error)
         if error.index is not None:
@@ -262,9 +263,9 @@ def test_ids_are_unique_across_files(sound: list[Row], tmp_path: Path) -> None:
     nodes = sum(len(row["nodes"]) for row in again)
     assert report.totals == {"video_uid": 1, "node_id": nodes}
     uid, node = report.errors[:2]
-    assert (uid.file, uid.row, uid.uid) == (second, 0, "video0006")
+    assert (uid.file, uid.row, uid.uid) == (str(second), 0, "video0006")
     assert f"{first}, row 6" in uid.message
-    assert (node.file, node.row, node.index) == (second, 0, 0)
+    assert (node.file, node.row, node.index) == (str(second), 0, 0)
     assert node.node == sound[6]["nodes"][0]["node_id"]
     assert f"{first}, row 6, node 0" in node.message
     assert validate([first, first, tmp_path / "a.parquet"]).ok
@@ -326,7 +327,7 @@ def test_another_schema_is_named(
     write_rows(tmp_path / "b.parquet", sound)
     report = validate([tmp_path])
     assert [error.message for error in report.errors] == differences
-    assert {(error.file, error.rule) for error in report.errors} == {(other, "schema")}
+    assert {(error.file, error.rule) for error in report.errors} == {(str(other), "schema")}
     assert (report.files, report.videos) == (2, VIDEOS)
 
 
@@ -339,9 +340,38 @@ def test_a_half_written_file_is_named_and_the_rest_goes_on(
     broken.write_bytes(raw[: int(len(raw) * share)])
     write_rows(tmp_path / "b.parquet", sound)
     report = validate([tmp_path])
-    assert [(error.file, error.rule) for error in report.errors] == [(broken, "file")]
+    assert [(error.file, error.rule) for error in report.errors] == [(str(broken), "file")]
     assert "cannot be read as Parquet" in report.errors[0].message
     assert report.videos == VIDEOS
+
+
+def test_a_single_video_as_json_is_checked_like_a_row(sound: list[Row], tmp_path: Path) -> None:
+    sample, broken = tmp_path / "sample.json", tmp_path / "broken.json"
+    sample.write_text(json.dumps({name: [value] for name, value in sound[0].items()}))
+    assert validate([sample]).ok
+    row = deepcopy(sound[BROKEN])
+    last(row).update(end=float("nan"))
+    broken.write_text(json.dumps(row))
+    (tmp_path / "half.json").write_text(json.dumps(row)[:500])
+    (tmp_path / "large.json").write_text(json.dumps({**row, "nodes": [{"level": 10**30}]}))
+    report = validate([str(tmp_path / "*.json")])
+    assert [(Path(error.file).name, error.rule) for error in report.errors] == [
+        ("broken.json", "times"),
+        ("half.json", "file"),
+        ("large.json", "file"),
+    ]
+    assert f"node {len(row['nodes']) - 1} ({last(row)['node_id']})" in str(report.errors[0])
+    assert "cannot be read as JSON" in report.errors[1].message
+    assert (report.files, report.videos) == (4, 2)
+
+
+def test_urls_are_checked_too(sound: list[Row], tmp_path: Path) -> None:
+    pytest.importorskip("fsspec", reason="fsspec comes with huggingface_hub, which is optional")
+    rows = deepcopy(sound)
+    last(rows[BROKEN]).update(level=-3)
+    write_rows(tmp_path / "a.parquet", rows)
+    (error, *_) = validate([f"file://{tmp_path}"]).errors
+    assert (error.file, error.rule) == (f"file://{tmp_path}/a.parquet", "level")
 
 
 def test_a_rotten_byte_in_a_shard_is_found(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 from typing import Annotated
 
@@ -13,16 +14,24 @@ import typer
 
 from action100m.cli.app import (
     FINDINGS,
+    NOTHING,
     app,
     explained,
     print_lines,
 )
+from action100m.dataset.meaning import ByMeaning
 from action100m.dataset.read import Dataset, open_dataset
+from action100m.dataset.search import ByWords, Ranking, search
+from action100m.dataset.select import Selection
 from action100m.dataset.sources import DatasetError
 from action100m.dataset.stats import measure
 from action100m.dataset.validate import validate
+from action100m.dataset.words import Words
 from action100m.report.charts import charts
 from action100m.report.figures import save
+from action100m.runs.errors import UsageError
+from action100m.runs.folder import RunFolder
+from action100m.runs.manifest import Manifest
 
 _PANEL = "Read a dataset"
 
@@ -54,14 +63,10 @@ def opened(places: list[str]) -> Iterator[Dataset]:
 @app.command("validate", rich_help_panel=_PANEL)
 @explained()
 def validate_command(
-    paths: Annotated[
-        list[Path],
-        typer.Argument(help="Parquet files, folders of them, or run folders.", show_default=False),
-    ],
+    dataset: DatasetArgument,
 ) -> None:
     """Check every invariant of the published format; exit code 1 if one is broken."""
-    data = [path / "data" if (path / "run.toml").is_file() else path for path in paths]
-    result = validate(data)
+    result = validate(dataset)
     print_lines(result.lines())
     raise typer.Exit(0 if result.ok else FINDINGS)
 
@@ -91,3 +96,68 @@ def stats_command(
                 for suffix in ("png", "svg"):
                     save(figure, figures / f"{name}.{suffix}")
                 print_lines([str(figures / f"{name}.png")], sys.stderr)
+
+
+@app.command("search", rich_help_panel=_PANEL)
+@explained()
+def search_command(
+    query: Annotated[
+        str,
+        typer.Argument(
+            help="Words that must all be there; '\"in a row\"' in quotes.", show_default=False
+        ),
+    ],
+    dataset: DatasetArgument,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Search by meaning, with this sentence-transformers model: a folder or a name on "
+            "the Hugging Face Hub.",
+        ),
+    ] = None,
+    min_level: Annotated[int, typer.Option(min=0, help="The root is level 0.")] = 0,
+    max_level: Annotated[int | None, typer.Option(min=0, show_default=False)] = None,
+    min_duration: Annotated[float, typer.Option(min=0, metavar="SECONDS")] = 0.0,
+    max_duration: Annotated[
+        float | None, typer.Option(min=0, metavar="SECONDS", show_default=False)
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many, the best first.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """Find segments by words in actions, summaries, captions and transcripts, or by meaning.
+
+    Hits in actions come first, then in summaries, captions and the transcript; of each, the shorter
+    segments. Exit code 0 if something was found, 1 if not.
+    """
+    selection = Selection(
+        min_level=min_level,
+        max_level=inf if max_level is None else max_level,
+        min_duration=min_duration,
+        max_duration=inf if max_duration is None else max_duration,
+    )
+    try:
+        words = Words(query)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    ranking: Ranking = ByWords(words) if model is None else ByMeaning(query, model)
+    with opened(dataset) as data:
+        hits = search(data, ranking, selection, limit)
+        files = _video_files(dataset) if hits else {}
+        for hit in hits:
+            link = hit.link(files.get(hit.video_uid))
+            if as_json:
+                record = {**hit.as_json(), "link": link}
+                print_lines([json.dumps(record, ensure_ascii=False)])
+            else:
+                print_lines([hit.line(words if model is None else None)])
+                print_lines([f"    {link}"] if link else [])
+    if not hits:
+        raise typer.Exit(NOTHING)
+
+
+def _video_files(places: list[str]) -> dict[str, str]:
+    """Where the videos of runs lie, by uid, as far as they still do."""
+    runs = [Path(place) for place in places if (Path(place) / "run.toml").is_file()]
+    videos = (video for run in runs for video in Manifest(RunFolder(run)).videos)
+    return {video.uid: str(video.path) for video in videos if video.path.is_file()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from action100m.schema import TIME_DECIMALS
 
 ROOT, ORPHAN = -1, -2
+_DECIMAL = r"^[0-9]+(\.[0-9]+)?$"
 _UUID5 = "^[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-5[0-9A-Fa-f]{3}-[89ABab][0-9A-Fa-f]{3}-[0-9A-Fa-f]{12}$"
 
 
@@ -67,6 +69,15 @@ class Batch:
     def transcript(self) -> pa.ListArray:
         """(R,) lists of time and text."""
         return self._metadata["transcript"]
+
+    @cached_property
+    def lines(self) -> Lines:
+        """All lines of the transcripts."""
+        _, row = _layout(self.transcript)
+        time, text = self.transcript.flatten().flatten()
+        decimal = pc.match_substring_regex(time, _DECIMAL)
+        seconds = pc.if_else(decimal, time, None).cast(pa.float64())
+        return Lines(row, time, seconds.fill_null(np.nan).to_numpy(), text)
 
     @property
     def node_id(self) -> pa.StringArray:
@@ -182,6 +193,23 @@ class Batch:
     def rows_with(self, nodes: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """(R,) True for rows that have a node where `nodes` (m,) is True."""
         return np.bincount(self.row[nodes], minlength=len(self.uid)) > 0
+
+
+@dataclass(frozen=True)
+class Lines:
+    """L lines of transcripts.
+
+    Attributes:
+        row: (L,) int64, each line's row, from 0.
+        time: (L,) strings.
+        seconds: (L,) the same as numbers; NaN where it is null or no decimal number.
+        text: (L,) strings.
+    """
+
+    row: NDArray[np.int64]
+    time: pa.StringArray
+    seconds: NDArray[np.float64]
+    text: pa.StringArray
 
 
 def mask(booleans: pa.BooleanArray) -> NDArray[np.bool_]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 LISTED_PER_RULE = 20
 
@@ -15,7 +14,7 @@ class Finding:
     """One broken rule at one place; places that do not apply are None.
 
     Attributes:
-        file: the Parquet file.
+        file: as its source is named.
         rule: short name of the rule.
         message: a sentence.
         row: row in the file, from 0.
@@ -24,7 +23,7 @@ class Finding:
         node: that node's node_id.
     """
 
-    file: Path
+    file: str
     rule: str
     message: str
     row: int | None = None
@@ -33,7 +32,7 @@ class Finding:
     node: str | None = None
 
     def __str__(self) -> str:
-        place = str(self.file)
+        place = self.file
         if self.row is not None:
             place += f", row {self.row} (video {self.uid})"
         if self.index is not None:

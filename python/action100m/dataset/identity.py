@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from bisect import bisect_right
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -23,9 +22,9 @@ class Uids:
     """Every uid seen, with its place."""
 
     def __init__(self) -> None:
-        self._seen: dict[str, tuple[Path, int]] = {}
+        self._seen: dict[str, tuple[str, int]] = {}
 
-    def add(self, file: Path, batch: Batch) -> Iterator[Finding]:
+    def add(self, file: str, batch: Batch) -> Iterator[Finding]:
         """Take in a batch; yield a finding for each uid seen before."""
         for row, uid in enumerate(batch.uid.to_pylist(), batch.first_row):
             if not uid:
@@ -42,10 +41,10 @@ class NodeIds:
     def __init__(self) -> None:
         self._halves: list[NDArray[np.uint64]] = []
         self._places: list[NDArray[np.int64]] = []  # nodes counted through the whole set
-        self._batches: list[tuple[Path, int, pa.StringArray, NDArray[np.int64]]] = []
+        self._batches: list[tuple[str, int, pa.StringArray, NDArray[np.int64]]] = []
         self._count = 0
 
-    def add(self, file: Path, batch: Batch) -> None:
+    def add(self, file: str, batch: Batch) -> None:
         """Take in a batch."""
         valid = batch.valid_id
         self._halves.append(_halves(batch.node_id.filter(pa.array(valid))))
@@ -77,7 +76,7 @@ class NodeIds:
         message = f"node_id also stands in {other}, row {other_row}, node {other_index}."
         return Finding(file, "node_id", message, row, uid, index, str(node_id))
 
-    def _place(self, node: int) -> tuple[Path, int, str | None, int]:
+    def _place(self, node: int) -> tuple[str, int, str | None, int]:
         last = bisect_right(self._batches, node, key=lambda batch: int(batch[3][0])) - 1
         file, first_row, uids, offsets = self._batches[last]
         row = int(np.searchsorted(offsets, node, "right")) - 1

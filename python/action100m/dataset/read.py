@@ -94,6 +94,27 @@ class Dataset:
                 else:
                     yield from _wanted(source, rows, first_row, wanted)
 
+    def sql(self, query: str) -> pa.Table:
+        """Ask DuckDB; it needs `action100m[query]`.
+
+        There are two views. `videos` has video_uid and the fields of `metadata`: title,
+        description, view_count, like_count, duration, upload_date, transcript. `segments` has a
+        row for each node: video_uid, node_id, parent_id, level, start, "end" (a word of SQL, so it
+        is quoted), plm_action, plm_caption, llama3_caption, and of `gpt` summary_brief,
+        summary_detailed, action_brief, action_detailed, actor. Only columns that the query needs
+        are read, and no row groups that `video_uid = …` rules out.
+
+        Args:
+            query: such as ``select action_brief, count(*) from segments group by 1``.
+
+        Raises:
+            DatasetError: DuckDB is not installed or does not take the query, or a file cannot be
+                read and there is no `on_error`.
+        """
+        from action100m.dataset.sql import query as ask  # noqa: PLC0415
+
+        return ask(self, query)
+
     def refuse(self, error: DatasetError) -> None:
         """Hand the error to `on_error`; raise it where there is none."""
         if self.on_error is None:

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from action100m.dataset.columns import ORPHAN, ROOT, Batch, mask, present
 from action100m.schema import MIN_ANNOTATED, MIN_SEGMENT, TIME_DECIMALS
 
-DECIMAL = r"^[0-9]+(\.[0-9]+)?$"
 _HUNDREDTHS = 10**TIME_DECIMALS
 # Each of a segment's two times was rounded, so that its length is known to a hundredth only.
 _SHORTEST = round(MIN_SEGMENT * _HUNDREDTHS) - 1
@@ -71,20 +70,16 @@ def _is_day(text: str | None) -> bool:
 
 def transcripts(batch: Batch) -> Iterator[Breach]:
     """transcript[].time is seconds as a decimal string, in time order."""
-    lengths = pc.list_value_length(batch.transcript).fill_null(0).to_numpy(zero_copy_only=False)
-    row = np.repeat(np.arange(len(lengths)), lengths)
-    times = batch.transcript.flatten().flatten()[0]
-    decimal = mask(pc.match_substring_regex(times, DECIMAL))
-    seconds = pc.if_else(pa.array(decimal), times, "nan").cast(pa.float64()).to_numpy()
+    row, seconds = batch.lines.row, batch.lines.seconds
     later = np.zeros(len(row), bool)
     later[1:] = (row[1:] == row[:-1]) & (seconds[1:] < seconds[:-1])
     for broken, reason in (
-        (~decimal, "is not seconds as a decimal string"),
+        (np.isnan(seconds), "is not seconds as a decimal string"),
         (later, "is before the line above it"),
     ):
         rows, first = np.unique(row[broken], return_index=True)
         lines = dict(zip(rows.tolist(), np.flatnonzero(broken)[first].tolist(), strict=True))
-        yield Breach("transcript", rows, _line(times, lines, reason), per_row=True)
+        yield Breach("transcript", rows, _line(batch.lines.time, lines, reason), per_row=True)
 
 
 def _line(times: pa.StringArray, lines: dict[int, int], reason: str) -> Callable[[int], str]:

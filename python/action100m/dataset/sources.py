@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import glob
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import fs
+from pyarrow.dataset import ParquetFileFormat
 
 from action100m.dataset.projection import Projection
 from action100m.schema import SCHEMA
@@ -47,25 +49,59 @@ class Source:
         return rows
 
     def batches(
-        self, fields: Iterable[str] | None = None, uids: frozenset[str] | None = None
+        self,
+        fields: Iterable[str] | None = None,
+        uids: frozenset[str] | None = None,
+        groups: Container[int] | None = None,
     ) -> Iterator[tuple[int, pa.RecordBatch | DatasetError]]:
         """Its rows, or what is wrong with a row group, each with the number of the first row.
 
         Args:
             fields: dotted paths of the published schema, such as "nodes.gpt.action"; None: all.
             uids: leave out row groups that hold none of these, by their statistics.
+            groups: of the row groups only these; None: all.
 
         Yields:
             Batches of the published schema's types with the asked fields only.
         """
         try:
-            yield from self._json(fields) if self._is_json else self._groups(fields, uids)
+            yield from self._json(fields) if self._is_json else self._groups(fields, uids, groups)
         except (OSError, pa.ArrowException) as error:
-            yield 0, self.error(error)
+            yield 0, self.unreadable(error)
+
+    def schema(self) -> pa.Schema:
+        """As the file has it; of a JSON file, the published one, as which it is read.
+
+        Raises:
+            DatasetError: it cannot be read.
+        """
+        if self._is_json:
+            return SCHEMA
+        with self.explained(), self._parquet() as file:
+            return file.schema_arrow
+
+    def row_groups(self, condition: pc.Expression | None, schema: pa.Schema) -> set[int] | None:
+        """The row groups whose statistics leave room for rows that meet a condition; None: all.
+
+        Args:
+            condition: on columns of `schema`; says something of those that the file has itself.
+            schema: may have others than the file.
+        """
+        if condition is None or self._is_json:
+            return None
+        with self.explained():
+            file = ParquetFileFormat().make_fragment(self.path, self.filesystem)
+            parts = file.split_by_row_group(filter=condition, schema=schema)
+        return {group.id for part in parts for group in part.row_groups}
 
     def error(self, error: BaseException | str) -> DatasetError:
         """The error in a sentence that names this file."""
         return DatasetError(f"{self.name}: {first_line(error)}")
+
+    def unreadable(self, error: BaseException) -> DatasetError:
+        """The same for what came of opening it."""
+        kind = "JSON" if self._is_json else "Parquet"
+        return self.error(f"It cannot be read as {kind}: {first_line(error)}")
 
     @property
     def _is_json(self) -> bool:
@@ -81,7 +117,10 @@ class Source:
         return _Explained(self)
 
     def _groups(
-        self, fields: Iterable[str] | None, uids: frozenset[str] | None
+        self,
+        fields: Iterable[str] | None,
+        uids: frozenset[str] | None,
+        groups: Container[int] | None,
     ) -> Iterator[tuple[int, pa.RecordBatch | DatasetError]]:
         with self._parquet() as file:
             try:
@@ -91,7 +130,7 @@ class Source:
                 return
             first_row = 0
             for group in range(file.num_row_groups):
-                if _may_hold(file, group, uids):
+                if (groups is None or group in groups) and _may_hold(file, group, uids):
                     yield from self._group(file, group, first_row, projection)
                 first_row += file.metadata.row_group(group).num_rows
 
@@ -115,9 +154,9 @@ class Source:
             try:
                 values = json.loads(stream.read())
                 row = {name: _unwrapped(values[name]) for name in SCHEMA.names}
-            except (ValueError, KeyError, TypeError) as error:
+                table = pa.Table.from_pylist([row], SCHEMA)
+            except (ValueError, KeyError, TypeError, OverflowError) as error:
                 raise pa.ArrowInvalid(f"It holds no video's row ({error!r}).") from error
-        table = pa.Table.from_pylist([row], SCHEMA)
         projection = Projection(None, SCHEMA, fields)
         yield 0, projection.published(table.to_batches()[0])
 
@@ -130,7 +169,7 @@ class _Explained:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError | pa.ArrowException):
-            raise self._source.error(error) from error
+            raise self._source.unreadable(error) from error
 
 
 def find_sources(where: str | Path | Sequence[str | Path]) -> tuple[Source, ...]:

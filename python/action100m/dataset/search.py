@@ -1,0 +1,204 @@
+"""Segments found by what is said of them and in them, the best few of any number."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from action100m.dataset.columns import Batch
+from action100m.dataset.read import Dataset
+from action100m.dataset.select import Selection
+from action100m.dataset.words import Words
+from action100m.text import clean
+
+TEXTS = (
+    "gpt.action.brief",
+    "plm_action",
+    "gpt.action.detailed",
+    "gpt.action.actor",
+    "gpt.summary.brief",
+    "gpt.summary.detailed",
+    "plm_caption",
+    "llama3_caption",
+)
+"""The fields that are searched, those first whose hits stand first; the transcript is the last."""
+_SITE_UID = re.compile(r"[A-Za-z0-9_-]{11}")
+_AROUND = 60  # characters shown before a word that was found
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A segment that was found.
+
+    Attributes:
+        video_uid, node_id, level: whose, and where in its tree.
+        start, end: seconds.
+        field: that held what was asked for: one of TEXTS, or "transcript".
+        text: what it says.
+        score: likeness of meaning, 1 at most; None in a search for words.
+    """
+
+    video_uid: str
+    node_id: str
+    level: int
+    start: float
+    end: float
+    field: str
+    text: str
+    score: float | None = None
+
+    def link(self, file: str | None = None) -> str | None:
+        """To the segment in the video: in its file, else on the site that its uid is from.
+
+        Args:
+            file: where the video lies, if that is known.
+
+        Returns:
+            None where neither is known: the uid is not one of 11 characters.
+        """
+        if file is not None:
+            return f"{file}#t={self.start:g},{self.end:g}"
+        if _SITE_UID.fullmatch(self.video_uid):
+            return f"https://www.youtube.com/watch?v={self.video_uid}&t={int(self.start)}s"
+        return None
+
+    def line(self, words: Words | None = None) -> str:
+        """For a person: which segment, and its text, from about where the words stand."""
+        skipped = max(0, words.first_in(self.text) - _AROUND) if words else 0
+        shown = ("…" if skipped else "") + clean(self.text[skipped:], 160)
+        times = f"{self.start:.2f}-{self.end:.2f} s"
+        return f"{self.video_uid}  {times}  level {self.level}  {self.field}: {shown}"
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields by name."""
+        return dataclasses.asdict(self)
+
+
+class Ranking(Protocol):
+    """Says which segments of a batch are found, and how well."""
+
+    fields: tuple[str, ...]
+    """What it reads."""
+
+    def find(self, batch: Batch, chosen: NDArray[np.bool_]) -> Iterator[Found]: ...
+
+
+@dataclass(frozen=True)
+class Found:
+    """Segments of a batch that one field has found.
+
+    Attributes:
+        field: its name.
+        texts: (T,) its values.
+        nodes: (k,) positions of the segments.
+        at: (k,) which of the texts each one was found by.
+        cost: (k,) the lower, the better.
+        scored: the cost is a score with its sign changed.
+    """
+
+    field: str
+    texts: pa.StringArray
+    nodes: NDArray[np.int64]
+    at: NDArray[np.int64]
+    cost: NDArray[np.float64]
+    scored: bool = False
+
+
+def search(dataset: Dataset, ranking: Ranking, selection: Selection, limit: int) -> list[Hit]:
+    """The best `limit` segments, each found once, by its best field.
+
+    Of equally good ones the shorter comes first: it says the more closely when. What is held does
+    not grow with the dataset.
+
+    Args:
+        dataset: any.
+        ranking: by words or by meaning.
+        selection: segments that may be found.
+        limit: at most so many.
+
+    Raises:
+        DatasetError: a file cannot be read, and the dataset has no `on_error`.
+    """
+    best = _Best(limit)
+    for _, batch in dataset.batches([*Selection.FIELDS, *ranking.fields]):
+        best.add(batch, ranking.find(batch, selection.mask(batch)))
+    return [hit for _, hit in best.hits]
+
+
+@dataclass
+class ByWords:
+    """Ranks by where all the words stand: in an action first, in the transcript last."""
+
+    words: Words
+    fields: tuple[str, ...] = (*(f"nodes.{name}" for name in TEXTS), "metadata.transcript")
+
+    def find(self, batch: Batch, chosen: NDArray[np.bool_]) -> Iterator[Found]:
+        """Yields for every field the chosen segments that it holds the words of."""
+        there = pa.array(chosen)
+        nodes = np.flatnonzero(chosen)
+        for place, name in enumerate(TEXTS):
+            texts = batch.field(f"nodes.{name}").filter(there)
+            at = self.words.within(texts)
+            yield Found(name, texts, nodes[at], at, np.full(len(at), float(place)))
+        lines = batch.lines
+        at = self.words.within(lines.text)
+        said = [_deepest(batch, chosen, int(lines.row[line]), lines.seconds[line]) for line in at]
+        inside = np.array([node is not None for node in said], bool)
+        found = np.array([node for node in said if node is not None], np.int64)
+        cost = np.full(len(found), float(len(TEXTS)))
+        yield Found("transcript", lines.text, found, at[inside], cost)
+
+
+def _deepest(batch: Batch, chosen: NDArray[np.bool_], row: int, seconds: float) -> int | None:
+    """The deepest chosen segment of a video that holds a moment; None where no chosen one does."""
+    span = slice(int(batch.offsets[row]), int(batch.offsets[row + 1]))
+    holds = chosen[span] & (batch.start[span] <= seconds) & (seconds < batch.end[span])
+    if not holds.any():
+        return None
+    return span.start + int(np.where(holds, batch.level[span], -1).argmax())
+
+
+_Key = tuple[float, float, str, float]
+
+
+@dataclass
+class _Best:
+    """The hits with the lowest keys so far, in order."""
+
+    limit: int
+    hits: list[tuple[_Key, Hit]] = field(default_factory=list)
+
+    def add(self, batch: Batch, found: Iterable[Found]) -> None:
+        length = batch.end - batch.start
+        fresh: dict[int, tuple[_Key, Hit]] = {}
+        for one in found:
+            order = np.lexsort((length[one.nodes], one.cost))[: self.limit]
+            for k in order.tolist():
+                node = int(one.nodes[k])
+                if node not in fresh or one.cost[k] < fresh[node][0][0]:
+                    fresh[node] = self._hit(batch, one, k, float(length[node]))
+        merged = sorted([*self.hits, *fresh.values()], key=lambda pair: pair[0])
+        self.hits = merged[: self.limit]
+
+    def _hit(self, batch: Batch, one: Found, k: int, length: float) -> tuple[_Key, Hit]:
+        node, cost = int(one.nodes[k]), float(one.cost[k])
+        uid = str(batch.uid[int(batch.row[node])].as_py())
+        start, end = round(float(batch.start[node]), 2), round(float(batch.end[node]), 2)
+        hit = Hit(
+            video_uid=uid,
+            node_id=str(batch.node_id[node].as_py()),
+            level=int(batch.level[node]),
+            start=start,
+            end=end,
+            field=one.field,
+            text=one.texts[int(one.at[k])].as_py(),
+            score=-cost if one.scored else None,
+        )
+        return (cost, length, uid, start), hit

@@ -1,0 +1,114 @@
+"""SQL over a dataset: DuckDB asks for columns and rows, our reader reads no others."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as pads
+
+from action100m.dataset.columns import Batch
+from action100m.dataset.read import Dataset
+from action100m.dataset.sources import DatasetError
+from action100m.schema import GPT, METADATA, NODE
+
+VIDEOS = {field.name: (f"metadata.{field.name}", field.type) for field in METADATA}
+"""By column of the view `videos`: its path in the published schema, and its type."""
+
+SEGMENTS = {
+    field.name: (f"nodes.{field.name}", field.type) for field in NODE if field.name != "gpt"
+} | {
+    "actor" if field.name == "actor" else f"{part.name}_{field.name}": (
+        f"nodes.gpt.{part.name}.{field.name}",
+        field.type,
+    )
+    for part in GPT
+    for field in part.type
+}
+"""The same of the view `segments`."""
+
+
+def query(dataset: Dataset, sql: str) -> pa.Table:
+    """What `Dataset.sql` gives and raises."""
+    try:
+        import duckdb  # noqa: PLC0415
+    except ImportError as error:
+        raise DatasetError("SQL needs: pip install 'action100m[query]'.") from error
+    videos, segments = _View(dataset, VIDEOS, ()), _View(dataset, SEGMENTS, ("nodes.level",))
+    with duckdb.connect() as connection:
+        connection.register("videos", videos)
+        connection.register("segments", segments)
+        try:
+            found = connection.sql(sql)
+            if found is None:
+                raise DatasetError(
+                    "SQL: Only a query that gives rows can be asked, such as SELECT."
+                )
+            return found.to_arrow_table()
+        except duckdb.Error as error:
+            raise (videos.refused or segments.refused or DatasetError(f"SQL: {error}")) from error
+
+
+class _View(pads.Dataset):  # type: ignore[misc]
+    """A flat table that DuckDB scans as it scans any Arrow dataset: by `schema` and `scanner`."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        columns: Mapping[str, tuple[str, pa.DataType]],
+        least: Sequence[str],
+    ) -> None:
+        """Read nothing yet.
+
+        Args:
+            dataset: whose rows.
+            columns: paths and types by name, beside `video_uid`.
+            least: the fields to read where no column is asked for, so that rows can be counted.
+        """
+        self._dataset = dataset
+        self._paths = {name: path for name, (path, _) in columns.items()}
+        self._least = least
+        types = {name: kind for name, (_, kind) in columns.items()}
+        self._schema = pa.schema({"video_uid": pa.string(), **types})
+        self.refused: DatasetError | None = None
+
+    @property
+    def schema(self) -> pa.Schema:
+        return self._schema
+
+    def scanner(
+        self,
+        columns: Sequence[str] | None = None,
+        filter: Any = None,  # noqa: A002
+        **options: Any,
+    ) -> pads.Scanner:
+        """The asked columns of the rows that pass; DuckDB's call."""
+        names = self._schema.names if columns is None else list(columns)
+        filtered = set(re.findall(r"\w+", str(filter)))  # of its columns' names, none is missing
+        read = [name for name in self._schema.names if name in names or name in filtered]
+        schema = pa.schema([self._schema.field(name) for name in read])
+        rows = self._rows(schema, filter)
+        return pads.Scanner.from_batches(rows, schema=schema, columns=names, filter=filter)
+
+    def _rows(self, schema: pa.Schema, condition: Any) -> Iterator[pa.RecordBatch]:
+        fields = [self._paths[name] for name in schema.names if name in self._paths]
+        for source in self._dataset.sources:
+            try:
+                groups = source.row_groups(condition, self._schema)
+                for first_row, rows in source.batches(fields or self._least, groups=groups):
+                    if isinstance(rows, DatasetError):
+                        self._dataset.refuse(rows)
+                    else:
+                        yield self._flat(Batch(rows, first_row), schema)
+            except DatasetError as error:
+                self.refused = error
+                raise
+
+    def _flat(self, batch: Batch, schema: pa.Schema) -> pa.RecordBatch:
+        uid = batch.uid.take(pa.array(batch.row)) if self._least else batch.uid
+        columns = [
+            uid if name == "video_uid" else batch.field(self._paths[name]) for name in schema.names
+        ]
+        return pa.RecordBatch.from_arrays(columns, schema=schema)

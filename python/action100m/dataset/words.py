@@ -1,0 +1,90 @@
+"""Words and quoted phrases of a query, and which texts hold all of them."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from action100m.dataset.columns import mask
+
+_PART = r"[\p{L}\p{M}\p{N}_]"  # of a word
+_BETWEEN = r"[^\p{L}\p{M}\p{N}_]"
+_UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
+_TOKEN = re.compile(r'"([^"]*)"|([^\s"]+)')
+
+
+class Words:
+    """What a text must hold: whole words, in any order, and phrases, whose words stand in a row.
+
+    Case, width and composition of characters make no difference (NFKC, case folded). In scripts
+    that put no spaces between words, a part of a text is enough.
+    """
+
+    def __init__(self, query: str) -> None:
+        """Parse the words, and the phrases in double quotes.
+
+        Raises:
+            ValueError: there is no word in the query.
+        """
+        found = [quoted or plain for quoted, plain in _TOKEN.findall(query)]
+        phrases = [_split(fold(token)) for token in found]
+        self._phrases = [phrase for phrase in phrases if phrase]
+        if not self._phrases:
+            raise ValueError(f"There is no word in the query {query!r}.")
+        words = {word for phrase in self._phrases for word in phrase}
+        self._longest_first = sorted(words, key=lambda word: (-len(word), word))
+
+    def within(self, texts: pa.StringArray) -> NDArray[np.int64]:
+        """The places of the texts that hold them all, in order; null holds nothing."""
+        candidates = [
+            (place, folded)
+            for place, text in enumerate(texts.to_pylist())
+            if text is not None and self._may_hold(folded := fold(text))
+        ]
+        places = pa.array([place for place, _ in candidates], pa.int64())
+        folded = pa.array([text for _, text in candidates], pa.string())
+        for phrase in self._phrases:
+            there = pc.match_substring_regex(folded, _pattern(phrase))
+            folded, places = folded.filter(there), places.filter(there)
+        return np.asarray(places.to_numpy(), np.int64)
+
+    def _may_hold(self, folded: str) -> bool:
+        return all(word in folded for word in self._longest_first)
+
+    def first_in(self, text: str) -> int:
+        """About where in a text the first of the words stands; 0 where that cannot be told."""
+        lowered = text.lower()
+        return max(0, min(lowered.find(word) for word in self._phrases[0]))
+
+
+def fold(text: str) -> str:
+    """The text with what makes no difference taken away."""
+    if text.isascii():
+        return text.lower()
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return unicodedata.normalize("NFKC", folded)
+
+
+def _split(text: str) -> list[str]:
+    parts = pc.split_pattern_regex(pa.array([text]), f"{_BETWEEN}+")[0].as_py()
+    return [part for part in parts if part]
+
+
+def _pattern(phrase: list[str]) -> str:
+    body = f"{_BETWEEN}+".join(map(_literal, phrase))
+    before = "" if _is_unspaced(phrase[0][0]) else f"(?:^|{_BETWEEN})"
+    after = "" if _is_unspaced(phrase[-1][-1]) else f"(?:$|{_BETWEEN})"
+    return before + body + after
+
+
+def _literal(word: str) -> str:
+    return rf"\Q{word}\E"
+
+
+def _is_unspaced(character: str) -> bool:
+    return bool(mask(pc.match_substring_regex(pa.array([character]), _UNSPACED))[0])
