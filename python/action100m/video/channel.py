@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from action100m.video.frames import FrameSpec
+from action100m.video.clip import Clip
+from action100m.video.frames import FrameBatch, FrameSpec
 
 _LENGTH = struct.Struct("=Q")
 
@@ -21,6 +22,27 @@ class Open:
 
     path: str
     spec: FrameSpec
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Asks for clips of a file; the child answers with `Cuts`, a `VideoError` or an `OSError`."""
+
+    path: str
+    clips: list[Clip]
+    copy: bool
+
+
+@dataclass(frozen=True)
+class Look:
+    """Asks for the frames at some seconds; the child answers with a `Batch` or a `VideoError`."""
+
+    path: str
+    spec: FrameSpec
+    times: list[float]
+
+
+Request = Open | Cut | Look
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +72,10 @@ class Channel:
     def send(self, message: object) -> None:
         data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
         self._socket.sendall(_LENGTH.pack(len(data)) + data)
+
+    def send_batch(self, batch: FrameBatch) -> None:
+        self.send(Batch(batch.index, batch.times, batch.pixels.shape))
+        self.send_pixels(batch.pixels)
 
     def send_pixels(self, pixels: NDArray[np.uint8]) -> None:
         self._socket.sendall(pixels.data.cast("B"))

@@ -15,11 +15,15 @@ from pathlib import Path
 import av
 
 from action100m.video.backends import Backend
-from action100m.video.channel import Batch, Channel, Heartbeat, Open
+from action100m.video.channel import Channel, Heartbeat, Look, Open, Request
+from action100m.video.clip import WRITE_ERRORS
 from action100m.video.dali import DaliStream, Device
+from action100m.video.encode import encode_clips
 from action100m.video.frames import FrameStream, VideoError
 from action100m.video.log import clean
 from action100m.video.pyav import PyAVStream
+from action100m.video.remux import copy_clips
+from action100m.video.seek import frames_at
 
 _HEARTBEAT_SECONDS = 0.5
 
@@ -41,7 +45,7 @@ def main(fileno: int, backend: Backend, threads: int, memory: int) -> None:
         _limit(resource.RLIMIT_AS, _address_space() + memory)
     channel = BeatingChannel(connection)
     try:
-        while isinstance(request := channel.receive(), Open):
+        while isinstance(request := channel.receive(), Request):
             _serve(channel, request, backend, threads, memory)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass
@@ -62,10 +66,10 @@ class BeatingChannel(Channel):
 
 
 def _serve(
-    channel: BeatingChannel, request: Open, backend: Backend, threads: int, memory: int
+    channel: BeatingChannel, request: Request, backend: Backend, threads: int, memory: int
 ) -> None:
     try:
-        _decode(channel, _open(request, backend, threads, channel.beat))
+        _answer(channel, request, backend, threads)
     except VideoError as error:
         channel.send(error)
     except MemoryError:
@@ -73,7 +77,28 @@ def _serve(
         reason = f"Decoding it needs more than the {limit}."
         channel.send(VideoError(reason))
     except av.FFmpegError as error:
-        channel.send(VideoError(f"FFmpeg gave up: {clean(str(error))}"))
+        channel.send(_blamed(error, f"FFmpeg gave up: {clean(str(error))}"))
+    except OSError as error:
+        channel.send(_blamed(error, f"It cannot be read: {error.strerror}."))
+
+
+def _blamed(error: BaseException, reason: str) -> Exception:
+    """The reason why the file cannot be used, unless it is the disk that is written to."""
+    if isinstance(error, OSError) and error.errno in WRITE_ERRORS:
+        return OSError(error.errno, error.strerror)
+    return VideoError(reason)
+
+
+def _answer(channel: BeatingChannel, request: Request, backend: Backend, threads: int) -> None:
+    path = Path(request.path)
+    if isinstance(request, Open):
+        _decode(channel, _open(request, backend, threads, channel.beat))
+    elif isinstance(request, Look):
+        channel.send_batch(frames_at(path, request.times, request.spec, threads, channel.beat))
+    elif request.copy:
+        channel.send(copy_clips(path, request.clips, channel.beat))
+    else:
+        channel.send(encode_clips(path, request.clips, threads, channel.beat))
 
 
 def _open(
@@ -90,8 +115,7 @@ def _decode(channel: BeatingChannel, stream: FrameStream) -> None:
     try:
         channel.send(stream.info)
         for batch in stream:
-            channel.send(Batch(batch.index, batch.times, batch.pixels.shape))
-            channel.send_pixels(batch.pixels)
+            channel.send_batch(batch)
         channel.send(stream.report)
     finally:
         stream.close()

@@ -48,7 +48,7 @@ class Clock:
             self._started, self._first = True, timestamp
             self.repaired += timestamp is None
             return self.now
-        time = self._seconds(timestamp)
+        time = self.at(timestamp)
         if time is None or time <= self.now:
             self.repaired += 1
             time = self.now + self.interval
@@ -63,7 +63,8 @@ class Clock:
             return self.now + duration * self._numerator / self._denominator
         return self.now + self.interval
 
-    def _seconds(self, timestamp: int | None) -> float | None:
+    def at(self, timestamp: int | None) -> float | None:
+        """Seconds of a timestamp as it is; None before the first frame, or where there is none."""
         if timestamp is None or self._first is None:
             return None
         # Integers up to the one division: the nearest double of the exact quotient.

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import IO
 
 from action100m.video.backends import Backend, require_backend
-from action100m.video.channel import Batch, Channel, Heartbeat, Open
+from action100m.video.channel import Batch, Channel, Cut, Heartbeat, Look, Open, Request
+from action100m.video.clip import Clip, Cuts
 from action100m.video.frames import (
     DecodeReport,
     FrameBatch,
@@ -86,13 +87,57 @@ class Decoder:
         Raises:
             VideoError: the file is no usable video.
         """
+        self._stream = _ChildStream(self._ready(), Path(path).absolute(), spec)
+        return self._stream
+
+    def cut(self, path: str | os.PathLike[str], clips: list[Clip], *, copy: bool = False) -> Cuts:
+        """Write clips of a video as silent MP4 files, in one pass as far as memory allows.
+
+        Args:
+            path: the video.
+            clips: in any order.
+            copy: take the coded pictures as they are, from the key frame before a clip's start on;
+                else a clip is H.264, exact to the frame, upright, with square pixels.
+
+        Raises:
+            VideoError: no clip can be had.
+            OSError: the clips cannot be written: a full disk.
+        """
+        absolute = [Clip(clip.start, clip.end, clip.target.absolute()) for clip in clips]
+        answer = self._ask(Cut(str(Path(path).absolute()), absolute, copy), "cutting it")
+        assert isinstance(answer, Cuts)
+        return answer
+
+    def frames_at(
+        self, path: str | os.PathLike[str], times: list[float], spec: FrameSpec
+    ) -> FrameBatch:
+        """The frame that is shown at each of some moments, found by seeking: `seek.frames_at`.
+
+        Raises:
+            VideoError: the file is no usable video, or ends before one of the times.
+        """
+        answer = self._ask(Look(str(Path(path).absolute()), spec, times), "seeking in it")
+        assert isinstance(answer, FrameBatch)
+        return answer
+
+    def _ask(self, request: Request, doing: str) -> object:
+        child = self._ready()
+        child.send(request)
+        try:
+            return child.receive(doing)
+        except BaseException:
+            child.kill()  # it may be in the midst of anything
+            raise
+
+    def _ready(self) -> _Child:
+        """A child that waits for a request."""
         if self._stream is not None:
             self._stream.close()
+            self._stream = None
         if self._child is None or not self._child.usable:
             self.close()
             self._child = _Child(self._limits, self._backend, self._threads)
-        self._stream = _ChildStream(self._child, Path(path).absolute(), spec)
-        return self._stream
+        return self._child
 
     @property
     def pid(self) -> int | None:
@@ -204,7 +249,7 @@ class _Child:
     def usable(self) -> bool:
         return self.alive and self._files < _FILES_PER_CHILD
 
-    def send(self, message: Open) -> None:
+    def send(self, message: Request) -> None:
         self._files += 1
         # A child that is gone shows when its answer is awaited.
         with contextlib.suppress(OSError):
@@ -225,7 +270,7 @@ class _Child:
             raise VideoError(reason, transient=True) from None
         except (EOFError, OSError):
             raise VideoError(f"{self._obituary()} while {doing}.", transient=True) from None
-        if isinstance(answer, VideoError):
+        if isinstance(answer, VideoError | OSError):
             raise answer
         return answer
 

@@ -49,6 +49,24 @@ class Orientation:
         return picture[:: -1 if self.mirror_y else 1, :: -1 if self.mirror_x else 1]
 
 
+def display_size(frame: VideoFrame, sample_aspect: Fraction | None) -> tuple[int, int]:
+    """Width and height of a frame as shown: square pixels, upright.
+
+    Raises:
+        VideoError: its shape is absurd.
+    """
+    width, height = _lengths(frame, sample_aspect)
+    if not 1 <= max(width, height) <= _MAX_ASPECT * min(width, height):
+        raise VideoError(f"Its pictures have an absurd shape: {frame.width} x {frame.height}.")
+    size = _round(width), _round(height)
+    return size[::-1] if Orientation.of(frame).transpose else size
+
+
+def _lengths(frame: VideoFrame, sample_aspect: Fraction | None) -> tuple[Fraction, Fraction]:
+    """Width and height in square pixels, before a frame is turned."""
+    return frame.width * (sample_aspect or Fraction(1)), Fraction(frame.height)
+
+
 class Scaler:
     """Scales frames to one small size in one pass from their own pixel format to RGB.
 
@@ -61,10 +79,8 @@ class Scaler:
 
     def __init__(self, first: VideoFrame, sample_aspect: Fraction | None, spec: FrameSpec) -> None:
         self.orientation = Orientation.of(first)
-        width, height = first.width * (sample_aspect or Fraction(1)), Fraction(first.height)
-        if not 1 <= max(width, height) <= _MAX_ASPECT * min(width, height):
-            raise VideoError(f"Its pictures have an absurd shape: {first.width} x {first.height}.")
-        self.display = self._upright(_round(width), _round(height))
+        self.display = display_size(first, sample_aspect)
+        width, height = _lengths(first, sample_aspect)
         if spec.aspect == "stretch":
             self.size = spec.side, spec.side
         else:

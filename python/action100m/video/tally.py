@@ -59,12 +59,17 @@ class Tally:
         A claimed duration counts only where the file is known to stop short: complete files
         often claim too much.
         """
+        return self.frames + self.lost + self.missing(container, stream, clock)
+
+    @property
+    def lost(self) -> int:
+        """Pictures whose packets were read and gave none."""
         # Not every packet makes a picture in an intact file (alternate references, second
         # fields): only as many are missed as there were errors.
-        broken = min(max(0, self.packets - self.frames), self.errors)
-        return self.frames + broken + self._missing(container, stream, clock)
+        return min(max(0, self.packets - self.frames), self.errors)
 
-    def _missing(self, container: InputContainer, stream: VideoStream, clock: Clock) -> int:
+    def missing(self, container: InputContainer, stream: VideoStream, clock: Clock) -> int:
+        """Pictures that should have come after the last packet, once all were read."""
         kind = container.format.name
         if kind.startswith("mov,"):
             return max(0, len(stream.index_entries) - self.demuxed)

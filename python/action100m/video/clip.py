@@ -1,0 +1,121 @@
+"""Cuts a video into clips, many of them and nested ones in one pass over the file."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+from av.container import OutputContainer
+
+from action100m.video.frames import DecodeReport, VideoError
+
+WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+"""Of the disk that is written to, and not of the video."""
+
+_SLACK = 0.5
+"""Seconds that a clip may lack at its end: the same video in another coding ends a little sooner or
+later, and a segment lasts at least this long."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A piece of a video that is wanted: what is shown from `start` on and before `end`.
+
+    Attributes:
+        start, end: seconds since the first frame.
+        target: the MP4 file to write.
+    """
+
+    start: float
+    end: float
+    target: Path
+
+
+@dataclass(frozen=True)
+class Obtained:
+    """What a clip really holds.
+
+    Attributes:
+        start, end: seconds of the video at which its first frame appears and its last one gives
+            way to the next.
+        frames: how many it has.
+    """
+
+    start: float
+    end: float
+    frames: int
+
+
+Outcome = Obtained | VideoError
+"""Of one clip: what it holds, or why it could not be had."""
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """What became of the clips of a video.
+
+    Attributes:
+        outcomes: of each clip, in the order in which they were asked for.
+        report: of decoding as far as that went; None where nothing was decoded.
+    """
+
+    outcomes: list[Outcome]
+    report: DecodeReport | None
+
+
+def tracks(clips: Iterable[Clip]) -> list[list[Clip]]:
+    """The clips in as few rows as can be, in each of which they follow one another.
+
+    Of a tree there are as many rows as levels: that many clips are open at one time at most.
+    """
+    rows: list[list[Clip]] = []
+    for clip in sorted(clips, key=lambda clip: (clip.start, -clip.end)):
+        free = (row for row in rows if row[-1].end <= clip.start)
+        row = next(free, None)
+        if row is None:
+            rows.append(row := [])
+        row.append(clip)
+    return rows
+
+
+class Mp4:
+    """An MP4 file that is being written."""
+
+    def __init__(self, target: Path) -> None:
+        # A file of our own: FFmpeg's would not always tell that the disk is full.
+        self._file = target.open("wb")
+        try:
+            self.container: OutputContainer = av.open(self._file, "w", format="mp4")
+        except BaseException:
+            self._file.close()
+            raise
+
+    def finish(self) -> None:
+        """Write the index.
+
+        Raises:
+            OSError: the disk takes no more.
+        """
+        self.container.close()
+        self._file.close()
+
+    def abandon(self) -> None:
+        """Leave it as it is."""
+        self._file.close()
+
+
+def judged(clip: Clip, obtained: Obtained | None, video_end: float) -> Outcome:
+    """The clip as it was obtained, if it is what was asked for.
+
+    Args:
+        clip: that was asked for.
+        obtained: None where no frame appears in it.
+        video_end: seconds, as far as the video was read.
+    """
+    wanted = f"{clip.start:.2f} to {clip.end:.2f} s"
+    if video_end < clip.end - _SLACK:
+        return VideoError(f"The video ends at {video_end:.2f} s: it has not all of {wanted}.")
+    return obtained or VideoError(f"No frame appears in {wanted}.")

@@ -1,0 +1,230 @@
+"""Clips exact to the frame: every frame is decoded once, and goes to all encoders that are open."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+
+import av
+from av.filter import Graph
+from av.video.frame import PictureType, VideoFrame
+from av.video.stream import VideoStream
+
+from action100m.video.clip import Clip, Cuts, Mp4, Obtained, Outcome, judged, tracks
+from action100m.video.frames import VideoError
+from action100m.video.geometry import Orientation
+from action100m.video.pictures import Pictures
+
+ENCODER = "libx264"
+# No B-frames: then a file needs no edit list, and every reader finds the first frame at 0.
+_OPTIONS = {"preset": "veryfast", "crf": "20", "bf": "0", "threads": "1"}
+_TIME_BASE = Fraction(1, 90000)
+_ENCODERS_MEMORY = 2 << 30
+_BYTES_PER_PIXEL = 100  # of one encoder with these options: what it looks ahead and back
+_MOST_OPEN = 16
+
+
+def encode_clips(
+    path: Path, clips: list[Clip], threads: int, on_progress: Callable[[], None]
+) -> Cuts:
+    """Write clips of a video, silent, upright, with square pixels, as H.264 in MP4.
+
+    Each holds the frames that appear from its start on and before its end, at their own times, the
+    last one for as long as it is shown in the video. However deep clips are nested, the file is
+    decoded once for as many of their levels as fit the memory.
+
+    Args:
+        path: the video.
+        clips: in any order; each `target` is written.
+        threads: of the decoder.
+        on_progress: called for every packet decoded and every frame encoded.
+
+    Raises:
+        VideoError: no clip can be had.
+        OSError: the targets cannot be written.
+    """
+    if ENCODER not in av.codecs_available:
+        raise VideoError(
+            f"The FFmpeg of this PyAV has no {ENCODER}: cut with --copy, or "
+            "pip install --force-reinstall --only-binary av av."
+        )
+    outcomes: dict[Path, Outcome] = {}
+    rows = tracks(clips)
+    report = None
+    while rows:
+        with Pictures(path, threads=threads, on_progress=on_progress) as pictures:
+            width, height = pictures.info.width, pictures.info.height
+            fitting = _ENCODERS_MEMORY // (width * height * _BYTES_PER_PIXEL)
+            most = max(1, min(_MOST_OPEN, fitting))
+            now, rows = rows[:most], rows[most:]
+            cutting = _Pass(pictures, list(chain.from_iterable(now)), on_progress)
+            outcomes.update(cutting.run())
+            report = pictures.report(whole=cutting.whole)
+    return Cuts([outcomes[clip.target] for clip in clips], report)
+
+
+class _Pass:
+    """One pass over the file.
+
+    Attributes:
+        whole: it went to the file's end, as clips were still waiting or open.
+    """
+
+    def __init__(
+        self, pictures: Pictures, clips: list[Clip], on_progress: Callable[[], None]
+    ) -> None:
+        self._pictures, self._on_progress = pictures, on_progress
+        self._waiting = deque(sorted(clips, key=lambda clip: clip.start))
+        self._open: list[_Encoder] = []
+        self._done: list[tuple[Clip, Obtained | None]] = []
+        self._upright = _Upright(pictures)
+        self.whole = True
+
+    def run(self) -> dict[Path, Outcome]:
+        try:
+            for time, until, frame in self._shown():
+                self._turn_to(time)
+                if not (self._open or self._waiting):
+                    self.whole = False
+                    break
+                self._encode(time, until, frame)
+        except BaseException:
+            for encoder in self._open:
+                encoder.abandon()
+            raise
+        end = self._pictures.end
+        self._turn_to(float("inf"))
+        return {clip.target: judged(clip, obtained, end) for clip, obtained in self._done}
+
+    def _shown(self) -> Iterator[tuple[float, float, VideoFrame]]:
+        """Every frame, with when it appears and when it gives way to the next."""
+        before: tuple[float, VideoFrame] | None = None
+        for time, frame in self._pictures:
+            if before is not None:
+                yield before[0], time, before[1]
+            before = time, frame
+        if before is not None:
+            yield before[0], self._pictures.end, before[1]
+
+    def _turn_to(self, time: float) -> None:
+        """Close the clips that end by then, open those that have begun."""
+        for encoder in [one for one in self._open if one.clip.end <= time]:
+            self._open.remove(encoder)
+            self._done.append((encoder.clip, encoder.finish()))
+        while self._waiting and self._waiting[0].start <= time:
+            clip = self._waiting.popleft()
+            if clip.end > time:
+                self._open.append(_Encoder(clip, self._pictures, self._upright.size))
+            else:
+                self._done.append((clip, None))
+
+    def _encode(self, time: float, until: float, frame: VideoFrame) -> None:
+        if not self._open:
+            return
+        upright = self._upright.frame(frame)
+        for encoder in self._open:
+            encoder.encode(upright, time, until)
+            self._on_progress()
+
+
+class _Encoder:
+    """Writes one clip."""
+
+    def __init__(self, clip: Clip, pictures: Pictures, size: tuple[int, int]) -> None:
+        self.clip = clip
+        self._file = Mp4(clip.target)
+        rate = Fraction(pictures.info.frame_rate or 25).limit_denominator(1001)
+        stream = self._file.container.add_stream(ENCODER, rate, options=_OPTIONS)
+        assert isinstance(stream, VideoStream)
+        context = stream.codec_context
+        stream.width, stream.height = size
+        stream.pix_fmt = "yuv420p"
+        context.time_base = _TIME_BASE
+        source = pictures.stream.codec_context
+        context.colorspace, context.color_primaries = source.colorspace, source.color_primaries
+        context.color_trc = source.color_trc
+        self._stream = stream
+        self._begin: float | None = None
+        self._end, self._frames, self._last = 0.0, 0, -1
+
+    def encode(self, frame: VideoFrame, time: float, until: float) -> None:
+        """Add a frame that is shown from `time` until `until`."""
+        if self._begin is None:
+            self._begin = time
+        ticks = max(self._last + 1, _ticks(time - self._begin))
+        frame.pts, frame.time_base = ticks, _TIME_BASE
+        frame.duration = max(1, _ticks(until - self._begin) - ticks)
+        self._file.container.mux(self._stream.encode(frame))
+        self._end, self._last, self._frames = until, ticks, self._frames + 1
+
+    def finish(self) -> Obtained:
+        """Complete the file; what it holds."""
+        assert self._begin is not None
+        self._file.container.mux(self._stream.encode(None))
+        self._file.finish()
+        return Obtained(self._begin, self._end, self._frames)
+
+    def abandon(self) -> None:
+        self._file.abandon()
+
+
+def _ticks(seconds: float) -> int:
+    return round(seconds * _TIME_BASE.denominator)
+
+
+class _Upright:
+    """Brings frames to one size with square pixels, upright, in the encoder's pixel format.
+
+    Attributes:
+        size: even width and height.
+    """
+
+    def __init__(self, pictures: Pictures) -> None:
+        info = pictures.info
+        self.size = max(2, info.width & ~1), max(2, info.height & ~1)
+        self._made_for: tuple[object, ...] = ()
+        self._graph: Graph | None = None
+
+    def frame(self, frame: VideoFrame) -> VideoFrame:
+        orientation = Orientation.of(frame)
+        form = frame.width, frame.height, frame.format.name, orientation
+        if form == (*self.size, "yuv420p", Orientation()):
+            upright = frame
+        else:
+            if form != self._made_for:
+                self._graph, self._made_for = self._make(frame, orientation), form
+            assert self._graph is not None
+            frame.pts = 0  # the graph is to hand on every frame, whatever its time
+            self._graph.push(frame)
+            upright = self._graph.vpull()
+        upright.pict_type = PictureType.NONE  # else the encoder would repeat the source's choice
+        return upright
+
+    def _make(self, frame: VideoFrame, orientation: Orientation) -> Graph:
+        graph = Graph()
+        width, height = self.size
+        nodes = [
+            graph.add_buffer(
+                width=frame.width,
+                height=frame.height,
+                format=frame.format,
+                time_base=_TIME_BASE,
+            )
+        ]
+        # Transpose 0 mirrors too, over the other diagonal: `cclock_flip` is a plain transpose.
+        turns = [
+            ("transpose", "cclock_flip", orientation.transpose),
+            ("hflip", "", orientation.mirror_x),
+            ("vflip", "", orientation.mirror_y),
+        ]
+        nodes += [graph.add(name, words) for name, words, wanted in turns if wanted]
+        nodes += [
+            graph.add("scale", f"{width}:{height}:flags=bicubic"),
+            graph.add("format", "yuv420p"),
+            graph.add("buffersink"),
+        ]
+        graph.link_nodes(*nodes).configure()
+        return graph

@@ -1,0 +1,184 @@
+"""A file's pictures as FFmpeg decodes them, in order and with their times, whatever is damaged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from action100m.video.clock import Clock
+from action100m.video.frames import DecodeReport, VideoError
+from action100m.video.geometry import display_size
+from action100m.video.log import FFmpegLog, clean
+from action100m.video.opening import describe, open_video
+from action100m.video.tally import Tally
+
+
+class Pictures:
+    """One pass over a video in this process, from its first frame on.
+
+    FFmpeg's log is one for the whole process: have one of these at a time.
+
+    Attributes:
+        container, stream: that are read.
+        info: what they say.
+        first: the first frame, until the iteration begins.
+        clock: gives the frames their times.
+    """
+
+    def __init__(
+        self, path: Path, *, threads: int = 1, on_progress: Callable[[], None] = lambda: None
+    ) -> None:
+        """Open the file and decode its first frame.
+
+        Args:
+            path: a local file.
+            threads: of the decoder.
+            on_progress: called for every packet that has been decoded.
+
+        Raises:
+            VideoError: no video that this machine decodes.
+        """
+        self._on_progress = on_progress
+        self._tally = Tally()
+        with ExitStack() as resources:
+            self._log = resources.enter_context(FFmpegLog())
+            self.container, self.stream = open_video(path, self._log)
+            resources.callback(self.container.close)
+            context = self.stream.codec_context
+            context.thread_type, context.thread_count = "AUTO", threads
+            self._frames = self._decode()
+            first = next(self._frames, None)
+            if first is None:
+                reason = self._tally.first_error or "its video stream is empty"
+                raise VideoError(f"No picture can be decoded ({reason}).")
+            self.first: VideoFrame | None = first
+            display = display_size(first, self.stream.sample_aspect_ratio)
+            self._resources = resources.pop_all()
+        self.info = describe(self.container, self.stream, display)
+        self.clock = Clock(self.stream.time_base or Fraction(1, 90000), self.info.interval)
+        self._duration: int | None = None
+
+    def __iter__(self) -> Iterator[tuple[float, VideoFrame]]:
+        """Every frame with its seconds since the first one, which increase strictly."""
+        for frame in self._all_frames():
+            time, self._duration = self.clock.tick(frame.pts), frame.duration
+            self._tally.frames += 1
+            yield time, frame
+
+    def jump(self, time: float) -> Iterator[tuple[float, VideoFrame]]:
+        """Every frame from the last key frame before a time on, by the container's index.
+
+        Times are the file's own from here on, and there is no report.
+        """
+        base = self.stream.time_base or Fraction(1, 90000)
+        self.container.seek(int((time + self.clock.origin) / base), stream=self.stream)
+        self.stream.codec_context.flush_buffers()
+        self._frames = self._decode()
+        for frame in self._frames:
+            seconds = self.clock.at(frame.pts)
+            if seconds is not None:
+                self.clock.now, self._duration = seconds, frame.duration
+                yield seconds, frame
+
+    @property
+    def end(self) -> float:
+        """Seconds where the latest frame ends."""
+        return self.clock.end(self._duration)
+
+    def report(self, *, whole: bool = True) -> DecodeReport:
+        """An account of the pass.
+
+        Args:
+            whole: it was read to its end; else nothing is said of what would have come.
+        """
+        tally = self._tally
+        missing = tally.missing(self.container, self.stream, self.clock) if whole else 0
+        return DecodeReport(
+            frames=tally.frames,
+            expected=tally.frames + tally.lost + missing,
+            end=self.end,
+            repaired_times=self.clock.repaired,
+            errors=tally.errors,
+            first_error=tally.first_error,
+        )
+
+    def close(self) -> None:
+        self._resources.close()
+
+    def __enter__(self) -> Pictures:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _all_frames(self) -> Iterator[VideoFrame]:
+        if self.first is not None:
+            first, self.first = self.first, None
+            yield first
+            del first  # a frame kept is a buffer that the decoder cannot reuse
+        yield from self._frames
+
+    def _decode(self) -> Iterator[VideoFrame]:
+        packets = self.container.demux(self.stream)
+        cut: Packet[VideoStream] | None = None
+        while True:
+            try:
+                packet = next(packets, None)
+            except MemoryError:
+                raise
+            except av.FFmpegError as error:
+                self._complain(error)
+                self._tally.stops_short = True
+                break
+            if packet is None:
+                break
+            self._tally.packet(packet)
+            if not packet.size:
+                continue  # it would tell the decoder that the stream has ended
+            if cut is not None:
+                yield from self._decode_packet(cut)
+            cut = packet if packet.is_corrupt else None
+            if cut is None:
+                yield from self._decode_packet(packet)
+        yield from self._decode_packet(None)
+        if cut is not None:
+            yield from self._decode_cut(cut)
+
+    def _decode_cut(self, packet: Packet[VideoStream]) -> Iterator[VideoFrame]:
+        """Decode the packet that the file's end cuts off, apart from all others.
+
+        An error while a decoder with several threads is emptied would take the frames before
+        with it. A packet that needs those frames is lost.
+        """
+        self._tally.complain(["The file ends inside a packet."])
+        if packet.is_keyframe:
+            self.stream.codec_context.flush_buffers()
+            yield from self._decode_packet(packet)
+            yield from self._decode_packet(None)
+
+    def _decode_packet(self, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
+        frames: list[VideoFrame] = []
+        try:
+            frames = self.stream.decode(packet)
+        except (MemoryError, BlockingIOError):  # no room for a picture or for a thread
+            raise MemoryError from None
+        except av.FFmpegError as error:
+            self._complain(error)
+        else:
+            self._complain(None)
+        self._on_progress()
+        return frames
+
+    def _complain(self, error: av.FFmpegError | None) -> None:
+        messages = self._log.take()
+        if error is not None and not messages:
+            messages = [clean(str(error))]
+        if messages:
+            self._tally.complain(messages)

@@ -1,0 +1,219 @@
+"""Clips without decoding: the coded pictures as they are, from the key frame before on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from action100m.video.clip import WRITE_ERRORS, Clip, Cuts, Mp4, Obtained, Outcome, judged, tracks
+from action100m.video.frames import VideoError
+from action100m.video.log import FFmpegLog, clean
+from action100m.video.opening import open_video
+
+_MOST_OPEN = 64  # files; a process may have 1024 as a rule
+_MOST_MOVED = 32  # places between coded and shown order; H.264 and HEVC move 16 at most
+_INSTEAD = "Cut it without --copy."
+
+
+def copy_clips(path: Path, clips: list[Clip], on_progress: Callable[[], None]) -> Cuts:
+    """Write clips of a video, silent, its coded pictures as they are, in MP4.
+
+    A clip begins with the last key frame that does not come after its start, and ends with the last
+    coded picture that it needs.
+
+    Args:
+        path: the video.
+        clips: in any order; each `target` is written.
+        on_progress: called for every packet read.
+
+    Raises:
+        VideoError: no clip can be had.
+        OSError: the targets cannot be written.
+    """
+    with FFmpegLog() as log:
+        container, stream = open_video(path, log)
+        with container:
+            table = _Table.of(container, stream, on_progress)
+        outcomes: dict[Path, Outcome] = {}
+        parts: dict[Path, _Part] = {}
+        for clip in clips:
+            part = table.part(clip)
+            outcomes[clip.target] = judged(clip, part.obtained if part else None, table.end)
+            if part and isinstance(outcomes[clip.target], Obtained):
+                parts[clip.target] = part
+        rows = tracks(clip for clip in clips if clip.target in parts)
+        while rows:
+            now, rows = rows[:_MOST_OPEN], rows[_MOST_OPEN:]
+            container, stream = open_video(path, log)
+            with container:
+                wanted = {clip.target: parts[clip.target] for clip in chain.from_iterable(now)}
+                _copy(container, stream, wanted, table, on_progress)
+    return Cuts([outcomes[clip.target] for clip in clips], None)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Packets `first` up to and with `last`; those that appear before `begin` are left out."""
+
+    first: int
+    last: int
+    begin: int
+    obtained: Obtained
+
+
+@dataclass(frozen=True, eq=False)
+class _Table:
+    """The p packets of a file in coded order.
+
+    Attributes:
+        time: (p,) int64 ticks at which each picture appears.
+        until: (p,) int64 ticks at which it gives way to the next.
+        decode: (p,) int64 ticks by which it is decoded: increasing, and never after `time`. Not the
+            file's own: Matroska has none.
+        key: (p,) True for key frames.
+        base: seconds of a tick.
+        origin: ticks of the first frame.
+    """
+
+    time: NDArray[np.int64]
+    until: NDArray[np.int64]
+    decode: NDArray[np.int64]
+    key: NDArray[np.bool_]
+    base: Fraction
+    origin: int
+
+    @classmethod
+    def of(
+        cls, container: InputContainer, stream: VideoStream, on_progress: Callable[[], None]
+    ) -> _Table:
+        rows = [
+            (packet.pts, packet.duration or 0, packet.is_keyframe, packet.is_discard)
+            for packet in _packets(container, stream, on_progress)
+        ]
+        if not rows:
+            raise VideoError("Its video stream is empty.")
+        time, duration, key, hidden = map(np.array, zip(*rows, strict=True))
+        order = np.argsort(time, kind="stable")
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        moved = np.abs(place - np.arange(len(order))).max()
+        if moved > _MOST_MOVED or len(np.unique(time)) < len(time):
+            raise VideoError(f"Its timestamps repeat or run backwards. {_INSTEAD}")
+        until = np.empty_like(time)
+        until[order[:-1]] = time[order[1:]]
+        last = order[-1]
+        gap = time[last] - time[order[-2]] if len(order) > 1 else 1
+        until[last] = time[last] + (duration[last] or gap)
+        shown = time[~hidden] if not hidden.all() else time
+        base = stream.time_base or Fraction(1, 90000)
+        decode = time[order] - (time[order] - time).max()
+        return cls(time, until, decode, key.astype(bool), base, int(shown.min()))
+
+    @property
+    def end(self) -> float:
+        """Seconds where the video ends."""
+        return self._seconds(int(self.until.max()))
+
+    def part(self, clip: Clip) -> _Part | None:
+        """The packets of a clip; None where no picture appears in it."""
+        seconds = (self.time - self.origin) * float(self.base)
+        inside = np.flatnonzero((seconds >= clip.start) & (seconds < clip.end))
+        before = np.flatnonzero(self.key & (seconds <= max(clip.start, 0.0)))
+        if not (len(inside) and len(before)):
+            return None
+        first, last = int(before[-1]), int(inside[-1])
+        begin = int(self.time[first])
+        taken = first + np.flatnonzero(self.time[first : last + 1] >= begin)
+        end = self._seconds(int(self.until[taken].max()))
+        return _Part(first, last, begin, Obtained(self._seconds(begin), end, len(taken)))
+
+    def _seconds(self, ticks: int) -> float:
+        return float((ticks - self.origin) * self.base)
+
+
+def _packets(
+    container: InputContainer, stream: VideoStream, on_progress: Callable[[], None]
+) -> Iterator[Packet[VideoStream]]:
+    """The packets that hold pictures with times."""
+    for packet in container.demux(stream):
+        on_progress()
+        if not packet.size or packet.is_corrupt:
+            continue
+        if packet.pts is None:
+            raise VideoError(f"Its coded pictures bear no times. {_INSTEAD}")
+        yield packet
+
+
+def _copy(
+    container: InputContainer,
+    stream: VideoStream,
+    parts: dict[Path, _Part],
+    table: _Table,
+    on_progress: Callable[[], None],
+) -> None:
+    waiting = sorted(parts.items(), key=lambda item: item[1].first, reverse=True)
+    copies: list[_Copy] = []
+    try:
+        for number, packet in enumerate(_packets(container, stream, on_progress)):
+            while waiting and waiting[-1][1].first == number:
+                copies.append(_Copy(*waiting.pop(), stream))
+            for copy in copies:
+                copy.add(packet, int(table.decode[number]))
+            for copy in [copy for copy in copies if copy.part.last == number]:
+                copies.remove(copy)
+                copy.finish()
+    except BaseException:
+        for copy in copies:
+            copy.abandon()
+        raise
+
+
+class _Copy:
+    """Writes one clip."""
+
+    def __init__(self, target: Path, part: _Part, source: VideoStream) -> None:
+        self.part = part
+        self._file = Mp4(target)
+        self._codec = source.codec_context.codec.canonical_name
+        try:
+            self._stream = self._file.container.add_stream_from_template(source, opaque=True)
+            self._file.container.start_encoding()
+        except (av.FFmpegError, ValueError) as error:
+            self._file.abandon()
+            raise self._refused(error) from error
+
+    def add(self, packet: Packet[VideoStream], decode: int) -> None:
+        assert packet.pts is not None
+        if packet.pts < self.part.begin:
+            return  # it needs pictures before the key frame
+        copied = Packet(bytes(packet))
+        copied.pts, copied.dts = packet.pts - self.part.begin, decode - self.part.begin
+        copied.duration, copied.time_base = packet.duration, packet.time_base
+        copied.is_keyframe = packet.is_keyframe
+        copied.stream = self._stream
+        try:
+            self._file.container.mux(copied)
+        except av.FFmpegError as error:
+            if error.errno in WRITE_ERRORS:
+                raise
+            raise self._refused(error) from error
+
+    def finish(self) -> None:
+        self._file.finish()
+
+    def abandon(self) -> None:
+        self._file.abandon()
+
+    def _refused(self, error: Exception) -> VideoError:
+        why = clean(str(error))
+        return VideoError(f"An MP4 file cannot take its {self._codec} as it is ({why}). {_INSTEAD}")
