@@ -7,9 +7,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
-from av.container import OutputContainer
-
 from action100m.video.frames import DecodeReport, VideoError
 
 WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
@@ -79,32 +76,6 @@ def tracks(clips: Iterable[Clip]) -> list[list[Clip]]:
             rows.append(row := [])
         row.append(clip)
     return rows
-
-
-class Mp4:
-    """An MP4 file that is being written."""
-
-    def __init__(self, target: Path) -> None:
-        # A file of our own: FFmpeg's would not always tell that the disk is full.
-        self._file = target.open("wb")
-        try:
-            self.container: OutputContainer = av.open(self._file, "w", format="mp4")
-        except BaseException:
-            self._file.close()
-            raise
-
-    def finish(self) -> None:
-        """Write the index.
-
-        Raises:
-            OSError: the disk takes no more.
-        """
-        self.container.close()
-        self._file.close()
-
-    def abandon(self) -> None:
-        """Leave it as it is."""
-        self._file.close()
 
 
 def judged(clip: Clip, obtained: Obtained | None, video_end: float) -> Outcome:

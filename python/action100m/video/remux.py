@@ -15,9 +15,10 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from action100m.video.clip import WRITE_ERRORS, Clip, Cuts, Mp4, Obtained, Outcome, judged, tracks
+from action100m.video.clip import WRITE_ERRORS, Clip, Cuts, Obtained, Outcome, judged, tracks
 from action100m.video.frames import VideoError
 from action100m.video.log import FFmpegLog, clean
+from action100m.video.mp4 import Mp4
 from action100m.video.opening import open_video
 
 _MOST_OPEN = 64  # files; a process may have 1024 as a rule

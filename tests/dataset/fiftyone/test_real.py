@@ -151,8 +151,13 @@ def test_the_app_shows_it_in_a_browser(
         try:
             wait_for(f"http://localhost:{port}/", server)
             answer = subprocess.run(
-                [sys.executable, SUPPORT / "fiftyone_browse.py", f"http://localhost:{port}/"]
-                + [chromium, *pictures],
+                [
+                    sys.executable,
+                    SUPPORT / "fiftyone_browse.py",
+                    f"http://localhost:{port}/",
+                    chromium,
+                    *pictures,
+                ],
                 env=environment,
                 capture_output=True,
                 text=True,

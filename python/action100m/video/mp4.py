@@ -1,0 +1,34 @@
+"""Writes MP4 files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+from av.container import OutputContainer
+
+
+class Mp4:
+    """An MP4 file that is being written."""
+
+    def __init__(self, target: Path) -> None:
+        # A file of our own: FFmpeg's would not always tell that the disk is full.
+        self._file = target.open("wb")
+        try:
+            self.container: OutputContainer = av.open(self._file, "w", format="mp4")
+        except BaseException:
+            self._file.close()
+            raise
+
+    def finish(self) -> None:
+        """Write the index.
+
+        Raises:
+            OSError: the disk takes no more.
+        """
+        self.container.close()
+        self._file.close()
+
+    def abandon(self) -> None:
+        """Leave it as it is."""
+        self._file.close()
