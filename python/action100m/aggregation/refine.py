@@ -16,6 +16,7 @@ from action100m.aggregation.annotation import (
     UnusableAnswerError,
     read_annotation,
 )
+from action100m.aggregation.part import ANNOTATION
 from action100m.aggregation.prompts import CORRECT, REFINE, Prompt
 from action100m.config import AggregationConfig
 from action100m.inference import Message, Outcome, Request, Sampling, Text, Usage
@@ -82,10 +83,10 @@ class Conversation:
         text = None if self.annotation is None else self.annotation.model_dump_json()
         outcome = Outcome.FAILED if text is None else Outcome.COMPLETE
         notes = " ".join(filter(None, [self.reason, self._prompt.left_out]))
-        yield "gpt", node, Answer("", outcome, text, notes, Usage())
+        yield ANNOTATION, node, Answer("", outcome, text, notes, Usage())
         for number, answer in self._asked:
             kept = answer if keep_rounds else replace(answer, text=None)
-            yield f"gpt.{number}", node, kept
+            yield f"{ANNOTATION}.{number}", node, kept
 
     def _reject(self, text: str, error: str) -> None:
         """Show the model what is wrong, unless that has been done often enough."""
