@@ -145,7 +145,9 @@ class VllmEngine:
         return int.from_bytes(digest[:8], "big") % self._copies
 
     def _prompt(self, request: Request) -> Any:
-        prompt: dict[str, Any] = {"prompt": self._template.prompt(request)}
+        # vLLM's grammar begins with the first token, which must be the answer's.
+        text = self._template.prompt(request, thought_over=request.schema is not None)
+        prompt: dict[str, Any] = {"prompt": text}
         shown: dict[str, Any] = {}
         if images := self._template.images(request):
             shown["image"] = images
