@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -187,11 +188,29 @@ def test_it_needs_captions_and_says_so(videos: Path, tokenizer: Path, tmp_path: 
         run(videos, tmp_path, alone)
 
 
-def test_it_needs_a_tokenizer_and_says_so(videos: Path, tmp_path: Path) -> None:
-    with serve(speaking(lambda call: call.complete("{}"))) as (url, _):
-        model = {"engine": "openai", "model": MODEL, "urls": [url]}
-        with pytest.raises(ConfigError, match="needs its tokenizer: set `tokenizer`"):
-            run(videos, tmp_path, configured(url, model))
+@pytest.mark.parametrize(
+    ("model", "missing", "error"),
+    [
+        ({"engine": "openai", "urls": ["http://localhost:1/v1"]}, "", "set `tokenizer` to its"),
+        ({"engine": "transformers"}, "llguidance", r"pip install 'action100m\[transformers\]'"),
+        ({"engine": "vllm"}, "vllm", r"needs vllm.*pip install 'action100m\[vllm\]'"),
+    ],
+    ids=["tokenizer", "llguidance", "vllm"],
+)
+def test_what_is_missing_is_said_before_any_video_is_touched(
+    model: dict[str, Any],
+    missing: str,
+    error: str,
+    videos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if missing:
+        monkeypatch.setitem(sys.modules, missing, None)
+    config = configured("http://127.0.0.1:9/v1", {**model, "model": "some/model"})
+    with pytest.raises(ConfigError, match=error):
+        run(videos, tmp_path, config)
+    assert not (tmp_path / "parts").exists()
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from action100m.aggregation.prompts import CORRECT, INSTRUCTIONS, REFINE, Captioned, write_prompts
 from action100m.aggregation.refine import Conversation
-from action100m.config import AggregationConfig, ConfigError
+from action100m.config import AggregationConfig
 from action100m.inference import Feed, identity, open_engine
 from action100m.inference.answers import Answer, Journal, to_table
 from action100m.inference.asking import Asking
@@ -60,10 +60,6 @@ def open_aggregator(config: AggregationConfig) -> Iterator[VideoAggregator]:
     """
     assert config.model is not None
     with open_engine(config.model) as engine:
-        try:
-            engine.count_tokens(["one"])
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
         yield VideoAggregator(config, Feed(engine))
 
 

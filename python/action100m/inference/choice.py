@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.util import find_spec
 from contextlib import AbstractContextManager, contextmanager
+from importlib.util import find_spec
 from typing import Any
 
 from action100m.checkpoint import find_checkpoint
 from action100m.config import ConfigError, EngineConfig, OpenAIConfig, TransformersConfig
 from action100m.inference.engine import Engine
-
 
 _PACKAGES = {
     "openai": ("httpx", "tenacity"),
@@ -53,6 +52,7 @@ def open_engine(config: EngineConfig) -> Iterator[Engine]:
     Raises:
         ConfigError: a package, a checkpoint, a key or a device that it needs is not to be had.
     """
+    check_engine(config, annotates=False)
     with _explained():
         opened = _open(config)
         engine = opened.__enter__()
