@@ -81,12 +81,15 @@ class Prompt:
         node: the segment's row in the tree.
         system: the same for all videos.
         text: the rest, what segments share first.
+        after: the node whose prompt this one goes on with, or else that of the video's first; None
+            for that one itself.
         left_out: what did not fit, as a sentence; "" if all did.
     """
 
     node: int
     system: str
     text: str
+    after: int | None
     left_out: str
 
 
@@ -148,7 +151,8 @@ def write_prompts(
     place = {node: k for k, node in enumerate(order)}
     first = _first_places(tree, order, place)
     sums = [0, *accumulate(size_of[node] for node in order)]
-    prompts = []
+    prompts: list[Prompt] = []
+    earlier: dict[int, int] = {}  # by where their segments begin, the last node with a prompt
     for node in sorted(nodes, key=place.__getitem__):
         span = order[first[node] : place[node] + 1]
         said = [] if shared else _said_in(video, node, heard, heard_sizes)
@@ -165,7 +169,9 @@ def write_prompts(
         if said:
             text += "Said in the segment:\n" + "\n".join(line for line, _ in said) + "\n"
         left_out = f"Left out for want of room: {', '.join(notes)}." if notes else ""
-        prompts.append(Prompt(node, INSTRUCTIONS, text + _task(tree, node), left_out))
+        after = earlier.get(first[node], prompts[0].node if prompts else None)
+        earlier[first[node]] = node
+        prompts.append(Prompt(node, INSTRUCTIONS, text + _task(tree, node), after, left_out))
     return prompts
 
 

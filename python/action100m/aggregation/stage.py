@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from action100m.aggregation.prompts import CORRECT, INSTRUCTIONS, REFINE, Captioned, write_prompts
 from action100m.aggregation.refine import Conversation
+from action100m.aggregation.schedule import Schedule
 from action100m.config import AggregationConfig
 from action100m.inference import Feed, identity, open_engine
 from action100m.inference.answers import Answer, Journal, to_table
@@ -119,35 +120,27 @@ class VideoAggregator:
 
         talks = [Conversation(prompt, self._config, self._identity, group) for prompt in prompts]
         with Journal(journal) as kept, Asking(kept, known, self._config.attempts) as asking:
-            waiting: dict[str, Conversation] = {}
-            for talk in talks:
-                self._go_on(talk, asking, waiting, check)
-                self._hear(asking, waiting, check)
-            while waiting:
-                asking.wait(check)
-                self._hear(asking, waiting, check)
+            self._talk(Schedule(talks), asking, check)
         self._check_share(talks)
         return to_table(
             row for talk in talks for row in talk.rows(keep_rounds=self._config.keep_rounds)
         )
 
-    def _go_on(
-        self, talk: Conversation, asking: Asking, waiting: dict[str, Conversation], check: Any
-    ) -> None:
-        """Say what is known already, then ask the next question."""
-        while (request := talk.next_request()) is not None:
-            answer = asking.answers.get(request.id)
-            if answer is None:
-                waiting[request.id] = talk
-                asking.ask(request.id, self._feed, request, check)
-                return
-            talk.take(answer)
-
-    def _hear(self, asking: Asking, waiting: dict[str, Conversation], check: Any) -> None:
-        for key in [key for key in asking.take_answered() if key in waiting]:
-            talk = waiting.pop(key)
-            talk.take(asking.answers[key])
-            self._go_on(talk, asking, waiting, check)
+    def _talk(self, schedule: Schedule, asking: Asking, check: Callable[[], None]) -> None:
+        """Ask, unless the answer is known, and hear, until all has been said."""
+        waiting: dict[str, Conversation] = {}
+        while (talk := schedule.pop()) is not None or waiting:
+            if talk is None:
+                asking.wait(check)
+            else:
+                request = talk.next_request()
+                if (answer := asking.answers.get(request.id)) is not None:
+                    schedule.take(talk, answer)
+                else:
+                    waiting[request.id] = talk
+                    asking.ask(request.id, self._feed, request, check)
+            for key in asking.take_answered():
+                schedule.take(waiting.pop(key), asking.answers[key])
 
     def _prompt_limit(self) -> int:
         """What is left of the context for the first prompt, when all rounds follow it."""
