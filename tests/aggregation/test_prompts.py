@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from action100m.aggregation.prompts import Captioned, Prompt, quoted, write_prompts
+from action100m.aggregation.prompts import Captioned, Prompt, write_prompts
+from action100m.aggregation.quoting import quoted
 from action100m.aggregation.stage import annotated_nodes
 from action100m.tree import Tree, cut, ward
 
@@ -125,9 +126,39 @@ def test_text_of_others_stays_quoted(text: str) -> None:
 
 @given(st.text(max_size=400), st.integers(1, 200))
 def test_quoted_is_one_json_string(text: str, most: int) -> None:
-    string = quoted(text, most)
-    assert isinstance(json.loads(string), str)
+    string, cut = quoted(text, most)
+    said = json.loads(string)
     assert len(string.splitlines()) == 1
+    assert len(said) <= most
+    assert "<|" not in said
+    assert "</" not in said
+    if text.isalnum():
+        assert (said, cut) == (text, False) if len(text) <= most else said[:-1] == text[: most - 1]
+
+
+def test_all_that_a_prompt_leaves_out_is_named() -> None:
+    tree = grown(60, 1)
+    long = Captioned(
+        tree,
+        ["word " * 900 if node == 3 else f"caption {node}" for node in range(len(tree))],
+        [None] * len(tree),
+        [None] * len(tree),
+        title="t" * 301,
+        description="d" * 4001,
+        transcript=[(float(t), f"word {t} " * 20) for t in range(60)],
+    )
+    prompts = prompts_of(long, 6000)
+    for prompt in prompts:
+        noted = prompt.left_out.removeprefix("Left out for want of room: ").rstrip(".").split(", ")
+        assert noted[:2] == ['the end of "Title"', 'the end of "Description"']
+        assert ("the transcript outside the segment" in noted) == (prompt.node != 0)
+        assert ("the end of 1 line" in noted) == (3 in inside(tree, prompt.node))
+    tight = prompts_of(long, 3700)[-1]
+    missing = inside(tree, 0) - set(told_in(tight)) - {3}
+    levels = [int(tree.level[node]) for node in missing]
+    assert f"(levels {min(levels)} to {max(levels)})" in tight.left_out
+    assert "lines of the transcript" in tight.left_out
+    assert prompts_of(captioned(tree, transcript=[(0.0, "x")]))[-1].left_out == ""
 
 
 def test_captions_that_are_missing_are_left_out() -> None:

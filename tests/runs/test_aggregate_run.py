@@ -154,12 +154,13 @@ def test_the_report_says_what_each_video_cost(tokenizer: Path, tmp_path: Path) -
     asked = [call for call in calls if call.body["messages"][0]["role"] == "system"]
     page = report_run(RunFolder(tmp_path / "out")).read_text("utf-8")
     table = page[page.index("<summary>aggregate") :]
-    rows = re.findall(r"<bdi>(\w+)</bdi></th>((?:<td>[\d,]+</td>){5})", table)
+    rows = re.findall(r"<bdi>(\w+)</bdi></th>((?:<td>[\d,]+</td>){6})", table)
     spent = {name: [int(n) for n in re.findall(r"\d+", cells)] for name, cells in rows}
     assert list(spent) == ["long", "short"]  # the dearest first
-    for read, cached, written, rounds, retries in spent.values():
+    for read, cached, written, rounds, retries, shortened in spent.values():
         requests = read // 7
         assert (cached, written) == (4 * requests, 2 * requests)
+        assert shortened == 0
         assert rounds == retries == requests // 3  # a draft, its correction, one round
     assert sum(read for read, *_ in spent.values()) == 7 * len(asked)
 

@@ -12,6 +12,8 @@ from action100m.aggregation.annotation import UnusableAnswerError, read_annotati
 
 ANNOTATION = "gpt"
 """The field of a segment's annotation. A request of its round k is of the field "gpt.k"."""
+LEFT_OUT = "left_out"
+"""The field of what a segment's prompt leaves out for want of room, as a sentence."""
 
 
 @dataclass(frozen=True)
@@ -23,12 +25,14 @@ class Effort:
         annotated: that are.
         rounds: of refinement that were asked for, after the drafts.
         corrections: requests in which the model was shown what is wrong with its answer.
+        shortened: segments whose prompts leave something out.
     """
 
     segments: int = 0
     annotated: int = 0
     rounds: int = 0
     corrections: int = 0
+    shortened: int = 0
 
     def __add__(self, other: Effort) -> Effort:
         return Effort(
@@ -36,6 +40,7 @@ class Effort:
             self.annotated + other.annotated,
             self.rounds + other.rounds,
             self.corrections + other.corrections,
+            self.shortened + other.shortened,
         )
 
 
@@ -55,6 +60,7 @@ def read_effort(part: pa.Table) -> Effort:
         annotated=sum(text is not None for text in annotated),
         rounds=sum(number > 0 for _, number in rounds),
         corrections=len(asked) - len(rounds),
+        shortened=fields.count(LEFT_OUT),
     )
 
 

@@ -16,7 +16,7 @@ from action100m.aggregation.annotation import (
     UnusableAnswerError,
     read_annotation,
 )
-from action100m.aggregation.part import ANNOTATION
+from action100m.aggregation.part import ANNOTATION, LEFT_OUT
 from action100m.aggregation.prompts import CORRECT, REFINE, Prompt
 from action100m.config import AggregationConfig
 from action100m.inference import Message, Outcome, Request, Sampling, Text, Usage
@@ -79,12 +79,13 @@ class Conversation:
             self._said.append(_message("user", REFINE))
 
     def rows(self, *, keep_rounds: bool) -> Iterator[tuple[str, int, Answer]]:
-        """The annotation and every request as (field, node, answer)."""
-        node = self.prompt.node
+        """The annotation, what was left out, and every request as (field, node, answer)."""
+        node, left_out = self.prompt.node, self.prompt.left_out
         text = None if self.annotation is None else self.annotation.model_dump_json()
         outcome = Outcome.FAILED if text is None else Outcome.COMPLETE
-        notes = " ".join(filter(None, [self.reason, self.prompt.left_out]))
-        yield ANNOTATION, node, Answer("", outcome, text, notes, Usage())
+        yield ANNOTATION, node, Answer("", outcome, text, self.reason, Usage())
+        if left_out:
+            yield LEFT_OUT, node, Answer("", Outcome.COMPLETE, left_out, "", Usage())
         for number, answer in self._asked:
             kept = answer if keep_rounds else replace(answer, text=None)
             yield f"{ANNOTATION}.{number}", node, kept

@@ -21,7 +21,7 @@ from action100m.schema import MIN_ANNOTATED
 from action100m.tree import Tree
 from action100m.video.frames import Progress, VideoError
 
-_VERSION = 1  # of everything here that decides a part's content
+_VERSION = 2  # of everything here that decides a part's content
 _ANSWER_TOKENS = 512  # of an answer without its reasoning, in the conversation that follows it
 
 
@@ -99,8 +99,9 @@ class VideoAggregator:
 
         Returns:
             Rows of `inference.answers.SCHEMA`: one per annotated segment for the field "gpt",
-            its text the annotation as JSON; and one per request for "gpt.<round>", its text kept
-            where the configuration asks for it.
+            its text the annotation as JSON; one for "left_out" where its prompt leaves something
+            out; and one per request for "gpt.<round>", its text kept where the configuration asks
+            for it.
 
         Raises:
             VideoError: too many annotations are missing.

@@ -69,6 +69,7 @@ class Spent:
         completion: tokens written.
         rounds: of refinement.
         retries: requests that failed, or whose answer could not be used.
+        shortened: segments that were not told all, for want of room.
     """
 
     uid: str
@@ -77,6 +78,7 @@ class Spent:
     completion: int
     rounds: int
     retries: int
+    shortened: int
 
 
 @dataclass(frozen=True)

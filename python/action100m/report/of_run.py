@@ -76,7 +76,13 @@ def _costs(found: Iterable[tuple[Video, Costs]]) -> StageCosts:
             usage, effort = costs.usage, costs.effort
             retries = usage.retries + effort.corrections
             yield Spent(
-                video.uid, usage.prompt, usage.cached, usage.completion, effort.rounds, retries
+                video.uid,
+                usage.prompt,
+                usage.cached,
+                usage.completion,
+                effort.rounds,
+                retries,
+                effort.shortened,
             )
 
     dearest = nlargest(_COSTS, spent(), key=lambda one: one.prompt + one.completion)

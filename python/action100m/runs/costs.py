@@ -76,6 +76,8 @@ def describe_costs(whole: Costs) -> Iterator[str]:
             f"({effort.annotated / effort.segments:.1%}) in {counted(effort.rounds, 'round')} "
             f"after the drafts, {counted(effort.corrections, 'correction')}"
         )
+    if effort.shortened:
+        yield f"left out for want of room: something of {counted(effort.shortened, 'prompt')}"
     for reason, count in whole.reasons.most_common(_MOST_REASONS):
         yield f"missing: {count:,} because: {reason}"
 
