@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -122,6 +123,28 @@ def test_text_of_others_stays_quoted(text: str) -> None:
     assert len(root.text.splitlines()) == len(plain.text.splitlines())
     assert not any(mark in root.text for mark in ("<|", "</", "<think", "\x1b"))
     root.text.encode()
+
+
+SAID = st.none() | st.text(max_size=80)
+
+
+@given(data=st.data(), seconds=st.integers(8, 25), limit=st.integers(3000, 5000))
+def test_whatever_others_say_the_layout_stands(
+    data: st.DataObject, seconds: int, limit: int
+) -> None:
+    tree = grown(seconds, 3)
+    few = data.draw(st.lists(SAID, min_size=1, max_size=5))
+    said = [few[node % len(few)] for node in range(len(tree))]
+    heard = [(float(k), text or "") for k, text in enumerate(few)]
+    video = Captioned(tree, said, said[::-1], said, data.draw(SAID), data.draw(SAID), heard)
+    for prompt in prompts_of(video, limit):
+        assert sum(count([prompt.system + prompt.text])) <= limit
+        told = prompt.text.split("Segments:\n", 1)[1].split("\n")
+        lines = [line for line in told if re.match(r"\d+\.\ds-\d+\.\ds level \d+", line)]
+        assert len(lines) == len(inside(tree, prompt.node)) or "captions" in prompt.left_out
+        assert told[-1].startswith("Annotate the last of these segments, ")
+        assert not any(ord(letter) < 32 for letter in prompt.text.replace("\n", ""))
+        prompt.text.encode()
 
 
 @given(st.text(max_size=400), st.integers(1, 200))

@@ -13,7 +13,7 @@ import pyarrow as pa
 from action100m.aggregation.prompts import CORRECT, INSTRUCTIONS, REFINE, Captioned, write_prompts
 from action100m.aggregation.refine import Conversation
 from action100m.aggregation.schedule import Schedule
-from action100m.config import AggregationConfig
+from action100m.config import AggregationConfig, ConfigError
 from action100m.inference import Feed, identity, open_engine
 from action100m.inference.answers import Answer, Journal, to_table
 from action100m.inference.asking import Asking
@@ -22,6 +22,7 @@ from action100m.tree import Tree
 from action100m.video.frames import Progress, VideoError
 
 _VERSION = 2  # of everything here that decides a part's content
+_LEAST_PROMPT = 1024  # tokens; the instructions alone have some 300
 _ANSWER_TOKENS = 512  # of an answer without its reasoning, in the conversation that follows it
 
 
@@ -68,8 +69,14 @@ class VideoAggregator:
     """Annotates videos; any number of threads share one."""
 
     def __init__(self, config: AggregationConfig, feed: Feed) -> None:
+        """Look how much a prompt may hold.
+
+        Raises:
+            ConfigError: answers and rounds leave no room for one in the model's context.
+        """
         self._config = config
         self._feed = feed
+        self._limit = _prompt_limit(config, feed.engine.context_length)
         # Not what the messages tell already, nor what decides no single answer.
         told = {"rounds", "prompt_tokens", "prompts"}
         whole = aggregate_identity(config)
@@ -107,7 +114,7 @@ class VideoAggregator:
             VideoError: too many annotations are missing.
             EngineStoppedError: the model can answer nothing any more.
         """
-        limit = self._prompt_limit()
+        limit = self._limit
         try:
             prompts = write_prompts(
                 video, annotated_nodes(video.tree), self._feed.engine.count_tokens, limit
@@ -143,14 +150,6 @@ class VideoAggregator:
             for key in asking.take_answered():
                 schedule.take(waiting.pop(key), asking.answers[key])
 
-    def _prompt_limit(self) -> int:
-        """What is left of the context for the first prompt, when all rounds follow it."""
-        context = self._feed.engine.context_length
-        if context is None:
-            return self._config.prompt_tokens
-        answers = self._config.rounds * 2 * _ANSWER_TOKENS + self._config.max_tokens
-        return min(self._config.prompt_tokens, context - answers)
-
     def _check_share(self, talks: list[Conversation]) -> None:
         missing = [talk for talk in talks if talk.annotation is None]
         if len(missing) > self._config.max_failed * len(talks):
@@ -159,3 +158,17 @@ class VideoAggregator:
                 f"aggregation.max_failed = {self._config.max_failed:g} of them allows); one "
                 f"because: {missing[0].reason}"
             )
+
+
+def _prompt_limit(config: AggregationConfig, context: int | None) -> int:
+    """What is left of a context for the first prompt, when all rounds follow it."""
+    if context is None:
+        return config.prompt_tokens
+    answers = config.rounds * 2 * _ANSWER_TOKENS + config.max_tokens
+    if context - answers < _LEAST_PROMPT:
+        raise ConfigError(
+            f"The model reads and writes {context} tokens together, and {config.rounds} rounds of "
+            f"answers may take {answers} of them: lower aggregation.max_tokens (now "
+            f"{config.max_tokens}) or aggregation.rounds."
+        )
+    return min(config.prompt_tokens, context - answers)
