@@ -3,8 +3,9 @@
 Synthetic trees with the published statistics; tokens are words and punctuation marks, in blocks of
 16. `ours` is the share of all prompt tokens that repeat an already sent prefix, one request after
 the other in an endless cache; the limit is 0.80. `rival` is the layout that names the segment in
-the first line. Beside them: the drafts alone, and 64 requests in flight, where a prefix can be used
-again once its prefill has ended, in a cache of a million tokens that forgets the oldest.
+the first line. Beside them: the drafts alone, and 64 requests in flight in the stage's own order,
+where a prefix can be used again once its prefill has ended, in a cache of a million tokens that
+forgets the oldest.
 """
 
 from __future__ import annotations
