@@ -80,12 +80,8 @@ class Ward {
     std::optional<std::vector<Run>> parts;
     while (!parts && depth > 0) parts = blocks(first, last, --depth);
     price_until(last);
-    Run run(shop_, costs_, first, last);
-    if (parts) {
-      if (last < shop_.n) keep_tail(parts->back(), depth);
-      run.adopt(*parts, shop_.arena);
-      parts.reset();  // what is merged above needs the room
-    }
+    if (parts && last < shop_.n) keep_tail(parts->back(), depth);
+    Run run = parts ? Run(*std::move(parts), shop_.arena) : Run(shop_, costs_, first, last);
     run.merge_below(limit, shop_);
     return run;
   }
