@@ -183,9 +183,9 @@ std::optional<std::size_t> Run::agreement(const Run& later) const {
 }
 
 std::size_t Run::border_before_end(std::size_t overlap) const {
-  std::size_t slot = slot_at(last_ - std::min(overlap, last_) + 1);
-  slot = std::min(slot, clusters_.size() - 1);
-  return clusters_[slot > 0 ? slot - 1 : 0].first;
+  const std::size_t beyond = slot_at(last_ - std::min(overlap, last_) + 1);
+  const std::size_t second_to_last = std::max<std::size_t>(clusters_.size(), 2) - 2;
+  return clusters_[std::min(std::max<std::size_t>(beyond, 1) - 1, second_to_last)].first;
 }
 
 Run Run::tail(std::size_t border, Arena& arena) const {
