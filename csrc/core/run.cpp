@@ -53,35 +53,31 @@ Run::Run(std::vector<Run> parts, Arena& arena)
 }
 
 // Brings the parts' merges into one order: the parts play for each next one.
-void Run::adopt_order(const std::vector<Run>& parts) {
+void Run::adopt_order(std::vector<Run>& parts) {
   merges_.reserve(end - begin);
   std::vector<Id> ids(end - begin);  // of the cluster that starts at each frame
   std::iota(ids.begin(), ids.end(), static_cast<Id>(begin));
   std::vector<const Merge*> heads;
-  const auto cost_of_head = [&](std::size_t i) {
-    const Run& part = parts[i];
-    const Merge* const end = part.merges_.data() + part.merges_.size();
-    heads[i] = std::find_if(heads[i], end, [&](const Merge& merge) { return part.has_say(merge); });
-    return heads[i] == end ? kNever : heads[i]->cost;
-  };
+  std::vector<double> costs;
+  for (Run& part : parts) {
+    std::erase_if(part.merges_, [&](const Merge& merge) { return !part.has_say(merge); });
+    part.merges_.push_back({kNever, 0, 0});  // the last in line, which never wins
+    heads.push_back(part.merges_.data());
+    costs.push_back(heads.back()->cost);
+  }
   const auto ids_of_head = [&](std::size_t i) {
     return newer_first(ids[heads[i]->left - begin], ids[heads[i]->right - begin]);
   };
   const auto precedes = [&](std::size_t i, std::size_t j) {
     return ids_of_head(i) < ids_of_head(j);
   };
-  std::vector<double> costs;
-  for (const Run& part : parts) {
-    heads.push_back(part.merges_.data());
-    costs.push_back(cost_of_head(costs.size()));
-  }
   Tournament tournament(costs, precedes);
   while (tournament.cost() < kNever) {
     const std::size_t winner = tournament.winner();
     const Merge& merge = *heads[winner]++;
     ids[merge.left - begin] = next_id();
     merges_.push_back(merge);
-    tournament.update(winner, cost_of_head(winner), precedes);
+    tournament.update(winner, heads[winner]->cost, precedes);
   }
   for (Cluster& cluster : clusters_) cluster.id = ids[cluster.first - begin];
 }

@@ -82,7 +82,7 @@ class Run {
   template <class Scalar>
   void merge_at(std::size_t border, Chain& chain, Workshop<Scalar>& shop);
   void drop_merged();
-  void adopt_order(const std::vector<Run>& parts);
+  void adopt_order(std::vector<Run>& parts);
   Id next_id() const { return static_cast<Id>(last_ + merges_.size()); }
   bool has_say(const Merge& merge) const { return begin < merge.right && merge.right < end; }
   bool same_cluster(std::size_t slot, const Run& other, std::size_t other_slot) const;
