@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import quopri
 from pathlib import PurePosixPath
-from urllib.parse import unquote
 
-_ALWAYS_SAFE = "-_. !#$&'()+,;=@[]^`{}~"
+_ALWAYS_SAFE = "-_. !#$&'()+,;@[]^`{}~"
 _LONGEST = 255  # bytes that file systems take
 _PER_FOLDER = 1000
 _ONE_FOLDER = 10_000  # samples; the Hub takes no more files in one folder
@@ -15,7 +15,8 @@ def media_path(uid: str, number: int, total: int) -> str:
     """Where a sample's video lies within the dataset's folder, as FiftyOne lays them out.
 
     Args:
-        uid: of the video; what a file name may not hold is percent-encoded.
+        uid: of the video; what a file name may not hold is written as quoted-printable: `=` and two
+            hexadecimal digits a byte, because FiftyOne rewrites `%` as it exports.
         number: of the sample, from 0.
         total: how many samples there are.
 
@@ -33,7 +34,8 @@ def media_path(uid: str, number: int, total: int) -> str:
 
 def uid_of_media(filepath: str) -> str:
     """The uid that `media_path` made a path of."""
-    return unquote(PurePosixPath(filepath.replace("\\", "/")).stem)
+    stem = PurePosixPath(filepath.replace("\\", "/")).stem
+    return quopri.decodestring(stem.encode(errors="replace")).decode(errors="replace")
 
 
 def _is_safe(character: str) -> bool:
@@ -41,4 +43,4 @@ def _is_safe(character: str) -> bool:
 
 
 def _quoted(character: str) -> str:
-    return "".join(f"%{byte:02X}" for byte in character.encode())
+    return "".join(f"={byte:02X}" for byte in character.encode())
