@@ -39,3 +39,14 @@ def folder(rows: list[Row], tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_rows(folder / "a.parquet", rows[:4])
     write_rows(folder / "b.parquet", rows[4:])
     return folder
+
+
+@pytest.fixture(scope="session")
+def actions(rows: list[Row]) -> dict[tuple[str, str], str]:
+    """The spelling of each action by video and node, in the dataset's order, in plain Python."""
+    return {
+        (row["video_uid"], node["node_id"]): " ".join(brief.lower().rstrip(".").split())
+        for row in rows
+        for node in row["nodes"]
+        if node["gpt"] and (brief := node["gpt"]["action"]["brief"]) not in {None, "N/A", "n/a"}
+    }

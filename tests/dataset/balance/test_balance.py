@@ -16,24 +16,7 @@ from command import call
 from rows import as_python, batches, write_rows
 
 Row = dict[str, Any]
-
-
-def spelled(node: Row) -> str | None:
-    """The action of a segment as the method sees it; None: it has none."""
-    brief = node["gpt"] and node["gpt"]["action"]["brief"]
-    if not brief or brief.lower() == "n/a":
-        return None
-    return " ".join(brief.lower().rstrip(".").split())
-
-
-def acting(rows: list[Row]) -> dict[tuple[str, str], str]:
-    """The action of each segment that has one, by video and node, in the dataset's order."""
-    return {
-        (row["video_uid"], node["node_id"]): action
-        for row in rows
-        for node in row["nodes"]
-        if (action := spelled(node))
-    }
+Actions = dict[tuple[str, str], str]
 
 
 def read(path: Path) -> list[Row]:
@@ -43,13 +26,13 @@ def read(path: Path) -> list[Row]:
 
 @pytest.mark.parametrize("clusters", [1, 3, 100])
 def test_weights_are_the_documented_probability(
-    clusters: int, folder: Path, rows: list[Row], tmp_path: Path
+    clusters: int, folder: Path, actions: Actions, tmp_path: Path
 ) -> None:
     if clusters < 6:
         pytest.importorskip("faiss", reason="clustering needs faiss")
     out = tmp_path / "new" / "index.parquet"
     result = balance(action100m.open(folder), out, clusters=clusters, samples=997)
-    index, actions = read(out), acting(rows)
+    index = read(out)
     assert [(row["video_uid"], row["node_id"]) for row in index] == list(actions)
     cluster_of = dict(zip(actions.values(), (row["cluster"] for row in index), strict=True))
     for row, action in zip(index, actions.values(), strict=True):
@@ -113,12 +96,12 @@ def test_nothing_to_draw_is_refused(folder: Path, wrong: dict[str, int], tmp_pat
         balance(action100m.open(folder), tmp_path / "index.parquet", **wrong)  # type: ignore[arg-type]
 
 
-def test_the_command_writes_tells_and_draws(folder: Path, rows: list[Row], tmp_path: Path) -> None:
+def test_the_command_writes_tells_and_draws(folder: Path, actions: Actions, tmp_path: Path) -> None:
     out, figure = tmp_path / "index.parquet", tmp_path / "tail.svg"
     result = call("balance", folder, "-o", out, "--samples", "50", "--figure", figure)
     assert result.returncode == 0, result.stderr
-    assert len(read(out)) == len(acting(rows))
-    assert f"{len(acting(rows))} segments with 6 actions in 6 clusters" in result.stdout
+    assert len(read(out)) == len(actions)
+    assert f"{len(actions)} segments with 6 actions in 6 clusters" in result.stdout
     assert "each is a cluster of its own" in result.stdout
     assert "actions before" in figure.read_text()
 

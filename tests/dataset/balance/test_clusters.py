@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from action100m import DatasetError
 from action100m.dataset.balance import clusters as module
 from action100m.dataset.balance.clusters import cluster
+from action100m.dataset.embeddings import HashedEmbedder
 
 DIMENSIONS = 8
 
@@ -87,3 +88,10 @@ def test_without_faiss_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(DatasetError, match=r"pip install 'action100m\[balance\]'"):
         cluster(strings(["0 1", "0 2", "0 3"]), Topics(), 2, np.random.default_rng(0))
+
+
+def test_without_a_model_alike_spellings_lie_close() -> None:
+    words = ["stir the sauce", "stir the sauces", "paint a plank"]
+    one, like, other = HashedEmbedder().embed(words)
+    assert one @ like > 0.7
+    assert one @ other < 0.3

@@ -17,6 +17,7 @@ from action100m.dataset.read import Dataset
 from action100m.dataset.select import Selection
 
 Row = dict[str, Any]
+Actions = dict[tuple[str, str], str]
 
 
 def segments(found: Gathered) -> list[tuple[str, str, str]]:
@@ -32,27 +33,18 @@ def segments(found: Gathered) -> list[tuple[str, str, str]]:
     ]
 
 
-def acting(rows: list[Row]) -> list[tuple[str, str, str]]:
-    briefs = [
-        (row["video_uid"], node["node_id"], node["gpt"]["action"]["brief"])
-        for row in rows
-        for node in row["nodes"]
-        if node["gpt"]
-    ]
-    return [
-        (uid, node, " ".join(brief.lower().rstrip(".").split()))
-        for uid, node, brief in briefs
-        if brief and brief.lower() != "n/a"
-    ]
-
-
 @pytest.mark.parametrize("at_once", [1, 7, 2**18])
 def test_segments_come_in_order_with_their_actions(
-    folder: Path, rows: list[Row], at_once: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path,
+    rows: list[Row],
+    actions: Actions,
+    at_once: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "_AT_ONCE", at_once)
     found = gather(action100m.open(folder), Selection(), tmp_path)
-    expected = acting(rows)
+    expected = [(*names, action) for names, action in actions.items()]
     assert segments(found) == expected
     assert found.segments == len(expected)
     counts = Counter(action for *_, action in expected)
@@ -66,13 +58,13 @@ def test_segments_come_in_order_with_their_actions(
 
 
 def test_only_what_is_selected_is_gathered_or_counted(
-    folder: Path, rows: list[Row], tmp_path: Path
+    folder: Path, rows: list[Row], actions: Actions, tmp_path: Path
 ) -> None:
     found = gather(action100m.open(folder), Selection(max_level=2), tmp_path)
-    nodes = [[node for node in row["nodes"] if node["level"] <= 2] for row in rows]
-    chosen = [row | {"nodes": own} for row, own in zip(rows, nodes, strict=True)]
-    assert segments(found) == acting(chosen)
-    assert found.segments + found.null + found.no_action == sum(map(len, nodes))
+    chosen = {n["node_id"] for row in rows for n in row["nodes"] if n["level"] <= 2}
+    expected = [(*names, action) for names, action in actions.items() if names[1] in chosen]
+    assert segments(found) == expected
+    assert found.segments + found.null + found.no_action == len(chosen)
 
 
 class Repeated:
