@@ -112,10 +112,6 @@ def operations(trees: list[Tree]) -> list[list[object]]:
     moments = [np.linspace(0, tree.end[0], 100, endpoint=False) for tree in trees]
     lists = [times.tolist() for times in moments]
     pairs: dict[str, tuple[Callable[[], list[object]], Callable[[], list[object]]]] = {
-        "from columns": (
-            lambda: [Tree(t.start, t.end, t.parent, t.level) for t in trees],
-            lambda: [as_objects(t) for t in trees],
-        ),
         "leaves": (
             lambda: [t.leaves for t in trees],
             lambda: [root.level_cut(10**6) for root in built],
@@ -136,8 +132,7 @@ def operations(trees: list[Tree]) -> list[list[object]]:
     nodes = sum(map(len, trees))
     rows: list[list[object]] = []
     for name, (ours, rivals) in pairs.items():
-        if name != "from columns":
-            assert all(map(np.array_equal, ours(), rivals())), name
+        assert all(map(np.array_equal, ours(), rivals())), name
         speeds = [nodes / median_seconds(call, 5) for call in (ours, rivals)]
         rows.append([name, *speeds, speeds[0] / speeds[1]])
     return rows
@@ -150,7 +145,7 @@ def measure_stats(sizes: list[int]) -> dict[int, Cost]:
         with tempfile.TemporaryDirectory() as folder:
             data = Path(folder) / "data"
             draw_dataset(data, size)
-            costs[size] = least([cost("stats", data, "--json") for _ in range(3)])
+            costs[size] = least([cost("stats", data, "--json") for _ in range(2)])
     return costs
 
 
