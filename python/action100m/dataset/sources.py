@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import json
 from collections.abc import Container, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 from pyarrow.dataset import ParquetFileFormat
 
+from action100m.dataset.ahead import read_ahead
 from action100m.dataset.projection import Projection
 from action100m.schema import SCHEMA
 
 ROWS_AT_ONCE = 64
+_GROUPS_AHEAD = 2  # Arrow decodes what is nested on one CPU
 MADE_BY = "action100m."
 """How the keys of the file metadata that an export writes begin."""
 _FILE_ENDINGS = (".parquet", ".json")
@@ -118,9 +121,12 @@ class Source:
     def _is_json(self) -> bool:
         return self.path.endswith(".json")
 
-    def _parquet(self) -> pq.ParquetFile:
+    def _parquet(self, metadata: pq.FileMetaData | None = None) -> pq.ParquetFile:
         return pq.ParquetFile(
-            self.path, filesystem=self.filesystem, page_checksum_verification=True
+            self.path,
+            metadata=metadata,
+            filesystem=self.filesystem,
+            page_checksum_verification=True,
         )
 
     def explained(self) -> _Explained:
@@ -133,17 +139,26 @@ class Source:
         uids: frozenset[str] | None,
         groups: Container[int] | None,
     ) -> Iterator[tuple[int, pa.RecordBatch | DatasetError]]:
-        with self._parquet() as file:
+        with ExitStack() as stack:
+            file = stack.enter_context(self._parquet())
             try:
                 projection = Projection(file.schema, file.schema_arrow, fields)
             except ValueError as error:
                 yield 0, self.error(error)
                 return
-            first_row = 0
+            wanted, first_row = [], 0
             for group in range(file.num_row_groups):
                 if (groups is None or group in groups) and _may_hold(file, group, uids):
-                    yield from self._group(file, group, first_row, projection)
+                    wanted.append((group, first_row))
                 first_row += file.metadata.row_group(group).num_rows
+            files = [file]  # one for each group that is open at the same time
+            for _ in range(min(_GROUPS_AHEAD, len(wanted) - 1)):
+                files.append(stack.enter_context(self._parquet(file.metadata)))
+            parts = (
+                self._group(files[number % len(files)], group, first_row, projection)
+                for number, (group, first_row) in enumerate(wanted)
+            )
+            yield from read_ahead(parts, len(files))
 
     def _group(
         self, file: pq.ParquetFile, group: int, first_row: int, projection: Projection

@@ -14,6 +14,7 @@ from action100m.dataset.columns import Batch, mask, present
 from action100m.dataset.findings import Note
 from action100m.schema import NO_ACTION
 
+_BLOCK = 2**17  # characters that stay in the cache while they are looked at
 _LONGEST = 10 * 3600 * 100  # hundredths of a second; longer segments count as this long
 _BUCKETS = {"under 3 s": 300, "3 to 10 s": 1000, "10 to 60 s": 6000, "over 60 s": _LONGEST + 1}
 _SHARES = ("62 %", "25 %", "10 %", "2 %")
@@ -214,8 +215,17 @@ def count_words(texts: pa.StringArray) -> int:
     raw = np.frombuffer(characters, np.uint8)[at[0] : at[-1]]
     if not len(raw):
         return 0
-    space = raw - np.uint8(9) < 5  # tab to carriage return; what is below wraps round
-    space |= raw == 32
     first = at[:-1][at[1:] > at[:-1]] - at[0]
-    torn = ~space[first[1:]] & ~space[first[1:] - 1]  # a text's first word, next to another's last
-    return int(np.count_nonzero(space[:-1] > space[1:]) + np.count_nonzero(torn) + (not space[0]))
+    torn = ~_is_space(raw[first[1:]]) & ~_is_space(raw[first[1:] - 1])  # no space between texts
+    words, after_space = int(np.count_nonzero(torn)), True
+    for begin in range(0, len(raw), _BLOCK):
+        space = _is_space(raw[begin : begin + _BLOCK])
+        words += int(np.count_nonzero(space[:-1] > space[1:])) + (after_space and not space[0])
+        after_space = bool(space[-1])
+    return words
+
+
+def _is_space(characters: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    space = characters - np.uint8(9) < 5  # tab to carriage return; what is below wraps round
+    space |= characters == 32
+    return space

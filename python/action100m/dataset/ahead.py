@@ -1,0 +1,36 @@
+"""Reading ahead: what comes next is read while what came before is used."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def read_ahead(parts: Iterable[Iterator[T]], together: int) -> Iterator[T]:
+    """What the parts give, one part after the other; some of them are read at the same time.
+
+    Of each part that is begun one item waits: memory is bounded by the number of parts.
+
+    Args:
+        parts: iterators whose items are not None. Part k+together is not touched before part k has
+            ended.
+        together: how many parts are read at the same time, each in a thread.
+    """
+    rest = iter(parts)
+    begun: deque[tuple[Iterator[T], Future[T | None]]] = deque()
+    with ThreadPoolExecutor(together) as pool:
+        while True:
+            for part in islice(rest, together - len(begun)):
+                begun.append((part, pool.submit(next, part, None)))
+            if not begun:
+                return
+            part, waiting = begun.popleft()
+            item = waiting.result()
+            if item is not None:
+                begun.appendleft((part, pool.submit(next, part, None)))
+                yield item
