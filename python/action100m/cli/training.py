@@ -105,7 +105,9 @@ def clips_command(
     ] = None,
     form: Annotated[
         Format,
-        typer.Option("--format", help="MP4 files, or tar shards that the webdataset library reads."),
+        typer.Option(
+            "--format", help="MP4 files, or tar shards that the webdataset library reads."
+        ),
     ] = Format.files,
     copy: Annotated[
         bool,
@@ -121,7 +123,9 @@ def clips_command(
     ] = None,
     index: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.parquet", help="Only segments that this index of `balance` draws."),
+        typer.Option(
+            metavar="FILE.parquet", help="Only segments that this index of `balance` draws."
+        ),
     ] = None,
     min_level: Annotated[int, typer.Option(min=0, help="The root is level 0.")] = 0,
     max_level: Annotated[int | None, typer.Option(min=0, show_default=False)] = None,
@@ -138,9 +142,9 @@ def clips_command(
 ) -> None:
     """Cut segments out of their videos: silent MP4 clips, and clips.parquet, which lists them.
 
-    Each video is read once, however many and however nested its segments are. Clips are exact to the
-    frame, H.264, upright, with square pixels, unless --copy is given. The same command goes on after
-    an interruption.
+    Each video is read once, however many and however nested its segments are. Clips are exact to
+    the frame, H.264, upright, with square pixels, unless --copy is given. The same command goes on
+    after an interruption.
 
     Exit code: 0 all segments, 1 none, 2 usage, 3 some were left out, with the reason.
     """

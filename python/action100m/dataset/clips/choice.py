@@ -54,17 +54,20 @@ class Choice:
         Raises:
             DatasetError: a file cannot be read, and the dataset has no `on_error`.
         """
-        fields = {*Selection.FIELDS, *TEXTS.values()}
-        if self.words:
-            fields |= set(ByWords.fields)
-        for _, batch in dataset.batches(fields):
-            nodes = np.flatnonzero(self._mask(batch))
+        for _, batch in dataset.batches(self.fields | {*TEXTS.values()}):
+            nodes = np.flatnonzero(self.mask(batch))
             segments = _segments(batch, nodes)
             borders = np.searchsorted(nodes, batch.offsets)
             for row, uid in enumerate(batch.uid.to_pylist()):
                 yield uid or "", segments[borders[row] : borders[row + 1]]
 
-    def _mask(self, batch: Batch) -> NDArray[np.bool_]:
+    @property
+    def fields(self) -> set[str]:
+        """What `mask` needs of a batch."""
+        return {*Selection.FIELDS, *(ByWords.fields if self.words else ())}
+
+    def mask(self, batch: Batch) -> NDArray[np.bool_]:
+        """(m,) True for the segments that are meant."""
         chosen = self.selection.mask(batch)
         if self.index is not None:
             places = self.index.find(batch)
