@@ -198,7 +198,7 @@ class Segments(IterableDataset[Batch]):
         """A segment with its pixels; None, and a word in the log, where they cannot be had."""
         video, node = self._pool.read(segment, {*Selection.FIELDS, *self._texts.values()})
         at = int(video.batch.offsets[video.row]) + node
-        start, end = float(video.batch.start[at]), float(video.batch.end[at])
+        start, end = _seconds(video.batch.start[at]), _seconds(video.batch.end[at])
         times = start + (np.arange(self._frames) + 0.5) / self._frames * (end - start)
         try:
             shown = decoder.frames_at(self._videos[video.uid], times.tolist(), self._spec)
@@ -228,8 +228,12 @@ class Segments(IterableDataset[Batch]):
             uid=[sample.video.uid for sample in samples],
             node_id=[str(batch.node_id[node].as_py()) for batch, node in rows],
             level=torch.tensor([int(batch.level[node]) for batch, node in rows]),
-            start=_seconds([batch.start[node] for batch, node in rows]),
-            end=_seconds([batch.end[node] for batch, node in rows]),
+            start=torch.tensor(
+                [_seconds(batch.start[node]) for batch, node in rows], dtype=torch.float64
+            ),
+            end=torch.tensor(
+                [_seconds(batch.end[node]) for batch, node in rows], dtype=torch.float64
+            ),
             state=state,
         )
 
@@ -263,5 +267,6 @@ def _ranks(rank: int | None, world_size: int | None) -> tuple[int, int]:
     return rank, world_size
 
 
-def _seconds(stored: Sequence[float]) -> Tensor:
-    return torch.tensor([round(float(time), TIME_DECIMALS) for time in stored], dtype=torch.float64)
+def _seconds(stored: float) -> float:
+    """As it was before it became a float32."""
+    return round(float(stored), TIME_DECIMALS)

@@ -1,0 +1,160 @@
+"""Batches are the same with any workers, cover what there is once, and go on where they stopped."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from action100m.dataset.write import node_rows, video_row
+from action100m.video import VideoError
+from rows import annotate, as_python, random_tree, write_rows
+from synthetic import read_numbers, write_numbered
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+from torch.utils.data import DataLoader  # noqa: E402
+
+from action100m.torch import Batch, Segments  # noqa: E402
+
+UIDS = ["first", "second", "third"]
+TIMES = np.cumsum([0, *np.random.default_rng(4).integers(40, 100, 179)]).tolist()  # milliseconds
+END = TIMES[-1] / 1000
+Key = tuple[str, str]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """data.parquet and videos/ of three numbered videos, in which each segment has a caption."""
+    place = tmp_path_factory.mktemp("training")
+    batches = []
+    for number, uid in enumerate(UIDS):
+        tree = random_tree(number, 90, END / 90)
+        batches.append(video_row(uid, {}, node_rows(uid, tree, annotate(tree))))
+    write_rows(place / "data.parquet", as_python(iter(batches)))
+    (place / "videos").mkdir()
+    for uid in UIDS:
+        write_numbered(place / "videos" / f"{uid}.mkv", TIMES, size=(128, 96), codec="libx264")
+    return place
+
+
+def segments(place: Path, **options: Any) -> Segments:
+    settings = {"videos": place / "videos", "frames": 2, "side": 64, "aspect": "stretch"}
+    return Segments(place / "data.parquet", **(settings | options))
+
+
+def keys(batches: list[Batch]) -> list[Key]:
+    return [key for batch in batches for key in zip(batch["uid"], batch["node_id"], strict=True)]
+
+
+def loaded(dataset: Segments, workers: int = 0) -> list[Batch]:
+    return list(DataLoader(dataset, batch_size=None, num_workers=workers))
+
+
+@pytest.fixture(scope="module")
+def nodes(place: Path) -> dict[Key, dict[str, Any]]:
+    rows = pq.read_table(place / "data.parquet").to_pylist()
+    return {(row["video_uid"], node["node_id"]): node for row in rows for node in row["nodes"]}
+
+
+def test_frames_texts_and_times_are_the_segments(place: Path, nodes: dict[Key, Any]) -> None:
+    with av.open(str(place / "videos" / "first.mkv")) as container:
+        shown = np.array([frame.time for frame in container.decode(video=0)])
+    for batch in loaded(segments(place, frames=3, batch_size=16, texts=["plm_action", "actor"])):
+        assert batch["frames"].dtype == torch.uint8
+        assert batch["frames"].shape[1:] == (3, 64, 64, 3)
+        for k, key in enumerate(zip(batch["uid"], batch["node_id"], strict=True)):
+            node = nodes[key]
+            start, end = round(node["start"], 2), round(node["end"], 2)
+            assert (batch["start"][k], batch["end"][k]) == (start, end)
+            assert batch["level"][k] == node["level"]
+            assert batch["texts"]["plm_action"][k] == node["plm_action"]
+            actor = node["gpt"] and node["gpt"]["action"]["actor"]
+            assert batch["texts"]["actor"][k] == actor
+            moments = start + (end - start) * np.array([1, 3, 5]) / 6
+            expected = np.searchsorted(shown, moments, side="right") - 1
+            assert read_numbers(batch["frames"][k].numpy()) == expected.tolist()
+            np.testing.assert_allclose(batch["times"][k], shown[expected], atol=1e-6)
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_ranks_and_workers_share_without_gaps(
+    world_size: int, place: Path, nodes: dict[Key, Any]
+) -> None:
+    seen: list[Key] = []
+    for rank in range(world_size):
+        dataset = segments(place, batch_size=13, rank=rank, world_size=world_size)
+        alone = keys(loaded(dataset))
+        assert len(loaded(dataset)) == len(dataset)
+        assert keys(loaded(dataset, 1)) == alone
+        assert keys(loaded(dataset, 2)) == alone
+        seen += alone
+    assert sorted(seen) == sorted(nodes)
+
+
+def test_taken_up_in_the_middle_the_rest_comes(place: Path) -> None:
+    dataset = segments(place, batch_size=7, seed=5)
+    dataset.set_epoch(3)
+    whole = loaded(dataset)
+    state = whole[4]["state"]
+    for workers in (0, 2):
+        again = segments(place, batch_size=7, seed=5)
+        again.load_state_dict(state)
+        assert len(again) == len(whole) - 5
+        rest = loaded(again, workers)
+        assert keys(rest) == keys(whole[5:])
+        assert rest[-1]["state"] == whole[-1]["state"]
+    ranks = [segments(place, batch_size=4, seed=5, rank=r, world_size=3) for r in range(3)]
+    seen = []
+    for rank in ranks:
+        rank.load_state_dict(state)
+        seen += keys(loaded(rank))
+    assert sorted(seen) == sorted(keys(whole[5:]))
+    again.load_state_dict(whole[-1]["state"])
+    assert loaded(again) == []
+    with pytest.raises(ValueError, match="with seed 5; here are"):
+        segments(place).load_state_dict(state)
+
+
+def test_epochs_differ_also_for_workers_that_live_on(place: Path) -> None:
+    dataset = segments(place, batch_size=16)
+    loader = DataLoader(dataset, batch_size=None, num_workers=2, persistent_workers=True)
+    epochs = []
+    for epoch in range(2):
+        dataset.set_epoch(epoch)
+        epochs.append(keys(list(loader)))
+    assert epochs[0] != epochs[1]
+    assert sorted(epochs[0]) == sorted(epochs[1])
+    dataset.set_epoch(0)
+    assert keys(loaded(dataset)) == epochs[0]
+
+
+def test_a_video_that_cannot_be_read_is_told_once(
+    place: Path, tmp_path: Path, nodes: dict[Key, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "first.mkv").write_bytes(b"broken" * 100)
+    (tmp_path / "second.mkv").symlink_to(place / "videos" / "second.mkv")
+    with caplog.at_level(logging.WARNING):
+        seen = keys(loaded(segments(place, videos=tmp_path, batch_size=20)))
+    assert sorted(seen) == sorted(key for key in nodes if key[0] == "second")
+    absent, broken = [record.getMessage() for record in caplog.records]
+    assert "1 videos of the dataset are not here" in absent
+    assert "first cannot be read" in broken
+    with pytest.raises(VideoError, match="None of the 1 segments"):
+        loaded(segments(place, videos=tmp_path / "first.mkv"))
+
+
+def test_arguments_out_of_their_range(place: Path) -> None:
+    for options, complaint in [
+        ({"texts": ["title"]}, "no text"),
+        ({"frames": 0}, "one frame"),
+        ({"rank": 2, "world_size": 2}, "no rank 2"),
+        ({"rank": 1}, "go together"),
+        ({"words": "!"}, "no word"),
+    ]:
+        with pytest.raises(ValueError, match=complaint):
+            segments(place, **options)
