@@ -6,24 +6,19 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from action100m.dataset.write import node_rows, video_row
 from action100m.video import VideoError
-from rows import annotate, as_python, random_tree, write_rows
-from synthetic import read_numbers, write_numbered
+from footage import TIMES, write_footage
+from synthetic import read_numbers
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 from torch.utils.data import DataLoader  # noqa: E402
 
 from action100m.torch import Batch, Segments  # noqa: E402
 
-UIDS = ["first", "second", "third"]
-TIMES = np.cumsum([0, *np.random.default_rng(4).integers(40, 100, 179)]).tolist()  # milliseconds
-END = TIMES[-1] / 1000
 Key = tuple[str, str]
 
 
@@ -31,14 +26,7 @@ Key = tuple[str, str]
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """data.parquet and videos/ of three numbered videos, in which each segment has a caption."""
     place = tmp_path_factory.mktemp("training")
-    batches = []
-    for number, uid in enumerate(UIDS):
-        tree = random_tree(number, 90, END / 90)
-        batches.append(video_row(uid, {}, node_rows(uid, tree, annotate(tree))))
-    write_rows(place / "data.parquet", as_python(iter(batches)))
-    (place / "videos").mkdir()
-    for uid in UIDS:
-        write_numbered(place / "videos" / f"{uid}.mkv", TIMES, size=(128, 96), codec="libx264")
+    write_footage(place, ["first", "second", "third"])
     return place
 
 
@@ -62,8 +50,6 @@ def nodes(place: Path) -> dict[Key, dict[str, Any]]:
 
 
 def test_frames_texts_and_times_are_the_segments(place: Path, nodes: dict[Key, Any]) -> None:
-    with av.open(str(place / "videos" / "first.mkv")) as container:
-        shown = np.array([frame.time for frame in container.decode(video=0)])
     for batch in loaded(segments(place, frames=3, batch_size=16, texts=["plm_action", "actor"])):
         assert batch["frames"].dtype == torch.uint8
         assert batch["frames"].shape[1:] == (3, 64, 64, 3)
@@ -76,9 +62,9 @@ def test_frames_texts_and_times_are_the_segments(place: Path, nodes: dict[Key, A
             actor = node["gpt"] and node["gpt"]["action"]["actor"]
             assert batch["texts"]["actor"][k] == actor
             moments = start + (end - start) * np.array([1, 3, 5]) / 6
-            expected = np.searchsorted(shown, moments, side="right") - 1
+            expected = np.searchsorted(TIMES, moments, side="right") - 1
             assert read_numbers(batch["frames"][k].numpy()) == expected.tolist()
-            np.testing.assert_allclose(batch["times"][k], shown[expected], atol=1e-6)
+            np.testing.assert_allclose(batch["times"][k], TIMES[expected], atol=1e-6)
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
