@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from footage import TIMES, write_footage
 from synthetic import read_numbers
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+from torch.testing._internal.distributed.fake_pg import FakeStore  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 
 from action100m.torch import Batch, Segments  # noqa: E402
@@ -128,10 +131,29 @@ def test_a_video_that_cannot_be_read_is_told_once(
         seen = keys(loaded(segments(place, videos=tmp_path, batch_size=20)))
     assert sorted(seen) == sorted(key for key in nodes if key[0] == "second")
     absent, broken = [record.getMessage() for record in caplog.records]
-    assert "1 videos of the dataset are not here" in absent
+    assert absent == "1 video of the dataset not here, so left out"
     assert "first cannot be read" in broken
     with pytest.raises(VideoError, match="None of the 1 segments"):
         loaded(segments(place, videos=tmp_path / "first.mkv"))
+
+
+def test_ranks_are_those_of_torch_distributed(place: Path) -> None:
+    torch.distributed.init_process_group("fake", store=FakeStore(), rank=1, world_size=3)
+    try:
+        dataset = segments(place, batch_size=9)
+    finally:
+        torch.distributed.destroy_process_group()
+    assert keys(loaded(dataset)) == keys(
+        loaded(segments(place, batch_size=9, rank=1, world_size=3))
+    )
+
+
+def test_without_pytorch_it_is_told_what_adds_it() -> None:
+    script = "import sys; sys.modules['torch'] = None; import action100m.torch"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert "pip install 'action100m[torch]'" in done.stderr
 
 
 def test_arguments_out_of_their_range(place: Path) -> None:

@@ -90,7 +90,8 @@ class Segments(IterableDataset[Batch]):
 
     A video that cannot be read is told once, by logging, and its samples are left out of their
     batches; a batch of which nothing can be read is an error. Beside the pixels, memory is taken by
-    the segments: 8 bytes each, 8 of every worker for the order, and 24 while an index is read.
+    the segments: 8 bytes each, and 16 in every worker for the order of an epoch; with an index 8
+    more, and some 50 while it is read.
     """
 
     def __init__(
@@ -146,9 +147,7 @@ class Segments(IterableDataset[Batch]):
         found = None if index is None else Index.read(Path(index))
         self._pool, absent = gather_pool(open_dataset(places), choice, found, self._videos)
         if absent:
-            _log.warning(
-                "%d videos of the dataset are not here; their segments do not come", absent
-            )
+            _log.warning("%s of the dataset not here, so left out", counted(absent, "video"))
         # Shared memory, so that workers which live on from epoch to epoch hear of it.
         self._place = torch.zeros(2, dtype=torch.int64).share_memory_()
 

@@ -18,6 +18,7 @@ from action100m.dataset.balance.index import Index
 from action100m.dataset.clips.choice import Choice
 from action100m.dataset.clips.write import Format, cut_clips
 from action100m.dataset.embeddings import SentenceEmbedder
+from action100m.dataset.fiftyone.write import count_videos
 from action100m.dataset.read import open_dataset
 from action100m.dataset.select import Selection
 from action100m.dataset.sources import DatasetError
@@ -158,7 +159,7 @@ def clips_command(
         raise UsageError("Say with --videos FOLDER where the videos are: no run folder knows them.")
     with opened(dataset) as data:
         with Progress(console=err, transient=True) as bar:
-            task = bar.add_task("clips", total=None)
+            task = bar.add_task("clips", total=count_videos(data))
             written = cut_clips(
                 data,
                 out,

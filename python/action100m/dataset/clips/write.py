@@ -114,8 +114,7 @@ def cut_clips(
         cutting = _Cutting(clips, videos, copy, packed=form is Format.webdataset)
 
         def done() -> Iterator[tuple[Path, Row]]:
-            wanted = ((uid, segments) for uid, segments in choice.videos(dataset) if segments)
-            for uid, segments, result in cutting.run(wanted, workers):
+            for uid, segments, result in cutting.run(choice.videos(dataset), workers):
                 yield from _rows(uid, segments, result, written)
                 on_video(uid)
 
@@ -206,6 +205,8 @@ class _Cutting:
         return "Another row before it has this uid."
 
     def _video(self, uid: str, segments: list[Segment], pool: DecoderPool) -> Clips | str:
+        if not segments:
+            return Clips(self._clips, {})
         if len({segment.node_id for segment in segments}) < len(segments):
             return "Two of its segments have one node id."
         video = self._videos.get(uid)
