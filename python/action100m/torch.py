@@ -19,6 +19,7 @@ from action100m.dataset.sql import TEXTS
 from action100m.dataset.words import Words
 from action100m.runs.discovery import local_videos
 from action100m.schema import TIME_DECIMALS
+from action100m.text import counted
 from action100m.video import Decoder, FrameBatch, FrameSpec, VideoError
 
 try:
