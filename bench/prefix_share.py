@@ -3,20 +3,22 @@
 Synthetic trees with the published statistics; tokens are words and punctuation marks, in blocks of
 16. `ours` is the share of all prompt tokens that repeat an already sent prefix, one request after
 the other in an endless cache; the limit is 0.80. `rival` is the layout that names the segment in
-the first line. Beside them: the drafts alone, and 64 requests in flight, where a prefix can be used
-again once its prefill has ended, in a cache of a million tokens that forgets the oldest.
+the first line. Beside them: the drafts alone, and 64 requests in flight in the stage's own order,
+where a prefix can be used again once its prefill has ended, in a cache of a million tokens that
+forgets the oldest.
 """
 
 from __future__ import annotations
 
 import heapq
 import re
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from action100m.aggregation.prompts import Captioned, write_prompts
 from action100m.aggregation.refine import Conversation
+from action100m.aggregation.schedule import Schedule
 from action100m.aggregation.stage import annotated_nodes
 from action100m.config import AggregationConfig
 from action100m.inference import Outcome, Request, Usage
@@ -85,7 +87,9 @@ def main() -> None:
     videos = list(draw_videos(20 if parse_arguments(__doc__).full else 4))
     ours = one_by_one(videos, as_it_is)
     naive = one_by_one(videos, named_first)
-    flying = in_flight(videos)
+    flight = InFlight(videos)
+    flight.run()
+    flying = flight.tally
     print_table(
         ["layout", "all", "drafts", "fresh tokens a node", "tokens of a draft"],
         [
@@ -95,6 +99,7 @@ def main() -> None:
         ],
     )
     fresh = [(tally.tokens - tally.cached) / tally.nodes for tally in (ours, naive)]
+    print(f"{flight.occupancy:.0%} of the 64 places in flight are taken, from first to last")
     print(f"{ours.nodes} segments of {len(videos)} videos; tokens are words and punctuation marks")
     finish(
         "prefix_share",
@@ -107,6 +112,7 @@ def main() -> None:
         fresh_to_naive=fresh[0] / fresh[1],
         in_flight=flying.cached / flying.tokens,
         in_flight_drafts=flying.drafts_cached / flying.drafts,
+        occupancy=flight.occupancy,
         tokens_to_naive=ours.tokens / naive.tokens,
     )
 
@@ -127,12 +133,12 @@ def count(texts: Sequence[str]) -> list[int]:
     return [len(_TOKEN.findall(text)) for text in texts]
 
 
-def conversations(videos: list[Captioned]) -> Iterator[Conversation]:
-    """All conversations, in the order in which stage 3 begins them."""
+def conversations(videos: list[Captioned]) -> Iterator[list[Conversation]]:
+    """Each video's, in the order in which stage 3 begins them."""
     config = AggregationConfig.model_validate({"model": _MODEL})
     for number, video in enumerate(videos):
-        for prompt in write_prompts(video, annotated_nodes(video.tree), count, 120_000):
-            yield Conversation(prompt, config, {}, str(number))
+        prompts = write_prompts(video, annotated_nodes(video.tree), count, 120_000)
+        yield [Conversation(prompt, config, {}, str(number)) for prompt in prompts]
 
 
 def prefixes_of(
@@ -151,9 +157,10 @@ def prefixes_of(
 def one_by_one(videos: list[Captioned], layout: Callable[[list[str]], list[str]]) -> Tally:
     """One request after the other; nothing is forgotten."""
     tally, cache, writer = Tally(), Cache(10**12), Writer(1)
-    for talk in conversations(videos):
+    for talk in (talk for talks in conversations(videos) for talk in talks):
         draft = True
-        while (request := talk.next_request()) is not None:
+        while not talk.over:
+            request = talk.next_request()
             tokens, prefixes = prefixes_of(request, layout)
             tally.add(tokens, _BLOCK * cache.hit(prefixes), draft=draft)
             cache.add(prefixes)
@@ -162,41 +169,63 @@ def one_by_one(videos: list[Captioned], layout: Callable[[list[str]], list[str]]
     return tally
 
 
-def in_flight(videos: list[Captioned]) -> Tally:
-    """64 at once: what goes on before what begins, as answers come."""
-    tally, cache, writer = Tally(), Cache(_CACHE), Writer(1)
-    talks = conversations(videos)
-    events: list[tuple[float, int, str, object]] = []
-    ready: list[Conversation] = []
-    now, number, free = 0.0, 0, _IN_FLIGHT
-    while True:
-        while free:
-            begun = not ready
-            talk = ready.pop(0) if ready else next(talks, None)
-            if talk is None:
-                break
-            request = talk.next_request()
-            assert request is not None
-            tokens, prefixes = prefixes_of(request, as_it_is)
-            hit = _BLOCK * cache.hit(prefixes)
-            tally.add(tokens, hit, draft=begun)
-            filled = now + _PREFILL * (tokens - hit)
-            said = answer(request, writer)
-            done = filled + _DECODE * count([said.text or ""])[0]
-            heapq.heappush(events, (filled, number, "filled", prefixes))
-            heapq.heappush(events, (done, number + 1, "done", (talk, said)))
-            number, free = number + 2, free - 1
-        if not events:
-            return tally
-        now, _, kind, what = heapq.heappop(events)
-        if kind == "filled":
-            cache.add(what)  # type: ignore[arg-type]
-        else:
-            talk, said = what  # type: ignore[misc]
-            talk.take(said)
-            free += 1
-            if talk.next_request() is not None:
-                ready.append(talk)
+class InFlight:
+    """64 requests at once of several videos' schedules, each video's turn after the other's."""
+
+    def __init__(self, videos: list[Captioned]) -> None:
+        self.tally = Tally()
+        self.busy = 0.0  # seconds of slots
+        self.now = 0.0
+        self._cache, self._writer = Cache(_CACHE), Writer(1)
+        self._videos = deque(Schedule(talks) for talks in conversations(videos))
+        self._begun: set[Conversation] = set()
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._free, self._number = _IN_FLIGHT, 0
+
+    def run(self) -> None:
+        """Until all is answered."""
+        while True:
+            while self._free and (found := self._pop()) is not None:
+                self._ask(*found)
+            if not self._events:
+                return
+            self.now, _, happen = heapq.heappop(self._events)
+            happen()
+
+    @property
+    def occupancy(self) -> float:
+        """Share of the slots' time that is busy."""
+        return self.busy / (_IN_FLIGHT * self.now)
+
+    def _pop(self) -> tuple[Schedule, Conversation] | None:
+        for _ in range(len(self._videos)):
+            video = self._videos[0]
+            self._videos.rotate(-1)
+            if (talk := video.pop()) is not None:
+                return video, talk
+        return None
+
+    def _ask(self, video: Schedule, talk: Conversation) -> None:
+        request = talk.next_request()
+        tokens, prefixes = prefixes_of(request, as_it_is)
+        hit = _BLOCK * self._cache.hit(prefixes)
+        self.tally.add(tokens, hit, draft=talk not in self._begun)
+        self._begun.add(talk)
+        said = answer(request, self._writer)
+        filled = _PREFILL * (tokens - hit)
+        done = filled + _DECODE * count([said.text or ""])[0]
+        self._free, self.busy = self._free - 1, self.busy + done
+
+        def end() -> None:
+            self._free += 1
+            video.take(talk, said)
+
+        self._at(filled, lambda: self._cache.add(prefixes))
+        self._at(done, end)
+
+    def _at(self, seconds: float, happen: Callable[[], None]) -> None:
+        self._number += 1
+        heapq.heappush(self._events, (self.now + seconds, self._number, happen))
 
 
 def answer(request: Request, writer: Writer) -> Answer:

@@ -17,14 +17,14 @@ _VERBS, _NOUNS = 311, 6300
 _OFTEN = 40_000  # ranks of actions that get by with three words
 
 
-def draw_dataset(folder: Path, nodes: int, seed: int = 0) -> int:
+def draw_dataset(folder: Path, nodes: int, per_video: int = 720) -> int:
     """Write shards with about `nodes` nodes into a new folder; returns how many there are."""
-    trees = _draw_trees(_TREES)
+    trees = _draw_trees(_TREES, per_video)
     cycle = np.cumsum([len(tree) for tree in trees])
     whole, rest = divmod(nodes, int(cycle[-1]))
     more = int(np.searchsorted(cycle, rest)) + 1
     videos = whole * _TREES + more
-    writer = Writer(seed)
+    writer = Writer(0)
     rows = (_row(number, trees[number % _TREES], writer) for number in range(videos))
     write_shards(rows, folder, videos, {}, _VIDEOS_A_SHARD)
     return whole * int(cycle[-1]) + int(cycle[more - 1])
@@ -63,12 +63,12 @@ class Writer:
         return pa.array(names.tolist(), pa.string(), mask=~given)
 
 
-def _draw_trees(count: int) -> list[Tree]:
-    """Trees of two to eight minutes over random walks."""
+def _draw_trees(count: int, nodes: int) -> list[Tree]:
+    """Trees of about so many nodes over random walks; of 720, they last two to eight minutes."""
     generator = np.random.default_rng(7)
     trees = []
     for _ in range(count):
-        frames = int(generator.uniform(900, 3600))
+        frames = int(nodes * generator.uniform(1.25, 5))
         walk = np.cumsum(generator.normal(size=(frames, 4)), axis=0)
         trees.append(cut(ward(walk), np.arange(frames + 1) * 4 / 30))
     return trees

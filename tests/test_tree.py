@@ -277,6 +277,8 @@ def test_ways_through_a_tree_agree_with_its_times(seed: int, n: int, level: int)
         ):
             distance = np.maximum(tree.start[rows] - time, time - tree.end[rows])
             assert found == rows[np.argmin(distance)]
+    times = np.linspace(0, tree.end[0], 6).reshape(2, 3)
+    assert np.array_equal(tree.at(times), [[tree.at(time) for time in row] for row in times])
 
 
 def test_a_boundary_belongs_to_the_later_segment() -> None:

@@ -8,7 +8,6 @@
 
 #include "core/arena.h"
 #include "core/kernels.h"
-#include "core/tournament.h"
 
 namespace action100m {
 
@@ -32,16 +31,16 @@ struct Workshop {
 
 // Greedy merging of the frames [first, last), as if there were nothing beside them.
 //
-// A cluster is known by its first frame. A border is the first frame of a cluster but the first.
+// A border is the first frame of a cluster but the first.
 class Run {
  public:
-  // `costs` are those of merging each of all n frames with the one before.
+  // Every frame alone. `costs` are those of merging each of all n frames with the one before.
   template <class Scalar>
   Run(const Workshop<Scalar>& shop, const std::vector<double>& costs, std::size_t first,
       std::size_t last);
 
-  // Takes over what `parts`, which agree with each other and cover this run, have done.
-  void adopt(const std::vector<Run>& parts, Arena& arena);
+  // Takes over what `parts`, which agree with each other, have done.
+  Run(std::vector<Run> parts, Arena& arena);
 
   // Merges the cheapest pair again and again while it costs less than `limit`.
   template <class Scalar>
@@ -58,12 +57,11 @@ class Run {
   // A copy of what this run has from `border` on, which shares the sums.
   Run tail(std::size_t border, Arena& arena) const;
 
-  // Recycles the sums of the clusters in [from, to).
-  void discard(std::size_t from, std::size_t to, Arena& arena) const;
-  void discard(Arena& arena) const { discard(first_, last(), arena); }
+  // Recycles the sums.
+  void discard(Arena& arena) const { discard(0, clusters_.size(), arena); }
 
-  std::size_t first() const { return first_; }
-  std::size_t last() const { return first_ + next_.size(); }
+  std::size_t first() const { return clusters_.front().first; }
+  std::size_t last() const { return last_; }
   const std::vector<Merge>& merges() const { return merges_; }
 
   std::size_t begin, end;  // the frames for which this run has the say among its neighbours
@@ -71,24 +69,31 @@ class Run {
  private:
   struct Cluster {
     Operand row;
-    Id id;
+    Id id;  // orders the merges of this run alone, as the ids of the whole would
+    std::size_t first;
+  };
+
+  // Who is beside whom while clusters merge.
+  struct Chain {
+    explicit Chain(std::size_t length);
+    std::vector<std::uint32_t> previous, next;
   };
 
   template <class Scalar>
-  void merge_at(std::size_t border, Workshop<Scalar>& shop);
-  std::pair<Id, Id> ids(std::size_t left, std::size_t right) const;
-  bool is_border(std::size_t frame) const;
-  bool same_cluster(const Run& other, std::size_t frame) const;
+  void merge_at(std::size_t border, Chain& chain, Workshop<Scalar>& shop);
+  void drop_merged();
+  void adopt_order(std::vector<Run>& parts);
+  Id next_id() const { return static_cast<Id>(last_ + merges_.size()); }
+  bool has_say(const Merge& merge) const { return begin < merge.right && merge.right < end; }
+  bool same_cluster(std::size_t slot, const Run& other, std::size_t other_slot) const;
   std::vector<std::uint32_t> borders_merged(std::size_t from, std::size_t to) const;
-  std::size_t next(std::size_t frame) const { return first_ + next_[frame - first_]; }
-  void adopt_order(const std::vector<Run>& parts);
+  std::size_t slot_at(std::size_t frame) const;
+  std::size_t end_of(std::size_t slot) const;
+  void discard(std::size_t from, std::size_t to, Arena& arena) const;
 
-  // All indexed by frame - first, and meaningful where a cluster starts.
-  std::size_t first_;
-  Id next_id_;  // ids order the merges of this run alone, as those of the whole would
-  std::vector<Cluster> clusters_;
-  std::vector<double> costs_;  // with the cluster before; kNever where there is none
-  std::vector<std::uint32_t> previous_, next_;
+  std::size_t last_;
+  std::vector<Cluster> clusters_;  // those not merged into another, in temporal order
+  std::vector<double> costs_;      // with the cluster before; kNever where there is none
   std::vector<Merge> merges_;
 };
 

@@ -20,9 +20,10 @@
 namespace action100m {
 namespace {
 
-constexpr double kShares[] = {0.6, 0.9, 0.98};  // of the merges, done at each depth of blocks
-constexpr std::size_t kGrowth = 6;              // blocks in a block of the next depth
-constexpr std::size_t kOverlaps[] = {12, 8};    // each block shares a 12th (8th) with the next
+constexpr double kShares[] = {0.5,  0.75, 0.875,
+                              0.94, 0.97, 0.985};  // of the merges, done at each depth of blocks
+constexpr std::size_t kGrowth = 2;                 // blocks in a block of the next depth
+constexpr std::size_t kOverlaps[] = {10, 6};       // each block shares a 10th (6th) with the next
 constexpr std::size_t kPilots = 4, kPilotLength = 96;
 
 template <class Scalar>
@@ -78,14 +79,12 @@ class Ward {
   // the next depth are too entangled, the more modest ones below may do.
   Run run(std::size_t first, std::size_t last, std::size_t depth, double limit) {
     std::optional<std::vector<Run>> parts;
-    while (!parts && depth > 0) parts = blocks(first, last, --depth);
-    price_until(last);
-    Run run(shop_, costs_, first, last);
-    if (parts) {
-      if (last < shop_.n) keep_tail(parts->back(), depth);
-      run.adopt(*parts, shop_.arena);
-      parts.reset();  // what is merged above needs the room
+    while (!parts && depth > 0) {
+      if (!is_entangled(--depth)) parts = blocks(first, last, depth);
     }
+    price_until(last);
+    if (parts && last < shop_.n) keep_tail(parts->back(), depth);
+    Run run = parts ? Run(*std::move(parts), shop_.arena) : Run(shop_, costs_, first, last);
     run.merge_below(limit, shop_);
     return run;
   }
@@ -128,13 +127,12 @@ class Ward {
   }
 
   // Covers the frames [first, last) with runs over overlapping blocks that agree with each other.
-  // Two that do not are made one. Gives up where that happens again and again.
+  // One that does not agree with the one before starts again, earlier, until the two are one.
+  // Gives up where that happens again and again.
   std::optional<std::vector<Run>> blocks(std::size_t first, std::size_t last, std::size_t depth) {
-    const std::size_t start = first;
     std::vector<Run> runs = take_tail(depth, first);
     if (!runs.empty()) first = start_after(runs.back(), depth);
     std::size_t end = std::min((runs.empty() ? first : runs.back().last()) + length(depth), last);
-    std::size_t again = 0;
     while (true) {
       Run next = run(first, end, depth, limits_[depth]);
       const auto border = runs.empty() ? first : runs.back().agreement(next);
@@ -143,21 +141,29 @@ class Ward {
         next.begin = *border;
         if (!runs.empty()) runs.back().end = *border;
         runs.push_back(std::move(next));
+        covered_[depth] += end - *border;
         if (end == last) return runs;
         first = start_after(runs.back(), depth);
         end = std::min(end + length(depth), last);
       } else {
         drop_tails(depth, shop_.n);
         next.discard(shop_.arena);
-        runs.back().discard(shop_.arena);
-        first = runs.back().first();
-        runs.pop_back();
-        again += end - first;
-        if (again > (last - start + end - start) / 4) break;
+        first = runs.back().border_before_end(2 * (runs.back().last() - first));
+        if (first == runs.back().first()) {
+          runs.back().discard(shop_.arena);
+          runs.pop_back();
+        }
+        again_[depth] += end - first;
+        if (is_entangled(depth)) break;
       }
     }
     for (const Run& run : runs) run.discard(shop_.arena);
     return std::nullopt;
+  }
+
+  // Whether too many frames had to be merged again: then blocks of this depth do not pay.
+  bool is_entangled(std::size_t depth) const {
+    return again_[depth] > covered_[depth] / 4 + 2 * length(depth);
   }
 
   // Where the block after `run` starts, so that the two overlap.
@@ -171,7 +177,9 @@ class Ward {
   std::vector<double> costs_;   // of merging each frame with the one before; kNever for the first
   std::vector<double> limits_;  // of each depth
   std::optional<Run> tails_[std::size(kShares)];  // of the last block of each depth
-  std::size_t priced_ = 1;                        // so many of them are known
+  // Frames of each depth that blocks have covered, and that were merged again for disagreement.
+  std::size_t covered_[std::size(kShares)] = {}, again_[std::size(kShares)] = {};
+  std::size_t priced_ = 1;  // so many of them are known
 };
 
 // Numbers the merges as scikit-learn does.
@@ -216,7 +224,7 @@ void ward(const Scalar* rows, std::size_t n, std::size_t d, std::int64_t* childr
 }
 
 std::size_t default_block(std::size_t d) {
-  constexpr std::size_t kBlockBytes = std::size_t{9} << 17;
+  constexpr std::size_t kBlockBytes = std::size_t{880} << 10;
   return std::clamp<std::size_t>(kBlockBytes / (d * sizeof(double)), 64, 4096);
 }
 

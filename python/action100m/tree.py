@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -135,23 +136,33 @@ class Tree:
             raise ValueError(f"Levels begin at 0; there is no level {level}.")
         return self._by_time((self.level == level) | (self.is_leaf & (self.level < level)))
 
-    def at(self, time: float, level: int | None = None) -> int:
-        """The row of the segment that holds a moment: a leaf, or of the cut at a level.
+    @overload
+    def at(self, times: float, level: int | None = None) -> np.int64: ...
+    @overload
+    def at(self, times: NDArray[np.float64], level: int | None = None) -> NDArray[np.int64]: ...
+    def at(
+        self, times: float | NDArray[np.float64], level: int | None = None
+    ) -> np.int64 | NDArray[np.int64]:
+        """The rows of the segments that hold moments: leaves, or of the cut at a level.
 
         A moment outside of the video belongs to the nearest segment; a boundary to the later one.
 
         Args:
-            time: seconds.
+            times: one moment or an array of them, in seconds.
             level: of the cut, see `at_level`; None: the leaves.
 
+        Returns:
+            int64, of the shape of `times`.
+
         Raises:
-            ValueError: `time` is NaN.
+            ValueError: a time is NaN.
         """
-        if np.isnan(time):
-            raise ValueError("The time is NaN.")
+        if np.isnan(times).any():
+            raise ValueError("A time is NaN.")
         rows = self.leaves if level is None else self.at_level(level)
-        found = int(np.searchsorted(self.start[rows], time, side="right")) - 1
-        return int(rows[max(found, 0)])
+        found = np.searchsorted(self.start[rows], times, side="right") - 1
+        held: np.int64 | NDArray[np.int64] = rows[np.maximum(found, 0)]
+        return held
 
     def _by_time(self, chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
         rows = np.flatnonzero(chosen)

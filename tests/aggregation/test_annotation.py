@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from action100m.aggregation.annotation import UnusableAnswerError, read_annotation
+from action100m.aggregation.annotation import Annotation, UnusableAnswerError, read_annotation
 
 GOOD = {
     "summary": {"brief": "A man saws.", "detailed": "A man saws a long plank on a bench."},
@@ -74,6 +74,54 @@ def test_what_cannot_is_told(answer: str, error: str) -> None:
 def test_nothing_is_spelled_as_published(nothing: str) -> None:
     action = read_annotation(changed(action_brief=nothing)).action
     assert (action.brief, action.detailed, action.actor) == ("N/A", "N/A", "a man")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+PLACES = ["summary", "action", "action_actor", "action_brief", "summary_detailed"]
+
+
+def assert_sound(annotation: Annotation) -> None:
+    """Five texts of one line each, as the published format has them."""
+    fields = annotation.model_dump()
+    assert {name: set(texts) for name, texts in fields.items()} == {
+        name: set(texts) for name, texts in GOOD.items()
+    }
+    for text in (text for texts in fields.values() for text in texts.values()):
+        assert text == text.strip() != ""
+        assert len(text.splitlines()) == 1
+        text.encode()
+    if fields["action"]["brief"] == "N/A":
+        assert fields["action"]["detailed"] == "N/A"
+
+
+@given(st.sampled_from(PLACES), JSON, st.dictionaries(st.text(max_size=9), JSON, max_size=3))
+def test_whatever_stands_in_a_field_is_read_soundly_or_refused(
+    place: str, value: object, more: dict[str, object]
+) -> None:
+    answer = json.dumps({**more, **json.loads(changed(**{place: value}))})
+    with contextlib.suppress(UnusableAnswerError):
+        assert_sound(read_annotation(answer))
+
+
+@given(JSON, st.sampled_from(["{}", "```json\n{}\n```", "[{}]", "Sure: {} Bye."]))
+def test_any_json_is_read_soundly_or_refused(value: object, around: str) -> None:
+    answer = around.replace("{}", json.dumps(value))
+    with contextlib.suppress(UnusableAnswerError):
+        assert_sound(read_annotation(answer))
+
+
+@given(st.integers(0, 400), st.booleans())
+def test_a_cut_answer_is_refused(length: int, fenced: bool) -> None:
+    whole = json.dumps(GOOD)
+    cut = whole[: min(length, len(whole) - 1)]
+    with pytest.raises(UnusableAnswerError):
+        read_annotation(f"```json\n{cut}" if fenced else cut)
 
 
 @given(st.text(max_size=300))

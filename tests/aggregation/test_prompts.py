@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from action100m.aggregation.prompts import Captioned, Prompt, quoted, write_prompts
+from action100m.aggregation.prompts import Captioned, Prompt, write_prompts
+from action100m.aggregation.quoting import quoted
 from action100m.aggregation.stage import annotated_nodes
 from action100m.tree import Tree, cut, ward
 
@@ -123,11 +125,63 @@ def test_text_of_others_stays_quoted(text: str) -> None:
     root.text.encode()
 
 
+SAID = st.none() | st.text(max_size=80)
+
+
+@given(data=st.data(), seconds=st.integers(8, 25), limit=st.integers(3000, 5000))
+def test_whatever_others_say_the_layout_stands(
+    data: st.DataObject, seconds: int, limit: int
+) -> None:
+    tree = grown(seconds, 3)
+    few = data.draw(st.lists(SAID, min_size=1, max_size=5))
+    said = [few[node % len(few)] for node in range(len(tree))]
+    heard = [(float(k), text or "") for k, text in enumerate(few)]
+    video = Captioned(tree, said, said[::-1], said, data.draw(SAID), data.draw(SAID), heard)
+    for prompt in prompts_of(video, limit):
+        assert sum(count([prompt.system + prompt.text])) <= limit
+        told = prompt.text.split("Segments:\n", 1)[1].split("\n")
+        lines = [line for line in told if re.match(r"\d+\.\ds-\d+\.\ds level \d+", line)]
+        assert len(lines) == len(inside(tree, prompt.node)) or "captions" in prompt.left_out
+        assert told[-1].startswith("Annotate the last of these segments, ")
+        assert not any(ord(letter) < 32 for letter in prompt.text.replace("\n", ""))
+        prompt.text.encode()
+
+
 @given(st.text(max_size=400), st.integers(1, 200))
 def test_quoted_is_one_json_string(text: str, most: int) -> None:
-    string = quoted(text, most)
-    assert isinstance(json.loads(string), str)
+    string, cut = quoted(text, most)
+    said = json.loads(string)
     assert len(string.splitlines()) == 1
+    assert len(said) <= most
+    assert "<|" not in said
+    assert "</" not in said
+    if text.isalnum():
+        assert (said, cut) == (text, False) if len(text) <= most else said[:-1] == text[: most - 1]
+
+
+def test_all_that_a_prompt_leaves_out_is_named() -> None:
+    tree = grown(60, 1)
+    long = Captioned(
+        tree,
+        ["word " * 900 if node == 3 else f"caption {node}" for node in range(len(tree))],
+        [None] * len(tree),
+        [None] * len(tree),
+        title="t" * 301,
+        description="d" * 4001,
+        transcript=[(float(t), f"word {t} " * 20) for t in range(60)],
+    )
+    prompts = prompts_of(long, 6000)
+    for prompt in prompts:
+        noted = prompt.left_out.removeprefix("Left out for want of room: ").rstrip(".").split(", ")
+        assert noted[:2] == ['the end of "Title"', 'the end of "Description"']
+        assert ("the transcript outside the segment" in noted) == (prompt.node != 0)
+        assert ("the end of 1 line" in noted) == (3 in inside(tree, prompt.node))
+    tight = prompts_of(long, 3700)[-1]
+    missing = inside(tree, 0) - set(told_in(tight)) - {3}
+    levels = [int(tree.level[node]) for node in missing]
+    assert f"(levels {min(levels)} to {max(levels)})" in tight.left_out
+    assert "lines of the transcript" in tight.left_out
+    assert prompts_of(captioned(tree, transcript=[(0.0, "x")]))[-1].left_out == ""
 
 
 def test_captions_that_are_missing_are_left_out() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from action100m.aggregation.prompts import Captioned
 from action100m.aggregation.stage import AnnotationsMissingError, VideoAggregator, annotated_nodes
-from action100m.config import AggregationConfig
+from action100m.config import AggregationConfig, ConfigError
 from action100m.inference import EngineStoppedError, Feed, Outcome, Request, Result
 from action100m.inference.answers import Answer, final_answers, texts
 from action100m.tree import cut, ward
@@ -117,6 +117,14 @@ def test_an_answer_that_was_cut_off_is_asked_for_again(tmp_path: Path) -> None:
 
     part, _ = aggregate(answer, tmp_path, rounds=0)
     assert all(briefs(part).values())
+
+
+def test_a_context_without_room_is_refused_at_once() -> None:
+    engine = EchoEngine(good)
+    engine.context_length = 8000  # type: ignore[assignment]
+    config = AggregationConfig.model_validate({"model": MODEL})
+    with pytest.raises(ConfigError, match=r"lower aggregation\.max_tokens \(now 4096\)"):
+        VideoAggregator(config, Feed(engine))
 
 
 def test_an_interrupted_video_goes_on_where_it_was(tmp_path: Path) -> None:

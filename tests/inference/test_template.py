@@ -17,7 +17,6 @@ import transformers  # noqa: E402
 from action100m.inference import Image, Message, Request, Sampling, Text  # noqa: E402
 from action100m.inference.template import ChatTemplate, opening_of  # noqa: E402
 
-SCHEMA = {"type": "object"}
 # As Llama-3.2-Vision has it: what the system says is printed, whatever it is.
 STRICT = (
     "{% if messages[0].role == 'system' %}SYSTEM {{ messages[0].content | trim }}\n{% endif %}"
@@ -44,8 +43,8 @@ def processor(folder: Path, template: str | None = None) -> Any:
     return made
 
 
-def request(*messages: Message, schema: Any = None) -> Request:
-    return Request("1", messages, Sampling(), schema)
+def request(*messages: Message) -> Request:
+    return Request("1", messages, Sampling())
 
 
 def test_each_role_says_what_the_template_reads(folder: Path) -> None:
@@ -73,13 +72,13 @@ def test_a_text_cannot_say_control_tokens(token: str, folder: Path) -> None:
     assert control(f"A title {token}{token} ends") == control("A title ends")
 
 
-def test_an_answer_by_schema_is_not_thought_about(folder: Path) -> None:
+def test_a_thought_can_be_closed_before_the_answer(folder: Path) -> None:
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     tokenizer.chat_template = THINKING
     template = ChatTemplate(tokenizer, sees=False)
     asked = Message("user", (Text("What?"),))
     free = template.prompt(request(asked))
-    bound = template.prompt(request(asked, schema=SCHEMA))
+    bound = template.prompt(request(asked), thought_over=True)
     assert (free, opening_of(free)) == ("user: What?\nassistant: <think>\n", "<think>")
     assert bound == "user: What?\nassistant: <think>\n\n</think>\n\n"
     assert opening_of(bound) == ""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,6 +104,9 @@ def test_exactly_the_nodes_of_the_format_are_annotated(
     assert validate([tmp_path / "data"]).ok
     status = "\n".join(describe_run(tmp_path))
     assert "aggregate done" in status
+    count = f"{len(found):,}"
+    assert f"annotated: {count} of {count} segments (100.0%) in {count} rounds after" in status
+    assert f"tokens: {14 * len(found):,} read ({8 * len(found):,} of them cached)" in status
     assert "null" not in status
     metadata = pq.read_schema(next((tmp_path / "data").iterdir())).metadata
     assert metadata[b"action100m.gpt.model"] == MODEL.encode()
@@ -135,6 +140,31 @@ def test_the_report_shows_draft_and_rounds(videos: Path, tokenizer: Path, tmp_pa
     assert "<b>moves</b>" not in page
 
 
+def test_the_report_says_what_each_video_cost(tokenizer: Path, tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    for name, seconds in {"long": 6.0, "short": 2.5}.items():
+        write_video(tmp_path / "videos" / f"{name}.mp4", [seconds, seconds])
+
+    def answer(call: Call) -> None:
+        wrong = len(call.body["messages"]) == 2
+        call.complete("What?" if wrong else json.dumps(ANSWER))
+
+    with serve(speaking(answer)) as (url, calls):
+        assert run(tmp_path / "videos", tmp_path / "out", served(url, tokenizer)) == 0
+    asked = [call for call in calls if call.body["messages"][0]["role"] == "system"]
+    page = report_run(RunFolder(tmp_path / "out")).read_text("utf-8")
+    table = page[page.index("<summary>aggregate") :]
+    rows = re.findall(r"<bdi>(\w+)</bdi></th>((?:<td>[\d,]+</td>){6})", table)
+    spent = {name: [int(n) for n in re.findall(r"\d+", cells)] for name, cells in rows}
+    assert list(spent) == ["long", "short"]  # the dearest first
+    for read, cached, written, rounds, retries, shortened in spent.values():
+        requests = read // 7
+        assert (cached, written) == (4 * requests, 2 * requests)
+        assert shortened == 0
+        assert rounds == retries == requests // 3  # a draft, its correction, one round
+    assert sum(read for read, *_ in spent.values()) == 7 * len(asked)
+
+
 def test_a_server_that_ignores_the_schema(videos: Path, tokenizer: Path, tmp_path: Path) -> None:
     def answer(call: Call) -> None:
         corrected = "cannot be used" in call.text
@@ -159,11 +189,29 @@ def test_it_needs_captions_and_says_so(videos: Path, tokenizer: Path, tmp_path: 
         run(videos, tmp_path, alone)
 
 
-def test_it_needs_a_tokenizer_and_says_so(videos: Path, tmp_path: Path) -> None:
-    with serve(speaking(lambda call: call.complete("{}"))) as (url, _):
-        model = {"engine": "openai", "model": MODEL, "urls": [url]}
-        with pytest.raises(ConfigError, match="needs its tokenizer: set `tokenizer`"):
-            run(videos, tmp_path, configured(url, model))
+@pytest.mark.parametrize(
+    ("model", "missing", "error"),
+    [
+        ({"engine": "openai", "urls": ["http://localhost:1/v1"]}, "", "set `tokenizer` to its"),
+        ({"engine": "transformers"}, "llguidance", r"pip install 'action100m\[transformers\]'"),
+        ({"engine": "vllm"}, "vllm", r"needs vllm.*pip install 'action100m\[vllm\]'"),
+    ],
+    ids=["tokenizer", "llguidance", "vllm"],
+)
+def test_what_is_missing_is_said_before_any_video_is_touched(
+    model: dict[str, Any],
+    missing: str,
+    error: str,
+    videos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if missing:
+        monkeypatch.setitem(sys.modules, missing, None)
+    config = configured("http://127.0.0.1:9/v1", {**model, "model": "some/model"})
+    with pytest.raises(ConfigError, match=error):
+        run(videos, tmp_path, config)
+    assert not (tmp_path / "parts").exists()
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -1,6 +1,6 @@
 """Loads a folder, or a dataset of the Hub, with the real FiftyOne and prints what it sees.
 
-Arguments: a folder or USER/NAME, and a folder to export to anew.
+Arguments: a folder or USER/NAME, and, to export it anew, a folder for that.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import fiftyone as fo
 from fiftyone import ViewField as F
 from fiftyone.utils.huggingface import load_from_hub
 
-place, again = sys.argv[1:]
+place, *again = sys.argv[1:]
 if Path(place).is_dir():
     dataset = fo.Dataset.from_dir(place, fo.types.FiftyOneDataset)
 else:
     dataset = load_from_hub(place)
+for folder in again:
+    dataset.export(folder, dataset_type=fo.types.FiftyOneDataset)
 fields = [
     name
     for name, field in dataset.get_field_schema().items()
@@ -54,4 +56,3 @@ print(
         }
     )
 )
-dataset.export(again, dataset_type=fo.types.FiftyOneDataset)

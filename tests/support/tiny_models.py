@@ -26,6 +26,11 @@ _CHAT = (
     "{{ c['text'] }}{% elif c['type'] == 'image' %}IMAGE{% else %}VIDEO{% endif %}{% endfor %}"
     "{% endif %}<|end|>\n{% endfor %}{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
 )
+_THINKING = _CHAT.replace(
+    "assistant\n{% endif %}",
+    "assistant\n{% if enable_thinking is defined and enable_thinking is false %}"
+    "<think>\n\n</think>\n\n{% endif %}{% endif %}",
+)
 _TEXT = {
     "hidden_size": 32,
     "intermediate_size": 64,
@@ -39,7 +44,9 @@ _TILES = [[1, 1], [1, 2], [2, 1], [2, 2], [1, 3], [3, 1], [1, 4], [4, 1]]
 _BEGIN, _END, _START = "<|begin|>", "<|end|>", "<|start|>"
 
 
-def tokenizer_of(*special: str, chat: str = _CHAT, **more: Any) -> PreTrainedTokenizerFast:
+def tokenizer_of(
+    *special: str, chat: str = _CHAT, end: str = _END, **more: Any
+) -> PreTrainedTokenizerFast:
     """A byte-level tokenizer of a few hundred tokens, with a chat template."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -54,8 +61,8 @@ def tokenizer_of(*special: str, chat: str = _CHAT, **more: Any) -> PreTrainedTok
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=_BEGIN,
-        eos_token=_END,
-        pad_token=_END,
+        eos_token=end,
+        pad_token=end,
         chat_template=chat,
         **more,
     )
@@ -88,9 +95,9 @@ def _save(folder: Path, model: Any, processor: Any) -> Path:
     return folder
 
 
-def save_qwen3(folder: Path) -> Path:
-    """Qwen3: text."""
-    tokenizer = tokenizer_of()
+def save_qwen3(folder: Path, *, thinks: bool = False) -> Path:
+    """Qwen3: text; where it `thinks`, by the end of the published template."""
+    tokenizer = tokenizer_of("<think>", "</think>", chat=_THINKING) if thinks else tokenizer_of()
     torch.manual_seed(1)
     # vLLM on a CPU wants heads of at least 32.
     config = transformers.Qwen3Config(**_TEXT, **_tokens(tokenizer), head_dim=32)
@@ -100,7 +107,8 @@ def save_qwen3(folder: Path) -> Path:
 def save_gpt_oss(folder: Path) -> Path:
     """GptOss: text, in Harmony's channels."""
     chat = _CHAT.replace("assistant\n{% endif %}", "assistant{% endif %}")
-    tokenizer = tokenizer_of("<|channel|>", "<|message|>", "<|return|>", chat=chat)
+    special = ("<|channel|>", "<|message|>", "<|return|>")
+    tokenizer = tokenizer_of(*special, chat=chat, end="<|return|>")
     torch.manual_seed(2)
     config = transformers.GptOssConfig(
         **_TEXT,

@@ -8,14 +8,12 @@ first child, word for word; asked in that order, a server finds it in its cache.
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-import numpy as np
-
+from action100m.aggregation.budget import Line, fit_captions, fit_transcript, missing_captions
+from action100m.aggregation.quoting import quoted
 from action100m.tree import Tree
 
 INSTRUCTIONS = """\
@@ -46,8 +44,6 @@ CORRECT = (
     "This answer cannot be used: {error} Answer again with the one JSON object and nothing else."
 )
 
-_TAG = re.compile(r"<(?=[|/!a-zA-Z_])")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 _MOST_CHARACTERS = {"title": 300, "description": 4000, "caption": 4000, "line": 500}
 _SHARED_TRANSCRIPT = 0.25  # of the limit: a longer transcript is told segment by segment
 
@@ -81,20 +77,16 @@ class Prompt:
         node: the segment's row in the tree.
         system: the same for all videos.
         text: the rest, what segments share first.
-        left_out: what did not fit, as a sentence; "" if all did.
+        after: the node whose prompt this one goes on with, or else that of the video's first; None
+            for that one itself.
+        left_out: what the model is not told for want of room, as a sentence; "" if nothing is.
     """
 
     node: int
     system: str
     text: str
+    after: int | None
     left_out: str
-
-
-def quoted(text: str, most: int) -> str:
-    """Text of others as a JSON string: it can neither end itself nor look like a model's markup."""
-    text = _CONTROL.sub(" ", text[: 2 * most])
-    text = _TAG.sub("< ", " ".join(text.split()))
-    return json.dumps(text if len(text) <= most else text[: most - 1] + "…", ensure_ascii=False)
 
 
 def asking_order(tree: Tree) -> list[int]:
@@ -131,42 +123,87 @@ def write_prompts(
     Raises:
         ValueError: not even the segment's own caption fits.
     """
-    tree = video.tree
-    lines = [_line(video, node) for node in range(len(tree))]
-    heard = [
-        f"{_clock(t)} {quoted(text, _MOST_CHARACTERS['line'])}" for t, text in video.transcript
-    ]
-    head = _head(video)
-    fixed = INSTRUCTIONS + head + _task(tree, 0)
-    sizes = count([*lines, *heard, fixed])
-    size_of, heard_sizes, room = sizes[: len(lines)], sizes[len(lines) : -1], limit - sizes[-1]
-    shared = sum(heard_sizes) <= _SHARED_TRANSCRIPT * limit
-    if shared and heard:
-        head += "Transcript:\n" + "\n".join(heard) + "\n"
-        room -= sum(heard_sizes)
-    order = asking_order(tree)
-    place = {node: k for k, node in enumerate(order)}
-    first = _first_places(tree, order, place)
-    sums = [0, *accumulate(size_of[node] for node in order)]
-    prompts = []
-    for node in sorted(nodes, key=place.__getitem__):
-        span = order[first[node] : place[node] + 1]
-        said = [] if shared else _said_in(video, node, heard, heard_sizes)
-        left, notes = room, []
-        if said:
-            said, cut = _fit_transcript(said, left // 2)
-            left -= sum(size for _, size in said)
-            notes += cut
-        if sums[place[node] + 1] - sums[first[node]] > left:
-            whole = len(span)
-            span = _fit(span, tree, size_of, left)
-            notes.append(f"{whole - len(span)} of {whole} captions")
-        text = head + "Segments:\n" + "\n".join(lines[k] for k in span) + "\n"
-        if said:
-            text += "Said in the segment:\n" + "\n".join(line for line, _ in said) + "\n"
-        left_out = f"Left out for want of room: {', '.join(notes)}." if notes else ""
-        prompts.append(Prompt(node, INSTRUCTIONS, text + _task(tree, node), left_out))
+    told, asked = _Told(video, count, limit), set(nodes)
+    prompts: list[Prompt] = []
+    earlier: dict[int, int] = {}  # by where their segments begin, the last node with a prompt
+    for node in told.order:
+        if node in asked:
+            after = earlier.get(told.first[node], prompts[0].node if prompts else None)
+            earlier[told.first[node]] = node
+            prompts.append(told.prompt(node, after))
     return prompts
+
+
+class _Told:
+    """What there is to tell of a video: lines with their tokens, and the room for them."""
+
+    def __init__(
+        self, video: Captioned, count: Callable[[Sequence[str]], list[int]], limit: int
+    ) -> None:
+        self._tree = tree = video.tree
+        self._levels = dict(enumerate(tree.level.tolist()))
+        self._head, self._cut = _head(video)
+        self._starts = [start for start, _ in video.transcript]
+        texts = [_line(video, node) for node in range(len(tree))]
+        texts += [_spoken(start, text) for start, text in video.transcript]
+        fixed = INSTRUCTIONS + self._head + _task(tree, 0)
+        *sizes, used = count([*(text for text, _ in texts), fixed])
+        lines = [Line(*text, size) for text, size in zip(texts, sizes, strict=True)]
+        self._lines, self._heard = lines[: len(tree)], lines[len(tree) :]
+        self._room = limit - used
+        spoken = sum(line.tokens for line in self._heard)
+        self._shared = spoken <= _SHARED_TRANSCRIPT * limit
+        if self._shared and self._heard:
+            self._head += "Transcript:\n" + _joined(self._heard)
+            self._room -= spoken
+        self.order = asking_order(tree)
+        self._place = {node: k for k, node in enumerate(self.order)}
+        self.first = _first_places(tree, self.order, self._place)
+        self._sums = [0, *accumulate(self._lines[node].tokens for node in self.order)]
+
+    def prompt(self, node: int, after: int | None) -> Prompt:
+        """The prompt of a segment, and what it leaves out.
+
+        Raises:
+            ValueError: not even its own caption fits.
+        """
+        room, notes = self._room, list(self._cut)
+        heard = self._heard
+        if not self._shared:
+            said = self._said_in(node)
+            heard = fit_transcript(said, room // 2)
+            room -= sum(line.tokens for line in heard)
+            if len(said) < len(self._heard):
+                notes.append("the transcript outside the segment")
+            if len(heard) < len(said):
+                notes.append(f"{len(said) - len(heard)} of {len(said)} lines of the transcript")
+        first, place = self.first[node], self._place[node]
+        span = kept = self.order[first : place + 1]
+        if self._sums[place + 1] - self._sums[first] > room:
+            kept = fit_captions(span, self._levels, self._lines, room)
+            notes += missing_captions(span, kept, self._levels)
+        lines = [self._lines[k] for k in kept]
+        if ends := sum(line.cut for line in (*lines, *heard)):
+            notes.append(f"the end of {ends} {'line' if ends == 1 else 'lines'}")
+        text = f"{self._head}Segments:\n{_joined(lines)}"
+        if heard and not self._shared:
+            text += f"Said in the segment:\n{_joined(heard)}"
+        left_out = f"Left out for want of room: {', '.join(notes)}." if notes else ""
+        return Prompt(node, INSTRUCTIONS, text + _task(self._tree, node), after, left_out)
+
+    def _said_in(self, node: int) -> list[Line]:
+        """The lines of the transcript that are spoken during a segment."""
+        begin, end = float(self._tree.start[node]), float(self._tree.end[node])
+        stops = [*self._starts[1:], float("inf")]
+        return [
+            line
+            for line, start, stop in zip(self._heard, self._starts, stops, strict=False)
+            if start < end and stop > begin
+        ]
+
+
+def _joined(lines: Sequence[Line]) -> str:
+    return "".join(f"{line.text}\n" for line in lines)
 
 
 def _first_places(tree: Tree, order: list[int], place: dict[int, int]) -> list[int]:
@@ -178,26 +215,38 @@ def _first_places(tree: Tree, order: list[int], place: dict[int, int]) -> list[i
     return first
 
 
-def _head(video: Captioned) -> str:
-    title = quoted(video.title or "", _MOST_CHARACTERS["title"])
-    description = quoted(video.description or "", _MOST_CHARACTERS["description"])
-    whole = quoted(video.captions[0] or "", _MOST_CHARACTERS["caption"])
-    action = quoted(video.actions[0] or "", _MOST_CHARACTERS["caption"])
-    return (
-        f"Title: {title}\nDescription: {description}\n"
-        f"The whole video: {whole}\nIts main action: {action}\n"
-    )
+def _head(video: Captioned) -> tuple[str, list[str]]:
+    """What all segments share, and what of it had to be cut."""
+    told = [
+        ("Title", "title", video.title),
+        ("Description", "description", video.description),
+        ("The whole video", "caption", video.captions[0]),
+        ("Its main action", "caption", video.actions[0]),
+    ]
+    head, cut = "", []
+    for name, kind, text in told:
+        string, shortened = quoted(text or "", _MOST_CHARACTERS[kind])
+        head += f"{name}: {string}\n"
+        if shortened:
+            cut.append(f'the end of "{name}"')
+    return head, cut
 
 
-def _line(video: Captioned, node: int) -> str:
-    """One segment: its times, its level, what each captioner says."""
+def _line(video: Captioned, node: int) -> tuple[str, bool]:
+    """One segment: its times, its level, what each captioner says; and whether that was cut."""
     tree, most = video.tree, _MOST_CHARACTERS["caption"]
-    parts = [f"{_times(tree, node)} level {int(tree.level[node])}"]
+    parts, cut = [f"{_times(tree, node)} level {int(tree.level[node])}"], False
     for name, said in (("", video.captions), ("action ", video.actions), ("frame ", video.frames)):
-        text = said[node]
-        if text:
-            parts.append(name + quoted(text, most))
-    return " ".join(parts)
+        if text := said[node]:
+            string, shortened = quoted(text, most)
+            parts.append(name + string)
+            cut |= shortened
+    return " ".join(parts), cut
+
+
+def _spoken(start: float, text: str) -> tuple[str, bool]:
+    string, cut = quoted(text, _MOST_CHARACTERS["line"])
+    return f"{_clock(start)} {string}", cut
 
 
 def _task(tree: Tree, node: int) -> str:
@@ -210,50 +259,3 @@ def _times(tree: Tree, node: int) -> str:
 
 def _clock(seconds: float) -> str:
     return f"{seconds:.1f}s"
-
-
-def _said_in(
-    video: Captioned, node: int, lines: list[str], sizes: list[int]
-) -> list[tuple[str, int]]:
-    """The lines of the transcript that are spoken during a segment, with their tokens."""
-    begin, end = float(video.tree.start[node]), float(video.tree.end[node])
-    said = []
-    for k, (start, _) in enumerate(video.transcript):
-        stop = video.transcript[k + 1][0] if k + 1 < len(lines) else float("inf")
-        if start < end and stop > begin:
-            said.append((lines[k], sizes[k]))
-    return said
-
-
-def _fit_transcript(
-    said: list[tuple[str, int]], room: int
-) -> tuple[list[tuple[str, int]], list[str]]:
-    kept = said
-    while kept and sum(size for _, size in kept) > room:
-        kept = kept[::2] if len(kept) > 1 else []
-    cut = len(said) - len(kept)
-    return kept, [f"{cut} of {len(said)} lines of the transcript"] if cut else []
-
-
-def _fit(span: list[int], tree: Tree, sizes: list[int], room: int) -> list[int]:
-    """The segments that fit: deep levels go first; a level that fits in part is thinned."""
-    own = span[-1]
-    used = sizes[own]
-    if used > room:
-        raise ValueError("Its own caption does not fit the model's context.")
-    kept = {own}
-    levels = sorted({int(tree.level[node]) for node in span[:-1]})
-    for level in levels:
-        here = [node for node in span[:-1] if int(tree.level[node]) == level]
-        need = sum(sizes[node] for node in here)
-        if used + need <= room:
-            kept.update(here)
-            used += need
-            continue
-        share = (room - used) * len(here) // max(need, 1)
-        for pick in np.unique(np.linspace(0, len(here) - 1, share).astype(int)).tolist():
-            if used + sizes[here[pick]] <= room:
-                kept.add(here[pick])
-                used += sizes[here[pick]]
-        break
-    return [node for node in span if node in kept]

@@ -16,6 +16,7 @@ from action100m.aggregation.annotation import (
     UnusableAnswerError,
     read_annotation,
 )
+from action100m.aggregation.part import ANNOTATION, LEFT_OUT
 from action100m.aggregation.prompts import CORRECT, REFINE, Prompt
 from action100m.config import AggregationConfig
 from action100m.inference import Message, Outcome, Request, Sampling, Text, Usage
@@ -28,6 +29,8 @@ class Conversation:
     """Asks, hears, and remembers the last annotation that was valid.
 
     Attributes:
+        prompt: what it begins with.
+        over: whether nothing is left to ask.
         annotation: the last valid one; None if there is none.
         reason: why there is none, or why a later round was given up; "" otherwise.
     """
@@ -35,20 +38,19 @@ class Conversation:
     def __init__(
         self, prompt: Prompt, config: AggregationConfig, identity: Mapping[str, Any], group: str
     ) -> None:
+        self.prompt = prompt
+        self.over = False
         self.annotation: Annotation | None = None
         self.reason = ""
-        self._prompt, self._config, self._identity, self._group = prompt, config, identity, group
+        self._config, self._identity, self._group = config, identity, group
         self._said = [_message("system", prompt.system), _message("user", prompt.text)]
         self._corrections: list[Message] = []
         self._round = 0
         self._attempt = 0
         self._asked: list[tuple[int, Answer]] = []
-        self._over = False
 
-    def next_request(self) -> Request | None:
-        """What to ask now, its id a hash of all that decides the answer; None at the end."""
-        if self._over:
-            return None
+    def next_request(self) -> Request:
+        """What to ask now, its id a hash of all that decides the answer."""
         messages = (*self._said, *self._corrections)
         config = self._config
         sampling = Sampling(
@@ -72,27 +74,28 @@ class Conversation:
         self._said.append(_message("assistant", answer.text))
         self._corrections, self._attempt, self.reason = [], 0, ""
         self._round += 1
-        self._over = self._round > self._config.rounds
-        if not self._over:
+        self.over = self._round > self._config.rounds
+        if not self.over:
             self._said.append(_message("user", REFINE))
 
     def rows(self, *, keep_rounds: bool) -> Iterator[tuple[str, int, Answer]]:
-        """The annotation and every request as (field, node, answer)."""
-        node = self._prompt.node
+        """The annotation, what was left out, and every request as (field, node, answer)."""
+        node, left_out = self.prompt.node, self.prompt.left_out
         text = None if self.annotation is None else self.annotation.model_dump_json()
         outcome = Outcome.FAILED if text is None else Outcome.COMPLETE
-        notes = " ".join(filter(None, [self.reason, self._prompt.left_out]))
-        yield "gpt", node, Answer("", outcome, text, notes, Usage())
+        yield ANNOTATION, node, Answer("", outcome, text, self.reason, Usage())
+        if left_out:
+            yield LEFT_OUT, node, Answer("", Outcome.COMPLETE, left_out, "", Usage())
         for number, answer in self._asked:
             kept = answer if keep_rounds else replace(answer, text=None)
-            yield f"gpt.{number}", node, kept
+            yield f"{ANNOTATION}.{number}", node, kept
 
     def _reject(self, text: str, error: str) -> None:
         """Show the model what is wrong, unless that has been done often enough."""
         self._attempt += 1
         self.reason = error
-        self._over = self._attempt >= self._config.attempts or not text
-        if not self._over:
+        self.over = self._attempt >= self._config.attempts or not text
+        if not self.over:
             self._corrections = [
                 _message("assistant", text[:_SHOWN_BACK]),
                 _message("user", CORRECT.format(error=error)),

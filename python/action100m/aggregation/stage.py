@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from action100m.aggregation.prompts import CORRECT, INSTRUCTIONS, REFINE, Captioned, write_prompts
 from action100m.aggregation.refine import Conversation
+from action100m.aggregation.schedule import Schedule
 from action100m.config import AggregationConfig, ConfigError
 from action100m.inference import Feed, identity, open_engine
 from action100m.inference.answers import Answer, Journal, to_table
@@ -20,7 +21,8 @@ from action100m.schema import MIN_ANNOTATED
 from action100m.tree import Tree
 from action100m.video.frames import Progress, VideoError
 
-_VERSION = 1  # of everything here that decides a part's content
+_VERSION = 2  # of everything here that decides a part's content
+_LEAST_PROMPT = 1024  # tokens; the instructions alone have some 300
 _ANSWER_TOKENS = 512  # of an answer without its reasoning, in the conversation that follows it
 
 
@@ -60,10 +62,6 @@ def open_aggregator(config: AggregationConfig) -> Iterator[VideoAggregator]:
     """
     assert config.model is not None
     with open_engine(config.model) as engine:
-        try:
-            engine.count_tokens(["one"])
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
         yield VideoAggregator(config, Feed(engine))
 
 
@@ -71,8 +69,14 @@ class VideoAggregator:
     """Annotates videos; any number of threads share one."""
 
     def __init__(self, config: AggregationConfig, feed: Feed) -> None:
+        """Look how much a prompt may hold.
+
+        Raises:
+            ConfigError: answers and rounds leave no room for one in the model's context.
+        """
         self._config = config
         self._feed = feed
+        self._limit = _prompt_limit(config, feed.engine.context_length)
         # Not what the messages tell already, nor what decides no single answer.
         told = {"rounds", "prompt_tokens", "prompts"}
         whole = aggregate_identity(config)
@@ -102,14 +106,15 @@ class VideoAggregator:
 
         Returns:
             Rows of `inference.answers.SCHEMA`: one per annotated segment for the field "gpt",
-            its text the annotation as JSON; and one per request for "gpt.<round>", its text kept
-            where the configuration asks for it.
+            its text the annotation as JSON; one for "left_out" where its prompt leaves something
+            out; and one per request for "gpt.<round>", its text kept where the configuration asks
+            for it.
 
         Raises:
             VideoError: too many annotations are missing.
             EngineStoppedError: the model can answer nothing any more.
         """
-        limit = self._prompt_limit()
+        limit = self._limit
         try:
             prompts = write_prompts(
                 video, annotated_nodes(video.tree), self._feed.engine.count_tokens, limit
@@ -123,43 +128,27 @@ class VideoAggregator:
 
         talks = [Conversation(prompt, self._config, self._identity, group) for prompt in prompts]
         with Journal(journal) as kept, Asking(kept, known, self._config.attempts) as asking:
-            waiting: dict[str, Conversation] = {}
-            for talk in talks:
-                self._go_on(talk, asking, waiting, check)
-                self._hear(asking, waiting, check)
-            while waiting:
-                asking.wait(check)
-                self._hear(asking, waiting, check)
+            self._talk(Schedule(talks), asking, check)
         self._check_share(talks)
         return to_table(
             row for talk in talks for row in talk.rows(keep_rounds=self._config.keep_rounds)
         )
 
-    def _go_on(
-        self, talk: Conversation, asking: Asking, waiting: dict[str, Conversation], check: Any
-    ) -> None:
-        """Say what is known already, then ask the next question."""
-        while (request := talk.next_request()) is not None:
-            answer = asking.answers.get(request.id)
-            if answer is None:
-                waiting[request.id] = talk
-                asking.ask(request.id, self._feed, request, check)
-                return
-            talk.take(answer)
-
-    def _hear(self, asking: Asking, waiting: dict[str, Conversation], check: Any) -> None:
-        for key in [key for key in asking.take_answered() if key in waiting]:
-            talk = waiting.pop(key)
-            talk.take(asking.answers[key])
-            self._go_on(talk, asking, waiting, check)
-
-    def _prompt_limit(self) -> int:
-        """What is left of the context for the first prompt, when all rounds follow it."""
-        context = self._feed.engine.context_length
-        if context is None:
-            return self._config.prompt_tokens
-        answers = self._config.rounds * 2 * _ANSWER_TOKENS + self._config.max_tokens
-        return min(self._config.prompt_tokens, context - answers)
+    def _talk(self, schedule: Schedule, asking: Asking, check: Callable[[], None]) -> None:
+        """Ask, unless the answer is known, and hear, until all has been said."""
+        waiting: dict[str, Conversation] = {}
+        while (talk := schedule.pop()) is not None or waiting:
+            if talk is None:
+                asking.wait(check)
+            else:
+                request = talk.next_request()
+                if (answer := asking.answers.get(request.id)) is not None:
+                    schedule.take(talk, answer)
+                else:
+                    waiting[request.id] = talk
+                    asking.ask(request.id, self._feed, request, check)
+            for key in asking.take_answered():
+                schedule.take(waiting.pop(key), asking.answers[key])
 
     def _check_share(self, talks: list[Conversation]) -> None:
         missing = [talk for talk in talks if talk.annotation is None]
@@ -169,3 +158,17 @@ class VideoAggregator:
                 f"aggregation.max_failed = {self._config.max_failed:g} of them allows); one "
                 f"because: {missing[0].reason}"
             )
+
+
+def _prompt_limit(config: AggregationConfig, context: int | None) -> int:
+    """What is left of a context for the first prompt, when all rounds follow it."""
+    if context is None:
+        return config.prompt_tokens
+    answers = config.rounds * 2 * _ANSWER_TOKENS + config.max_tokens
+    if context - answers < _LEAST_PROMPT:
+        raise ConfigError(
+            f"The model reads and writes {context} tokens together, and {config.rounds} rounds of "
+            f"answers may take {answers} of them: lower aggregation.max_tokens (now "
+            f"{config.max_tokens}) or aggregation.rounds."
+        )
+    return min(config.prompt_tokens, context - answers)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-_ALWAYS_SAFE = "-_. !#$&'()+,;=@[]^`{}~"
+_ALWAYS_SAFE = "-_. !#$&'()+,;@[]^`{}~"
 _LONGEST = 255  # bytes that file systems take
 
 
 def file_name(text: str, ending: str = "", *, dots: bool = True) -> str:
-    """A name that only this text has; what a file name may not hold is percent-encoded.
+    """A name that only this text has.
+
+    What a file name may not hold is written as quoted-printable: "=" and two hexadecimal digits a
+    byte, because FiftyOne rewrites "%".
 
     Args:
-        text: may hold anything; `urllib.parse.unquote` gives it back.
+        text: may hold anything; `quopri.decodestring` gives it back.
         ending: is appended as it is, such as ".mp4".
         dots: let them stand in the text's own name; the first character is never one.
 
@@ -27,4 +30,4 @@ def file_name(text: str, ending: str = "", *, dots: bool = True) -> str:
 
 
 def _quoted(character: str) -> str:
-    return "".join(f"%{byte:02X}" for byte in character.encode())
+    return "".join(f"={byte:02X}" for byte in character.encode())

@@ -4,11 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from importlib.util import find_spec
 from typing import Any
 
 from action100m.checkpoint import find_checkpoint
 from action100m.config import ConfigError, EngineConfig, OpenAIConfig, TransformersConfig
 from action100m.inference.engine import Engine
+
+_PACKAGES = {
+    "openai": ("httpx", "tenacity"),
+    "transformers": ("torch", "transformers", "safetensors"),
+    "vllm": ("vllm",),
+}
+_PACKAGES_OF_ANNOTATION = {"openai": ("tokenizers",), "transformers": ("llguidance",), "vllm": ()}
+
+
+def check_engine(config: EngineConfig, *, annotates: bool) -> None:
+    """Look whether what an engine needs is here, without loading any of it.
+
+    Args:
+        config: of the engine.
+        annotates: whether its answers must keep a schema and its tokens be counted.
+
+    Raises:
+        ConfigError: a package or a setting is missing, and what to do about it.
+    """
+    needed = _PACKAGES[config.engine]
+    if annotates:
+        needed += _PACKAGES_OF_ANNOTATION[config.engine]
+    missing = [package for package in needed if find_spec(package) is None]
+    if missing:
+        raise ConfigError(
+            f"Asking {config.model} by the {config.engine} engine needs {', '.join(missing)}, "
+            f"which is not installed: pip install 'action100m[{config.engine}]'."
+        )
+    if annotates and isinstance(config, OpenAIConfig) and config.tokenizer is None:
+        raise ConfigError(
+            f"Counting tokens for {config.model} needs its tokenizer: set `tokenizer` to its name "
+            "on the hub or a folder with its tokenizer.json."
+        )
 
 
 @contextmanager
@@ -18,6 +52,7 @@ def open_engine(config: EngineConfig) -> Iterator[Engine]:
     Raises:
         ConfigError: a package, a checkpoint, a key or a device that it needs is not to be had.
     """
+    check_engine(config, annotates=False)
     with _explained():
         opened = _open(config)
         engine = opened.__enter__()

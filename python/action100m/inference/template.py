@@ -26,6 +26,7 @@ class ChatTemplate:
 
     Attributes:
         harmony: whether the model answers in OpenAI's Harmony channels.
+        thinks: whether the model may think between "<think>" and "</think>" before it answers.
         films: whether the model knows clips; else it sees their frames as pictures.
     """
 
@@ -46,15 +47,19 @@ class ChatTemplate:
             raise ValueError("it has no chat template")
         tokenizer = processor.tokenizer if sees else processor
         self.harmony = _HARMONY in tokenizer.get_vocab()
+        self.thinks = _THOUGHT in self._template or _THINK in self._template
         self.films = getattr(processor, "video_processor", None) is not None
         self._control = _control_tokens(processor, tokenizer)
         self._plain = {role for role in _ROLES if not self._takes_parts(role)}
 
-    def prompt(self, request: Request) -> str:
+    def prompt(self, request: Request, *, thought_over: bool = False) -> str:
         """The conversation up to where the model speaks, placeholders for what it sees.
 
-        An answer with a schema is not thought about first: it is all that the grammar allows.
         Control tokens in a request's text are broken up, so that they are words to the model.
+
+        Args:
+            request: the conversation.
+            thought_over: leave the model nothing to write but the answer.
 
         Raises:
             RequestError: the model takes no pictures, and there are some.
@@ -62,10 +67,10 @@ class ChatTemplate:
         options: dict[str, Any] = {}
         if request.sampling.reasoning_effort is not None and "reasoning_effort" in self._template:
             options["reasoning_effort"] = request.sampling.reasoning_effort
-        if request.schema is not None and "enable_thinking" in self._template:
+        if thought_over and "enable_thinking" in self._template:
             options["enable_thinking"] = False
         prompt = self._render([self._turn(message) for message in request.messages], **options)
-        if request.schema is None:
+        if not thought_over:
             return prompt
         if self.harmony:
             return prompt + _HARMONY_FINAL

@@ -15,13 +15,7 @@ import numpy as np
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
 
-try:
-    import vllm
-except ImportError as error:
-    raise ImportError(
-        "The vllm engine needs vLLM, which is not installed: pip install 'action100m[vllm]'."
-    ) from error
-
+import vllm
 from transformers import AutoConfig, AutoProcessor, AutoTokenizer
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 from vllm.exceptions import VLLMError
@@ -145,7 +139,9 @@ class VllmEngine:
         return int.from_bytes(digest[:8], "big") % self._copies
 
     def _prompt(self, request: Request) -> Any:
-        prompt: dict[str, Any] = {"prompt": self._template.prompt(request)}
+        # vLLM's grammar begins with the first token, which must be the answer's.
+        text = self._template.prompt(request, thought_over=request.schema is not None)
+        prompt: dict[str, Any] = {"prompt": text}
         shown: dict[str, Any] = {}
         if images := self._template.images(request):
             shown["image"] = images

@@ -59,6 +59,44 @@ class Refinement:
 
 
 @dataclass(frozen=True)
+class Spent:
+    """What one video cost a stage that asks models.
+
+    Attributes:
+        uid: of the video.
+        prompt: tokens read, `cached` among them.
+        cached: tokens that the model had in its cache.
+        completion: tokens written.
+        rounds: of refinement.
+        retries: requests that failed, or whose answer could not be used.
+        shortened: segments that were not told all, for want of room.
+    """
+
+    uid: str
+    prompt: int
+    cached: int
+    completion: int
+    rounds: int
+    retries: int
+    shortened: int
+
+
+@dataclass(frozen=True)
+class StageCosts:
+    """What a stage that asks models cost.
+
+    Attributes:
+        lines: the sums, in words.
+        videos: the dearest ones, dearest first.
+        left_out: how many cheaper ones there are.
+    """
+
+    lines: Sequence[str]
+    videos: Sequence[Spent] = ()
+    left_out: int = 0
+
+
+@dataclass(frozen=True)
 class DatasetView:
     """What the run's dataset holds.
 
@@ -82,7 +120,7 @@ class RunSummary:
         created: date and time, as text.
         stages: for each stage, how many videos are in each state.
         config: the resolved configuration, as text.
-        costs: for each stage that asked models, what came of it, as lines.
+        costs: for each stage that asked models.
         refinements: a few segments whose rounds were kept.
         dataset: what was captioned, if anything.
     """
@@ -91,6 +129,6 @@ class RunSummary:
     created: str
     stages: Mapping[str, Mapping[State, int]] = field(default_factory=dict)
     config: str = ""
-    costs: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    costs: Mapping[str, StageCosts] = field(default_factory=dict)
     refinements: Sequence[Refinement] = ()
     dataset: DatasetView | None = None

@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import jinja2
@@ -17,7 +17,15 @@ from markupsafe import Markup
 from action100m.files import write_text
 from action100m.report.advice import Causes
 from action100m.report.colors import branch_positions, palette
-from action100m.report.data import STATES, DatasetView, Refinement, ReportedVideo, RunSummary, State
+from action100m.report.data import (
+    STATES,
+    DatasetView,
+    Refinement,
+    ReportedVideo,
+    RunSummary,
+    StageCosts,
+    State,
+)
 from action100m.segmentation.filmstrip import Thumbnail
 from action100m.text import clean, counted
 from action100m.tree import Tree
@@ -147,10 +155,7 @@ def _render(summary: RunSummary, found: _Gathered) -> str:
         created=clean(summary.created, 60),
         config=summary.config[:100_000].encode("utf-8", "replace").decode(),
         stages={clean(name, 60): counts for name, counts in summary.stages.items()},
-        costs={
-            clean(name, 60): [clean(line, 400) for line in summary.costs[name]]
-            for name in summary.costs
-        },
+        costs={clean(name, 60): _costs(costs) for name, costs in summary.costs.items()},
         refinements=[_refinement(one) for one in summary.refinements],
         dataset=summary.dataset and _dataset(summary.dataset),
         states=STATES,
@@ -170,6 +175,14 @@ def _render(summary: RunSummary, found: _Gathered) -> str:
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         counted=counted,
     )
+
+
+def _costs(costs: StageCosts) -> dict[str, object]:
+    return {
+        "lines": [clean(line, 400) for line in costs.lines],
+        "videos": [replace(video, uid=clean(video.uid, 120)) for video in costs.videos],
+        "left_out": costs.left_out,
+    }
 
 
 def _dataset(view: DatasetView) -> dict[str, object]:

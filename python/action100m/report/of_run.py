@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
+from heapq import nlargest
 from itertools import islice
 from pathlib import Path
 
@@ -12,10 +13,17 @@ from action100m.aggregation.part import kept_rounds
 from action100m.dataset.read import open_dataset
 from action100m.dataset.sources import DatasetError
 from action100m.report.charts import draw_dataset
-from action100m.report.data import DatasetView, Refinement, ReportedVideo, RunSummary
+from action100m.report.data import (
+    DatasetView,
+    Refinement,
+    ReportedVideo,
+    RunSummary,
+    Spent,
+    StageCosts,
+)
 from action100m.report.figures import save, timeline
 from action100m.report.html import write_report
-from action100m.runs.costs import describe_costs, read_costs
+from action100m.runs.costs import Costs, describe_costs, read_costs
 from action100m.runs.failures import read_failure
 from action100m.runs.folder import RunFolder
 from action100m.runs.manifest import Manifest, Video
@@ -26,6 +34,7 @@ from action100m.segmentation.stage import Segmentation
 from action100m.text import clock
 
 _REFINEMENTS, _REFINEMENTS_A_VIDEO = 12, 3
+_COSTS = 1000  # videos
 
 
 def report_run(folder: RunFolder) -> Path:
@@ -47,10 +56,7 @@ def report_run(folder: RunFolder) -> Path:
             for key in view.stages
         },
         config=folder.settings_file.read_text("utf-8"),
-        costs={
-            key.name: list(describe_costs(read_costs(folder, view.manifest, key)))
-            for key in view.stages[1:]
-        },
+        costs={key.name: _costs(read_costs(folder, view.manifest, key)) for key in view.stages[1:]},
         refinements=list(islice(view.refinements(), _REFINEMENTS)),
         dataset=_dataset(folder),
     )
@@ -58,6 +64,29 @@ def report_run(folder: RunFolder) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     write_report(target, summary, view.videos())
     return target
+
+
+def _costs(found: Iterable[tuple[Video, Costs]]) -> StageCosts:
+    whole, videos = Costs(), 0
+
+    def spent() -> Iterator[Spent]:
+        nonlocal whole, videos
+        for video, costs in found:
+            whole, videos = whole + costs, videos + 1
+            usage, effort = costs.usage, costs.effort
+            retries = usage.retries + effort.corrections
+            yield Spent(
+                video.uid,
+                usage.prompt,
+                usage.cached,
+                usage.completion,
+                effort.rounds,
+                retries,
+                effort.shortened,
+            )
+
+    dearest = nlargest(_COSTS, spent(), key=lambda one: one.prompt + one.completion)
+    return StageCosts(list(describe_costs(whole)), dearest, videos - len(dearest))
 
 
 def _dataset(folder: RunFolder) -> DatasetView | None:

@@ -4,73 +4,94 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from action100m.aggregation.part import ANNOTATION, Effort, read_effort
 from action100m.inference import Outcome, Usage
 from action100m.runs.folder import RunFolder, StageKey
-from action100m.runs.manifest import Manifest
+from action100m.runs.manifest import Manifest, Video
 from action100m.text import counted
 
 _MOST_REASONS = 3
+_KEPT = (Outcome.COMPLETE.value, Outcome.TRUNCATED.value)
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Sums over the done videos of a stage.
+    """Sums over answers: of one video, or of several.
 
     Attributes:
         outcomes: how many answers ended each way.
-        reasons: of the answers that are missing, how often each.
+        reasons: of what is missing, how often each.
         usage: tokens and retries.
+        effort: of stage 3; all 0 for another.
     """
 
-    outcomes: Counter[Outcome]
-    reasons: Counter[str]
-    usage: Usage
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    usage: Usage = field(default_factory=Usage)
+    effort: Effort = field(default_factory=Effort)
+
+    def __add__(self, other: Costs) -> Costs:
+        return Costs(
+            self.outcomes + other.outcomes,
+            self.reasons + other.reasons,
+            self.usage + other.usage,
+            self.effort + other.effort,
+        )
 
 
-def read_costs(folder: RunFolder, manifest: Manifest, stage: StageKey) -> Costs:
-    """Add up what stands in the parts.
+def read_costs(
+    folder: RunFolder, manifest: Manifest, stage: StageKey
+) -> Iterator[tuple[Video, Costs]]:
+    """What stands in the part of every done video.
 
     Raises:
         RunStoppedError: a part is damaged.
     """
-    costs = Costs(Counter(), Counter(), Usage())
     done = folder.done_keys(stage)
     for video in manifest.videos:
         if video.key in done:
-            costs = _plus(costs, folder.read_part(stage, video.key))
-    return costs
+            yield video, _costs_of(folder.read_part(stage, video.key))
 
 
-def describe_costs(costs: Costs) -> Iterator[str]:
+def describe_costs(whole: Costs) -> Iterator[str]:
     """Lines for a person; none where nothing was asked."""
     outcomes = ", ".join(
-        f"{count:,} {outcome.value}" for outcome, count in costs.outcomes.items() if count
+        f"{count:,} {outcome.value}" for outcome, count in whole.outcomes.items() if count
     )
     if not outcomes:
         return
-    usage = costs.usage
+    usage, effort = whole.usage, whole.effort
     cached = f" ({usage.cached:,} of them cached)" if usage.cached else ""
     retries = f", {counted(usage.retries, 'repeated request')}" if usage.retries else ""
     yield f"answers: {outcomes}"
     yield f"tokens: {usage.prompt:,} read{cached}, {usage.completion:,} written{retries}"
-    for reason, count in costs.reasons.most_common(_MOST_REASONS):
+    if effort.segments:
+        yield (
+            f"annotated: {effort.annotated:,} of {counted(effort.segments, 'segment')} "
+            f"({effort.annotated / effort.segments:.1%}) in {counted(effort.rounds, 'round')} "
+            f"after the drafts, {counted(effort.corrections, 'correction')}"
+        )
+    if effort.shortened:
+        yield f"left out for want of room: something of {counted(effort.shortened, 'prompt')}"
+    for reason, count in whole.reasons.most_common(_MOST_REASONS):
         yield f"missing: {count:,} because: {reason}"
 
 
-def _plus(costs: Costs, answers: pa.Table) -> Costs:
-    # The row of an annotation is what came of several requests, whose rows stand beside it.
-    requests = answers.filter(pc.not_equal(answers.column("field"), "gpt"))
-    outcomes = Counter(map(Outcome, requests.column("outcome").to_pylist()))
-    kept = (Outcome.COMPLETE.value, Outcome.TRUNCATED.value)
-    missing = answers.filter(pc.invert(pc.is_in(answers.column("outcome"), pa.array(kept))))
-    sums = {field.name: pc.sum(answers.column(field.name)).as_py() or 0 for field in fields(Usage)}
+def _costs_of(answers: pa.Table) -> Costs:
+    # An annotation is what came of several requests, whose rows stand beside its own.
+    request = pc.not_equal(answers.column("key"), "")
+    wanted = pc.invert(pc.starts_with(answers.column("field"), f"{ANNOTATION}."))
+    kept = pc.is_in(answers.column("outcome"), pa.array(_KEPT))
+    missing = answers.filter(pc.and_(wanted, pc.invert(kept)))
+    sums = {each.name: pc.sum(answers.column(each.name)).as_py() or 0 for each in fields(Usage)}
     return Costs(
-        costs.outcomes + outcomes,
-        costs.reasons + Counter(missing.column("reason").to_pylist()),
-        costs.usage + Usage(**sums),
+        Counter(map(Outcome, answers.filter(request).column("outcome").to_pylist())),
+        Counter(missing.column("reason").to_pylist()),
+        Usage(**sums),
+        read_effort(answers),
     )

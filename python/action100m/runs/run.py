@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from action100m.config import Config, available_cpus
+from action100m.inference import check_engine
 from action100m.inference import pin as pin_model
 from action100m.runs.aggregate_stage import aggregate_stage_identity, open_aggregate_stage
 from action100m.runs.caption_stage import caption_stage_identity, open_caption_stage
@@ -89,6 +90,7 @@ def run(
     if not manifest.videos:
         raise NothingToDoError("No video was found: give files, folders or globs that hold some.")
     workers = workers or available_cpus()
+    _check_engines(config)
     config = _pinned(config)
     with open_segment_stage(config, folder) as stage:
         settings = _settings(config, stage)
@@ -121,6 +123,15 @@ def _settings(config: Config, stage: SegmentStage) -> Settings:
         "aggregate": aggregate_stage_identity(config, key),
     }
     return Settings(config, {name: values for name, values in identities.items() if values})
+
+
+def _check_engines(config: Config) -> None:
+    """Say what is missing before hours of work lead up to it."""
+    for captioner in (config.captioning.segments, config.captioning.leaves):
+        if captioner is not None:
+            check_engine(captioner.model, annotates=False)
+    if config.aggregation.model is not None:
+        check_engine(config.aggregation.model, annotates=True)
 
 
 def _pinned(config: Config) -> Config:

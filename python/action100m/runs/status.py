@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from action100m.runs.costs import describe_costs, read_costs
+from action100m.runs.costs import Costs, describe_costs, read_costs
 from action100m.runs.failures import read_failure
 from action100m.runs.folder import RunFolder, StageKey
 from action100m.runs.manifest import Manifest
@@ -44,7 +44,8 @@ def describe_run(out: Path) -> Iterator[str]:
                 yield f"  {stage.name:<10}{state.value:<8}{count:>8}{meaning}"
         yield from _failures(folder, manifest, stage, states.states)
     for stage in settings.keys[1:]:
-        for line in describe_costs(read_costs(folder, manifest, stage)):
+        costs = sum((found for _, found in read_costs(folder, manifest, stage)), Costs())
+        for line in describe_costs(costs):
             yield f"  {stage.name:<10}{line}"
     shards = sorted(folder.data.glob("*.parquet"))
     if shards:

@@ -186,7 +186,7 @@ def test_a_uid_that_no_file_can_have_is_left_out(tmp_path: Path) -> None:
     written, samples = export_rows(tmp_path, rows)
     assert "No file can be named" in written.left_out[0]
     assert [sample["filepath"] for sample in samples] == [
-        "data/折り鶴%2Fé %3Cb%3E.mp4",
+        "data/折り鶴=2Fé =3Cb=3E.mp4",
         "data/video0002.mp4",
     ]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import quopri
 from pathlib import PurePosixPath
-from urllib.parse import unquote
 
 from action100m.dataset.filenames import file_name
 
@@ -15,7 +15,8 @@ def media_path(uid: str, number: int, total: int) -> str:
     """Where a sample's video lies within the dataset's folder, as FiftyOne lays them out.
 
     Args:
-        uid: of the video; what a file name may not hold is percent-encoded.
+        uid: of the video; what a file name may not hold is written as quoted-printable: `=` and two
+            hexadecimal digits a byte, because FiftyOne rewrites `%` as it exports.
         number: of the sample, from 0.
         total: how many samples there are.
 
@@ -28,4 +29,5 @@ def media_path(uid: str, number: int, total: int) -> str:
 
 def uid_of_media(filepath: str) -> str:
     """The uid that `media_path` made a path of."""
-    return unquote(PurePosixPath(filepath.replace("\\", "/")).stem)
+    stem = PurePosixPath(filepath.replace("\\", "/")).stem
+    return quopri.decodestring(stem.encode(errors="replace")).decode(errors="replace")

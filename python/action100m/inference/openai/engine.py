@@ -80,10 +80,7 @@ class OpenAIEngine:
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         if self._tokenizer is None:
-            raise ValueError(
-                f"Counting tokens for {self._config.model} needs its tokenizer: set `tokenizer` to "
-                "its name on the hub or a folder with its tokenizer.json."
-            )
+            raise ValueError(f"Counting tokens for {self._config.model} needs its tokenizer.")
         encoded = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
         return [len(text.ids) for text in encoded]
 

@@ -2,16 +2,7 @@
 
 from __future__ import annotations
 
-# Only to say in one sentence which of them is missing.
-try:
-    import safetensors  # noqa: F401
-    import torch
-    import transformers  # noqa: F401
-except ImportError as error:
-    raise ImportError(
-        f"Running a model in this process needs {error.name}, which is not installed: "
-        "pip install 'action100m[transformers]'."
-    ) from error
+import torch
 
 try:
     from transformers import AutoProcessor  # noqa: F401

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from itertools import groupby
+from typing import Any
 
 import torch
 
@@ -26,7 +27,7 @@ from action100m.inference.transformers.batching import Job, JobQueue
 from action100m.inference.transformers.generation import Row, generate
 from action100m.inference.transformers.loading import Loaded, load
 from action100m.inference.transformers.prompts import Prompt, read
-from action100m.inference.transformers.schema import Grammars, check_installed
+from action100m.inference.transformers.schema import Grammars
 from action100m.text import clean
 
 _BATCHES = 4  # that are on their way: one is answered, one prepared, and some to choose from
@@ -70,13 +71,6 @@ class TransformersEngine:
             thread.start()
 
     def submit(self, request: Request) -> Future[Result]:
-        """As `Engine.submit`.
-
-        Raises:
-            ImportError: the request has a schema, and llguidance is not installed.
-        """
-        if request.schema is not None:
-            check_installed()
         job = Job(request)
         if not self._queue.put(job):
             job.abandon(self._stopped)
@@ -120,9 +114,14 @@ class TransformersEngine:
                 self._queue.prepared(job, prepared)
 
     def _prepare(self, job: Job) -> Prompt:
-        if job.request.schema is not None:
-            self._grammars.matcher(job.request.schema)  # a wrong one fails here, alone
-        return read(self._loaded, job.request)
+        prompt = read(self._loaded, job.request)
+        self._matcher(job.request, prompt)  # a wrong schema fails here, alone
+        return prompt
+
+    def _matcher(self, request: Request, prompt: Prompt) -> Any | None:
+        if request.schema is None:
+            return None
+        return self._grammars.matcher(request.schema, prompt.opening, prompt.room)
 
     def _answer_all(self) -> None:
         if self._loaded.model.device.type == "cuda":
@@ -168,12 +167,10 @@ class TransformersEngine:
         return None
 
     def _row(self, job: Job) -> Row:
-        request = job.request
-        matcher = None if request.schema is None else self._grammars.matcher(request.schema)
         return Row(
             job.prepared,
-            request.sampling,
-            matcher,
+            job.request.sampling,
+            self._matcher(job.request, job.prepared),
             lambda: self._queue.closed or job.future.cancelled(),
         )
 
@@ -185,8 +182,8 @@ class TransformersEngine:
         return Result(job.request.id, outcome, text, reason, usage)
 
     def _decode(self, tokens: list[int]) -> str:
-        """The text, without control tokens unless they tell Harmony's channels apart."""
-        plain = not self._loaded.template.harmony
+        """The text, without control tokens unless they tell the thought from the answer."""
+        plain = not (self._loaded.template.harmony or self._loaded.template.thinks)
         return str(self._loaded.tokenizer.decode(tokens, skip_special_tokens=plain))
 
     def _fail(self, job: Job, error: Exception) -> None:

@@ -23,7 +23,7 @@ class Row:
     Attributes:
         prompt: what the model reads.
         sampling: how tokens are drawn.
-        matcher: of `schema.Grammars`, unused so far; None: any text will do.
+        matcher: of `schema.Grammars`, that has seen nothing yet; None: any text will do.
         given_up: whether nobody waits for the answer any more; asked at every token.
     """
 

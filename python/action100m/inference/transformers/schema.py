@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -14,21 +15,7 @@ from action100m.inference.transformers.loading import Loaded
 
 # As Python writes JSON. Free whitespace would let a model write blanks until its limit.
 _LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-
-
-def check_installed() -> None:
-    """Look whether schemas can be kept.
-
-    Raises:
-        ImportError: they cannot.
-    """
-    try:
-        import llguidance  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            "Answers that follow a schema need llguidance, which is not installed: "
-            "pip install 'action100m[transformers]'."
-        ) from error
+_MOST_THOUGHT = 0.5  # of the tokens that an answer may have
 
 
 class Grammars:
@@ -37,19 +24,51 @@ class Grammars:
     def __init__(self, loaded: Loaded) -> None:
         self._loaded = loaded
 
-    def matcher(self, schema: Mapping[str, Any]) -> Any:
+    def matcher(self, schema: Mapping[str, Any], opening: str, room: int) -> Any:
         """A matcher that has seen nothing yet.
+
+        A model that thinks aloud may do so before its answer, in words of its own: the schema
+        begins where the answer does. For the answer some room is left, however it thinks.
+
+        Args:
+            schema: of the answer.
+            opening: what the prompt already says of it.
+            room: tokens of thought and answer together.
 
         Raises:
             ValueError: the schema is wrong, or says what llguidance cannot enforce.
         """
         from llguidance import LLMatcher
 
-        grammar = LLMatcher.grammar_from_json_schema(dict(schema), overrides=_LAYOUT)
+        grammar = f"""\
+start: {self._shape(opening)}
+thought[max_tokens={int(room * _MOST_THOUGHT)}]: /(?s:.*)/
+answer: %json {json.dumps({**schema, "x-guidance": _LAYOUT})}
+"""
         matcher = LLMatcher(self._tokens, grammar, log_level=0)
         if matcher.is_error():
             raise ValueError(f"The schema cannot be enforced: {matcher.get_error()}")
         return matcher
+
+    def _shape(self, opening: str) -> str:
+        """Where thought and answer stand in what the model writes."""
+        template = self._loaded.template
+        if template.harmony:
+            channel, message = self._token("<|channel|>"), self._token("<|message|>")
+            turn = f'{self._token("<|end|>")} {self._token("<|start|>")} "assistant"'
+            thought = f'{channel} "analysis" {message} thought {turn}'
+            return f'({thought})? {channel} "final" {message} answer'
+        if not template.thinks:
+            return "answer"
+        thought = f'thought {self._token("</think>")} "\\n\\n"'
+        if opening:
+            return f"{thought} answer"
+        return f"({self._token('<think>')} {thought})? answer"
+
+    def _token(self, name: str) -> str:
+        """A control token in a grammar: by its number, as it may be no word of any text."""
+        number = self._loaded.tokenizer.get_vocab().get(name)
+        return json.dumps(name) if number is None else f"<[{number}]>"
 
     @cached_property
     def _tokens(self) -> Any:
@@ -61,7 +80,7 @@ class Grammars:
 
 
 class KeepSchemas:
-    """A logits processor: of each row, only tokens that its schema allows next."""
+    """A logits processor: of each row, only tokens that its grammar allows next."""
 
     def __init__(self, matchers: Sequence[Any | None], prompt_length: int) -> None:
         """`matchers`: one a row, None for a row without a schema."""

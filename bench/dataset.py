@@ -1,0 +1,189 @@
+"""Datasets at their size: exported to FiftyOne, measured, and walked tree by tree.
+
+Shards have the published sizes and lengths of text. The commands run in processes of their own,
+start included; memory is the highest resident set. Limits: the export of 1,144 videos of 400
+segments takes 30 s and 1 GiB, `stats` over a million segments 5 s and 1 GiB, and four times the
+segments take four times the time. The tree's operations are compared with the same ones on a
+Python object for each segment. `--full` measures `stats` on four million segments too.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+import action100m
+from action100m.dataset.read import TREE_FIELDS
+from action100m.tree import Tree
+from harness import finish, median_seconds, parse_arguments, print_table
+from published_sizes import draw_dataset
+
+VIDEOS, SEGMENTS = 1_144, 400
+EXPORT_SECONDS, STATS_SECONDS, MEBIBYTES = 30.0, 5.0, 1024.0
+QUARTER, MILLION = 250_000, 1_000_000
+
+
+@dataclass
+class Cost:
+    """Of a command: wall-clock seconds, seconds of CPU time, and MiB at its highest."""
+
+    seconds: float
+    cpu: float
+    mebibytes: float
+
+
+# A process starts with its parent's resident set on its account: this parent is small.
+_MEASURE = """
+import json, resource, subprocess, sys, time
+start = time.perf_counter()
+code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode
+seconds = time.perf_counter() - start
+usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(json.dumps([code, seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024]))
+"""
+
+
+def cost(*words: str | Path) -> Cost:
+    """Run an `action100m` command to its end."""
+    call = [sys.executable, "-m", "action100m", *map(str, words)]
+    measured = subprocess.check_output([sys.executable, "-c", _MEASURE, *call])
+    code, *numbers = json.loads(measured)
+    if code:
+        raise SystemExit(f"{' '.join(call)} ended with {code}")
+    return Cost(*numbers)
+
+
+def least(costs: list[Cost]) -> Cost:
+    """The least time of several runs, and the most memory."""
+    return Cost(
+        min(one.seconds for one in costs),
+        min(one.cpu for one in costs),
+        max(one.mebibytes for one in costs),
+    )
+
+
+@dataclass(eq=False)
+class Segment:
+    """The rival's: an object that knows its children."""
+
+    row: int
+    start: float
+    end: float
+    level: int
+    children: list[Segment] = field(default_factory=list)
+
+    def inside(self) -> list[int]:
+        """Rows below, depth first."""
+        return [row for child in self.children for row in (child.row, *child.inside())]
+
+    def level_cut(self, level: int) -> list[int]:
+        """Rows of the segments that tile this one where the tree is cut at a level."""
+        if self.level == level or not self.children:
+            return [self.row]
+        return [row for child in self.children for row in child.level_cut(level)]
+
+    def at(self, moment: float) -> int:
+        """Row of the leaf that holds a moment."""
+        if not self.children:
+            return self.row
+        first, second = self.children
+        return (first if moment < second.start else second).at(moment)
+
+
+def as_objects(tree: Tree) -> Segment:
+    """The same tree, an object a segment."""
+    columns = (tree.start.tolist(), tree.end.tolist(), tree.level.tolist())
+    segments = [Segment(row, *values) for row, values in enumerate(zip(*columns, strict=True))]
+    for segment, parent in zip(segments[1:], tree.parent.tolist()[1:], strict=True):
+        segments[parent].children.append(segment)
+    return segments[0]
+
+
+def operations(trees: list[Tree]) -> list[list[object]]:
+    """Nodes a second of each operation, ours and the rival's."""
+    built = list(map(as_objects, trees))
+    moments = [np.linspace(0, tree.end[0], 100, endpoint=False) for tree in trees]
+    lists = [times.tolist() for times in moments]
+    pairs: dict[str, tuple[Callable[[], list[object]], Callable[[], list[object]]]] = {
+        "from columns": (
+            lambda: [Tree(t.start, t.end, t.parent, t.level) for t in trees],
+            lambda: [as_objects(t) for t in trees],
+        ),
+        "leaves": (
+            lambda: [t.leaves for t in trees],
+            lambda: [root.level_cut(10**6) for root in built],
+        ),
+        "cut at level 4": (
+            lambda: [t.at_level(4) for t in trees],
+            lambda: [root.level_cut(4) for root in built],
+        ),
+        "all inside": (
+            lambda: [t.descendants(0) for t in trees],
+            lambda: [root.inside() for root in built],
+        ),
+        "the leaf at each of 100 moments": (
+            lambda: [t.at(times) for t, times in zip(trees, moments, strict=True)],
+            lambda: [list(map(root.at, times)) for root, times in zip(built, lists, strict=True)],
+        ),
+    }
+    nodes = sum(map(len, trees))
+    rows: list[list[object]] = []
+    for name, (ours, rivals) in pairs.items():
+        if name != "from columns":
+            assert all(map(np.array_equal, ours(), rivals())), name
+        speeds = [nodes / median_seconds(call, 5) for call in (ours, rivals)]
+        rows.append([name, *speeds, speeds[0] / speeds[1]])
+    return rows
+
+
+def measure_stats(sizes: list[int]) -> dict[int, Cost]:
+    """What `stats` takes over shards of each size."""
+    costs = {}
+    for size in sizes:
+        with tempfile.TemporaryDirectory() as folder:
+            data = Path(folder) / "data"
+            draw_dataset(data, size)
+            costs[size] = least([cost("stats", data, "--json") for _ in range(3)])
+    return costs
+
+
+def main() -> None:
+    """Measure, print the tables and the result."""
+    arguments = parse_arguments(__doc__)
+    with tempfile.TemporaryDirectory() as folder:
+        data, out = Path(folder) / "data", Path(folder) / "fiftyone"
+        draw_dataset(data, VIDEOS * SEGMENTS, SEGMENTS)
+        export = cost("export", data, "--format", "fiftyone", "--no-media", "--out", out)
+        trees = [video.tree for video in action100m.open(data).videos(TREE_FIELDS)]
+    stats = measure_stats([QUARTER, MILLION, *([4 * MILLION] if arguments.full else [])])
+    segments = sum(map(len, trees))
+    rows = [[f"export of {len(trees):,} videos to FiftyOne", segments, *vars(export).values()]]
+    rows += [["stats", size, *vars(one).values()] for size, one in stats.items()]
+    print_table(("command", "segments", "seconds", "CPU seconds", "MiB"), rows)
+    walked = operations(trees)
+    print_table(("of every tree", "segments/s", "objects: segments/s", "ratio"), walked)
+    finish(
+        "dataset",
+        ours=export.seconds,
+        rival=EXPORT_SECONDS,
+        ratio=export.seconds / EXPORT_SECONDS,
+        unit="seconds of an export to FiftyOne",
+        mebibytes=export.mebibytes,
+        stats_seconds=stats[MILLION].seconds,
+        stats_seconds_limit=STATS_SECONDS,
+        stats_mebibytes=stats[MILLION].mebibytes,
+        stats_growth=stats[MILLION].cpu / stats[QUARTER].cpu / 4,
+        mebibytes_limit=MEBIBYTES,
+        nodes_per_second={str(name): speed for name, speed, *_ in walked},
+    )
+
+
+if __name__ == "__main__":
+    main()
