@@ -26,6 +26,7 @@ _EXTRAS = {
     "dali": ("nvidia.dali",),
     "query": ("duckdb",),
     "balance": ("faiss",),
+    "torch": ("torch",),
     "embeddings": ("sentence_transformers",),
     "fiftyone": ("fiftyone",),
     "figures": ("wordcloud",),

@@ -29,9 +29,8 @@ from action100m.dataset.validate import validate
 from action100m.dataset.words import Words
 from action100m.report.charts import charts
 from action100m.report.figures import save
+from action100m.runs.discovery import local_videos
 from action100m.runs.errors import UsageError
-from action100m.runs.folder import RunFolder
-from action100m.runs.manifest import Manifest
 
 _PANEL = "Read a dataset"
 
@@ -158,6 +157,4 @@ def search_command(
 
 def _video_files(places: list[str]) -> dict[str, str]:
     """Where the videos of runs lie, by uid, as far as they still do."""
-    runs = [Path(place) for place in places if (Path(place) / "run.toml").is_file()]
-    videos = (video for run in runs for video in Manifest(RunFolder(run)).videos)
-    return {video.uid: str(video.path) for video in videos if video.path.is_file()}
+    return {uid: str(path) for uid, path in local_videos(places, []).items() if path.is_file()}

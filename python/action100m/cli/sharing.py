@@ -22,7 +22,7 @@ from action100m.dataset.fiftyone.write import (
     count_videos,
     export_fiftyone,
 )
-from action100m.runs.discovery import videos_by_uid
+from action100m.runs.discovery import local_videos
 from action100m.runs.errors import UsageError
 from action100m.runs.export import export
 from action100m.runs.folder import RunFolder
@@ -114,15 +114,12 @@ def export_command(
 
 
 def _videos(place: Path, inputs: list[str]) -> Mapping[str, Path]:
-    known: dict[str, Path] = {}
-    if (place / "run.toml").is_file():
-        known = {video.uid: video.path for video in Manifest(RunFolder(place)).videos}
-    elif not inputs:
+    if not inputs and not (place / "run.toml").is_file():
         raise UsageError(
             f"{place} is no run folder, so it does not know its videos: give --videos FOLDER, or "
             "--no-media."
         )
-    return known | videos_by_uid(inputs)
+    return local_videos([place], inputs)
 
 
 def _beside(place: Path) -> Path:

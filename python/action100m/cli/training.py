@@ -8,18 +8,28 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.progress import Progress
 
-from action100m.cli.app import FINDINGS, app, explained, print_lines
-from action100m.cli.reading import DatasetArgument
+from action100m.cli.app import FINDINGS, NOTHING, app, err, explained, print_lines
+from action100m.cli.reading import DatasetArgument, opened
+from action100m.config import available_cpus
 from action100m.dataset.balance import CLUSTERS, balance
+from action100m.dataset.balance.index import Index
+from action100m.dataset.clips.choice import Choice
+from action100m.dataset.clips.write import Format, cut_clips
 from action100m.dataset.embeddings import SentenceEmbedder
+from action100m.dataset.fiftyone.write import count_videos
 from action100m.dataset.read import open_dataset
 from action100m.dataset.select import Selection
 from action100m.dataset.sources import DatasetError
+from action100m.dataset.words import Words
 from action100m.report.before_after import before_after
 from action100m.report.figures import save
+from action100m.runs.discovery import local_videos
+from action100m.runs.errors import UsageError
 
 _PANEL = "Pass a dataset on"
+_SOME_LEFT_OUT = 3
 
 
 @app.command("balance", rich_help_panel=_PANEL)
@@ -73,15 +83,112 @@ def balance_command(
         samples=samples,
         seed=seed,
         embedder=SentenceEmbedder(model) if model else None,
-        selection=Selection(
-            min_level=min_level,
-            max_level=inf if max_level is None else max_level,
-            min_duration=min_duration,
-            max_duration=inf if max_duration is None else max_duration,
-        ),
+        selection=_selection(min_level, max_level, min_duration, max_duration),
         on_stage=lambda stage: print_lines([stage], sys.stderr),
     )
     print_lines(result.lines())
     if figure is not None:
         save(before_after(result.tails), figure)
     raise typer.Exit(FINDINGS if unread else 0)
+
+
+@app.command("clips", rich_help_panel=_PANEL)
+@explained()
+def clips_command(
+    dataset: DatasetArgument,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", show_default=False)],
+    videos: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Where the videos are, if no run folder knows them; repeatable.",
+        ),
+    ] = None,
+    form: Annotated[
+        Format,
+        typer.Option(
+            "--format", help="MP4 files, or tar shards that the webdataset library reads."
+        ),
+    ] = Format.files,
+    copy: Annotated[
+        bool,
+        typer.Option(
+            "--copy",
+            help="Do not decode: take the coded pictures as they are, from the key frame before a "
+            "segment on. Fast, but longer than the segment.",
+        ),
+    ] = False,
+    words: Annotated[
+        str | None,
+        typer.Option(metavar="QUERY", help="Only segments that `search` finds by these words."),
+    ] = None,
+    index: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.parquet", help="Only segments that this index of `balance` draws."
+        ),
+    ] = None,
+    min_level: Annotated[int, typer.Option(min=0, help="The root is level 0.")] = 0,
+    max_level: Annotated[int | None, typer.Option(min=0, show_default=False)] = None,
+    min_duration: Annotated[float, typer.Option(min=0, metavar="SECONDS")] = 0.0,
+    max_duration: Annotated[
+        float | None, typer.Option(min=0, metavar="SECONDS", show_default=False)
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Videos to cut at once.  [default: one per CPU]", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Cut segments out of their videos: silent MP4 clips, and clips.parquet, which lists them.
+
+    Each video is read once, however many and however nested its segments are. Clips are exact to
+    the frame, H.264, upright, with square pixels, unless --copy is given. The same command goes on
+    after an interruption.
+
+    Exit code: 0 all segments, 1 none, 2 usage, 3 some were left out, with the reason.
+    """
+    choice = Choice(
+        _selection(min_level, max_level, min_duration, max_duration),
+        None if words is None else _words(words),
+        None if index is None else Index.read(index),
+    )
+    files = local_videos(dataset, videos or [])
+    if not files:
+        raise UsageError("Say with --videos FOLDER where the videos are: no run folder knows them.")
+    with opened(dataset) as data:
+        with Progress(console=err, transient=True) as bar:
+            task = bar.add_task("clips", total=count_videos(data))
+            written = cut_clips(
+                data,
+                out,
+                choice,
+                files,
+                copy=copy,
+                form=form,
+                workers=workers or available_cpus(),
+                on_video=lambda uid: bar.advance(task),
+            )
+        print_lines((f"Left out: {line}" for line in written.left_out), sys.stderr)
+        print_lines([f"{out}: {written.clips} clips, {len(written.left_out)} left out"])
+        if written.left_out or not written.clips:
+            raise typer.Exit(_SOME_LEFT_OUT if written.clips else NOTHING)
+
+
+def _words(query: str) -> Words:
+    try:
+        return Words(query)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _selection(
+    min_level: int, max_level: int | None, min_duration: float, max_duration: float | None
+) -> Selection:
+    return Selection(
+        min_level=min_level,
+        max_level=inf if max_level is None else max_level,
+        min_duration=min_duration,
+        max_duration=inf if max_duration is None else max_duration,
+    )

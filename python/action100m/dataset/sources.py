@@ -7,6 +7,7 @@ import json
 from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,15 @@ class Source:
         with self.explained(), self._parquet() as file:
             rows: int = file.metadata.num_rows
         return rows
+
+    def first_rows(self) -> list[int]:
+        """The number of the first row of each row group, from the footer alone."""
+        if self._is_json:
+            return [0]
+        with self.explained(), self._parquet() as file:
+            groups = range(file.num_row_groups)
+            sizes = [file.metadata.row_group(group).num_rows for group in groups]
+        return [0, *accumulate(sizes[:-1])]
 
     def made_by(self) -> dict[str, str]:
         """What the footer says of the models and settings that made it; {} where it does not."""

@@ -29,6 +29,13 @@ SEGMENTS = {
 }
 """The same of the view `segments`."""
 
+TEXTS = {
+    name: path
+    for name, (path, kind) in SEGMENTS.items()
+    if pa.types.is_string(kind) and not name.endswith("_id")
+}
+"""Of these the paths of what is said of a segment."""
+
 
 def query(dataset: Dataset, sql: str) -> pa.Table:
     """What `Dataset.sql` gives and raises."""

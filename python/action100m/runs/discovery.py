@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from action100m.runs.errors import UsageError
+from action100m.runs.folder import RunFolder
+from action100m.runs.manifest import Manifest
 from action100m.runs.metadata import read_sidecar, uid_of
 
 # fmt: off
@@ -60,6 +62,17 @@ def videos_by_uid(inputs: Iterable[str | Path]) -> dict[str, Path]:
             raise UsageError(f"Two files have the uid {uid!r}: {found[uid]} and {path}.")
         found[uid] = path
     return found
+
+
+def local_videos(places: Iterable[str | Path], folders: Iterable[str | Path]) -> dict[str, Path]:
+    """The video files by uid: those that the run folders among `places` know, and `folders` hold.
+
+    Raises:
+        UsageError: a folder is not there, or two files have one uid.
+    """
+    runs = [Path(place) for place in places if (Path(place) / "run.toml").is_file()]
+    known = {video.uid: video.path for run in runs for video in Manifest(RunFolder(run)).videos}
+    return known | videos_by_uid(folders)
 
 
 def _expand(given: str, leave_out: Path | None) -> Iterator[Path]:

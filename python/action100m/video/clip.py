@@ -12,6 +12,11 @@ from action100m.video.frames import DecodeReport, VideoError
 WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 """Of the disk that is written to, and not of the video."""
 
+
+class TargetError(OSError):
+    """A clip's file cannot be opened for writing."""
+
+
 _SLACK = 0.5
 """Seconds that a clip may lack at its end: the same video in another coding ends a little sooner or
 later, and a segment lasts at least this long."""

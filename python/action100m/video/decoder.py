@@ -139,6 +139,12 @@ class Decoder:
             self._child = _Child(self._limits, self._backend, self._threads)
         return self._child
 
+    def interrupt(self) -> None:
+        """From another thread: end what is being done; who waits for it gets a VideoError."""
+        child = self._child
+        if child is not None:
+            child.interrupt()
+
     @property
     def pid(self) -> int | None:
         """Process id of the child, if one runs."""
@@ -273,6 +279,10 @@ class _Child:
         if isinstance(answer, VideoError | OSError):
             raise answer
         return answer
+
+    def interrupt(self) -> None:
+        """End the process; all else is left to whoever waits for its answer."""
+        self._process.kill()
 
     def kill(self) -> None:
         """End the process and wait for its end."""

@@ -9,6 +9,7 @@ from itertools import chain
 from pathlib import Path
 
 import av
+from av.codec.context import Flags
 from av.filter import Graph
 from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
@@ -144,6 +145,7 @@ class _Encoder:
         stream.width, stream.height = size
         stream.pix_fmt = "yuv420p"
         context.time_base = _TIME_BASE
+        context.flags |= Flags.frame_duration  # else the last one lasts as long as the rate says
         source = pictures.stream.codec_context
         context.colorspace, context.color_primaries = source.colorspace, source.color_primaries
         context.color_trc = source.color_trc

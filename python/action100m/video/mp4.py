@@ -7,13 +7,23 @@ from pathlib import Path
 import av
 from av.container import OutputContainer
 
+from action100m.video.clip import TargetError
+
 
 class Mp4:
     """An MP4 file that is being written."""
 
     def __init__(self, target: Path) -> None:
+        """Open the file.
+
+        Raises:
+            TargetError: that cannot be done.
+        """
         # A file of our own: FFmpeg's would not always tell that the disk is full.
-        self._file = target.open("wb")
+        try:
+            self._file = target.open("wb")
+        except OSError as error:
+            raise TargetError(error.errno, error.strerror, str(target)) from error
         try:
             self.container: OutputContainer = av.open(self._file, "w", format="mp4")
         except BaseException:

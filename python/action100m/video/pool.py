@@ -37,6 +37,11 @@ class DecoderPool:
             except Empty:
                 check()
 
+    def interrupt(self) -> None:
+        """End what the decoders are doing; their borrowers get a VideoError."""
+        for decoder in self._decoders:
+            decoder.interrupt()
+
     def __enter__(self) -> DecoderPool:
         return self
 

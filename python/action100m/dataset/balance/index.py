@@ -1,0 +1,79 @@
+"""The index that `balance` wrote, to be looked up by the segments of a dataset."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from action100m.dataset.columns import Batch
+from action100m.dataset.distinct import hashed
+from action100m.dataset.sources import DatasetError, first_line
+
+_ROWS_AT_ONCE = 2**16
+
+
+@dataclass(frozen=True, eq=False)
+class Index:
+    """How often to draw n segments; 24 bytes each.
+
+    Attributes:
+        hashes: (n,) uint64 of uid and node id, increasing.
+        weights: (n,) float64.
+        draws: (n,) int64; None where none were dealt.
+    """
+
+    hashes: NDArray[np.uint64]
+    weights: NDArray[np.float64]
+    draws: NDArray[np.int64] | None
+
+    @classmethod
+    def read(cls, path: Path) -> Index:
+        """Read the file.
+
+        Raises:
+            DatasetError: it is no such index.
+            OSError: it cannot be read.
+        """
+        hashes, weights, draws = [], [], []
+        try:
+            with pq.ParquetFile(path) as file:
+                dealt = "draws" in file.schema_arrow.names
+                columns = ["video_uid", "node_id", "weight", *(["draws"] if dealt else [])]
+                for batch in file.iter_batches(_ROWS_AT_ONCE, columns=columns):
+                    hashes.append(_hashes(batch.column("video_uid"), batch.column("node_id")))
+                    weights.append(batch.column("weight").to_numpy())
+                    draws += [batch.column("draws").to_numpy().astype(np.int64)] if dealt else []
+        except (pa.ArrowException, KeyError) as error:
+            reason = first_line(error)
+            raise DatasetError(f"{path} is no index that `balance` wrote: {reason}") from error
+        if not hashes:
+            raise DatasetError(f"The index {path} is empty.")
+        found = np.concatenate(hashes)
+        order = np.argsort(found)
+        dealt_draws = np.concatenate(draws)[order] if dealt else None
+        return cls(found[order], np.concatenate(weights)[order], dealt_draws)
+
+    def __len__(self) -> int:
+        return len(self.hashes)
+
+    def find(self, batch: Batch) -> NDArray[np.int64]:
+        """(m,) the place of each segment among the n; -1 where the index has it not.
+
+        Args:
+            batch: with "nodes.node_id".
+        """
+        uids = batch.uid.take(pa.array(batch.row))
+        hashes = _hashes(uids, batch.node_id)
+        places = np.minimum(np.searchsorted(self.hashes, hashes), len(self) - 1)
+        return np.where(self.hashes[places] == hashes, places, -1)
+
+
+def _hashes(uids: pa.StringArray, node_ids: pa.StringArray) -> NDArray[np.uint64]:
+    both = pc.binary_join_element_wise(uids, node_ids, "\0", null_handling="replace")
+    return hashed(both)

@@ -1,0 +1,1 @@
+"""Segments as video files of their own."""

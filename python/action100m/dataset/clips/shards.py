@@ -1,0 +1,95 @@
+"""Clips in tar files as the webdataset library reads them: KEY.mp4 beside KEY.json."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from action100m.files import write_atomically
+
+SHARD_BYTES = 10**9
+_SHARDS = "clips-[0-9][0-9][0-9][0-9][0-9][0-9].tar"
+
+Row = dict[str, Any]
+
+
+class ShardWriter:
+    """Packs clips in the order in which they come; what is packed is removed from its folder.
+
+    A clip goes once the shard that holds it stands: whenever the process is killed, none is lost.
+    The same clips make the same shards, byte for byte.
+    """
+
+    def __init__(self, folder: Path, clips: Path, limit: int = SHARD_BYTES) -> None:
+        """Take up where an earlier writer stopped.
+
+        Args:
+            folder: of the shards.
+            clips: the folder of the clips; a clip's path in it, without its suffix, is its key.
+            limit: bytes that the clips of a shard do not exceed, unless there is only one.
+        """
+        self._folder, self._clips, self._limit = folder, clips, limit
+        self._waiting: list[tuple[str, Row]] = []
+        self._bytes = 0
+        standing = shards(folder)
+        self._number = int(standing[-1].stem[-6:]) + 1 if standing else 0
+        if standing:
+            for key, _ in read_shard(standing[-1]):  # it may have been killed in between
+                self._path(key).unlink(missing_ok=True)
+
+    def add(self, clip: Path, row: Row) -> None:
+        """Pack a clip with what is known of it, unless a shard holds it already.
+
+        Raises:
+            OSError: a shard cannot be written.
+        """
+        with suppress(FileNotFoundError):
+            size = clip.stat().st_size
+            if self._waiting and self._bytes + size > self._limit:
+                self.flush()
+            key = clip.relative_to(self._clips).with_suffix("").as_posix()
+            self._waiting.append((key, row))
+            self._bytes += size
+
+    def flush(self) -> None:
+        """Write the shard that is being filled."""
+        if not self._waiting:
+            return
+        write_atomically(self._folder / f"clips-{self._number:06}.tar", self._write)
+        for key, _ in self._waiting:
+            self._path(key).unlink()
+        self._waiting, self._bytes, self._number = [], 0, self._number + 1
+
+    def _path(self, key: str) -> Path:
+        return self._clips / f"{key}.mp4"
+
+    def _write(self, path: Path) -> None:
+        with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+            for key, row in self._waiting:
+                text = json.dumps(row, ensure_ascii=False).encode()
+                described = tarfile.TarInfo(f"{key}.json")
+                described.size = len(text)
+                tar.addfile(described, io.BytesIO(text))
+                shown = tarfile.TarInfo(f"{key}.mp4")
+                shown.size = self._path(key).stat().st_size
+                with self._path(key).open("rb") as file:
+                    tar.addfile(shown, file)
+
+
+def shards(folder: Path) -> list[Path]:
+    """The shards that stand, in order."""
+    return sorted(folder.glob(_SHARDS))
+
+
+def read_shard(shard: Path) -> Iterator[tuple[str, Row]]:
+    """Keys and descriptions of its clips, in order."""
+    with tarfile.open(shard, "r:") as tar:
+        for member in tar:
+            file = tar.extractfile(member)
+            if file is not None and member.name.endswith(".json"):
+                yield member.name.removesuffix(".json"), json.loads(file.read())

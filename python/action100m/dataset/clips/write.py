@@ -1,0 +1,250 @@
+"""Cuts clips of a dataset's videos, and lists what each of them holds."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from action100m.config import available_cpus
+from action100m.dataset.clips.choice import Choice, Segment
+from action100m.dataset.clips.cut import Clips, Order
+from action100m.dataset.clips.shards import SHARD_BYTES, Row, ShardWriter, read_shard, shards
+from action100m.dataset.filenames import file_name
+from action100m.dataset.read import Dataset
+from action100m.dataset.sql import TEXTS
+from action100m.dataset.swap import locked
+from action100m.files import TEMPORARY, write_atomically
+from action100m.video import Decoder, VideoError
+from action100m.video.clip import Obtained
+from action100m.video.pool import DecoderPool
+
+TABLE = "clips.parquet"
+_ATTEMPTS = 3  # at a video whose failure may pass
+_AHEAD = 4  # videos a worker that may be done before their turn
+_ROWS_AT_ONCE = 1024
+_SCHEMA = pa.schema(
+    [
+        ("video_uid", pa.string()),
+        ("node_id", pa.string()),
+        ("level", pa.int16()),
+        ("start", pa.float64()),
+        ("end", pa.float64()),
+        ("clip_start", pa.float64()),
+        ("clip_end", pa.float64()),
+        ("frames", pa.int32()),
+        *((name, pa.string()) for name in TEXTS),
+        ("file", pa.string()),
+    ]
+)
+
+
+class Format(str, Enum):
+    """How clips are put down."""
+
+    files = "files"
+    webdataset = "webdataset"
+
+
+@dataclass
+class Written:
+    """What came of it.
+
+    Attributes:
+        clips: how many stand.
+        left_out: a sentence for every video or segment that is not among them.
+    """
+
+    clips: int = 0
+    left_out: list[str] = field(default_factory=list)
+
+
+def cut_clips(
+    dataset: Dataset,
+    folder: Path,
+    choice: Choice,
+    videos: Mapping[str, Path],
+    *,
+    copy: bool = False,
+    form: Format = Format.files,
+    workers: int = 1,
+    shard_bytes: int = SHARD_BYTES,
+    on_video: Callable[[str], object] = lambda uid: None,
+) -> Written:
+    """Cut the chosen segments of every video in one pass over it.
+
+    `folder` then holds clips/UID/NODE.mp4, or with webdataset clips-000000.tar and so on, and
+    clips.parquet with a row for each clip: uid, node id and level; start and end of the segment;
+    clip_start, clip_end and frames as they were obtained; its texts; and the file it is in.
+
+    A video's clips stand together or not at all; those that stand, cut from a file of the same size
+    for the same segments, are not cut again. Shards are never rewritten: clips that come later go
+    into further ones. With the same data and settings a first run writes the same bytes.
+
+    Args:
+        dataset: the rows.
+        folder: new, or written by this function before.
+        choice: which segments.
+        videos: the files by uid.
+        copy: take the coded pictures as they are; see `Decoder.cut`.
+        form: files or shards.
+        workers: videos to cut at once.
+        shard_bytes: see `ShardWriter`.
+        on_video: called with the uid of each video when it is done or left out.
+
+    Raises:
+        DatasetError: the dataset cannot be read.
+        OSError: a file cannot be written; what is done is kept.
+    """
+    if form is Format.files and shards(folder):
+        raise FileExistsError(f"{folder} holds shards of clips; choose another folder with --out.")
+    clips = folder / "clips"
+    clips.mkdir(parents=True, exist_ok=True)
+    with locked(folder / ".lock"):
+        _sweep(folder)
+        written = Written()
+        cutting = _Cutting(clips, videos, copy, packed=form is Format.webdataset)
+
+        def done() -> Iterator[tuple[Path, Row]]:
+            for uid, segments, result in cutting.run(choice.videos(dataset), workers):
+                yield from _rows(uid, segments, result, written)
+                on_video(uid)
+
+        rows: Iterator[Row]
+        if form is Format.files:
+            rows = (row | {"file": str(path.relative_to(folder))} for path, row in done())
+        else:
+            rows = _packed(folder, done(), ShardWriter(folder, clips, shard_bytes))
+        write_atomically(folder / TABLE, lambda path: _write_table(path, rows))
+    return written
+
+
+def _packed(folder: Path, done: Iterable[tuple[Path, Row]], writer: ShardWriter) -> Iterator[Row]:
+    """Pack the clips; then all that the shards hold."""
+    for path, row in done:
+        writer.add(path, row)
+    writer.flush()
+    for shard in shards(folder):
+        for _, row in read_shard(shard):
+            yield row | {"file": shard.name}
+
+
+def _rows(
+    uid: str, segments: list[Segment], result: Clips | str, written: Written
+) -> Iterator[tuple[Path, Row]]:
+    if isinstance(result, str):
+        written.left_out.append(f"{uid}: {result}")
+        return
+    for segment in segments:
+        outcome = result.outcomes[segment.node_id]
+        if isinstance(outcome, str):
+            written.left_out.append(f"{uid}: segment {segment.node_id}: {outcome}")
+        else:
+            written.clips += 1
+            yield result.path(segment.node_id), _row(uid, segment, outcome)
+
+
+def _row(uid: str, segment: Segment, obtained: Obtained) -> Row:
+    wanted = asdict(segment)
+    texts: dict[str, str | None] = wanted.pop("texts")
+    held = {"clip_start": obtained.start, "clip_end": obtained.end, "frames": obtained.frames}
+    return {"video_uid": uid, **wanted, **held, **texts}
+
+
+def _write_table(path: Path, rows: Iterable[Row]) -> None:
+    with pq.ParquetWriter(path, _SCHEMA, compression="zstd") as writer:
+        heap: list[Row] = []
+        for row in rows:
+            heap.append(row)
+            if len(heap) == _ROWS_AT_ONCE:
+                writer.write_table(pa.Table.from_pylist(heap, _SCHEMA))
+                heap = []
+        writer.write_table(pa.Table.from_pylist(heap, _SCHEMA))
+
+
+class _Cutting:
+    """One call under way."""
+
+    def __init__(self, clips: Path, videos: Mapping[str, Path], copy: bool, packed: bool) -> None:
+        self._clips, self._videos, self._copy, self._packed = clips, videos, copy, packed
+        self._stop = threading.Event()
+
+    def run(
+        self, wanted: Iterable[tuple[str, list[Segment]]], workers: int
+    ) -> Iterator[tuple[str, list[Segment], Clips | str]]:
+        """What became of each video's segments, in order; a reason where nothing did."""
+        threads = max(1, available_cpus() // workers)
+        decoders = [Decoder(threads=threads) for _ in range(workers)]
+        seen: set[str] = set()
+        waiting: deque[tuple[str, list[Segment], Future[Clips | str]]] = deque()
+        with ThreadPoolExecutor(workers) as crew, DecoderPool(decoders) as pool:
+            try:
+                for uid, segments in wanted:
+                    work = self._again if uid in seen else self._video
+                    seen.add(uid)
+                    waiting.append((uid, segments, crew.submit(work, uid, segments, pool)))
+                    if len(waiting) > _AHEAD * workers:
+                        yield _result(*waiting.popleft())
+                while waiting:
+                    yield _result(*waiting.popleft())
+            except BaseException:
+                self._stop.set()
+                crew.shutdown(wait=False, cancel_futures=True)
+                pool.interrupt()
+                raise
+
+    def _again(self, uid: str, segments: list[Segment], pool: DecoderPool) -> str:
+        return "Another row before it has this uid."
+
+    def _video(self, uid: str, segments: list[Segment], pool: DecoderPool) -> Clips | str:
+        if not segments:
+            return Clips(self._clips, {})
+        if len({segment.node_id for segment in segments}) < len(segments):
+            return "Two of its segments have one node id."
+        video = self._videos.get(uid)
+        if video is None or not video.is_file():
+            return "There is no file with its uid."
+        try:
+            folder = self._clips / file_name(uid, dots=False)
+        except ValueError as error:
+            return str(error)
+        order = Order(video, segments, folder, self._copy, self._packed)
+        return order.standing() or self._cut(order, pool)
+
+    def _cut(self, order: Order, pool: DecoderPool) -> Clips | str:
+        for _ in range(_ATTEMPTS):
+            with pool.borrow(self._check) as decoder:
+                self._check()
+                try:
+                    return order.cut(decoder)
+                except VideoError as error:
+                    reason = str(error)
+                    if not error.transient:
+                        break
+        return reason
+
+    def _check(self) -> None:
+        if self._stop.is_set():
+            raise CancelledError
+
+
+def _result(
+    uid: str, segments: list[Segment], result: Future[Clips | str]
+) -> tuple[str, list[Segment], Clips | str]:
+    return uid, segments, result.result()
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a killed process left half done."""
+    for left in (folder / "clips").glob(f"{TEMPORARY}*"):
+        shutil.rmtree(left)
+    for left in folder.glob(f"{TEMPORARY}*"):
+        left.unlink()

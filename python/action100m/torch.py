@@ -1,0 +1,272 @@
+"""Training on segments of local videos with PyTorch: frames, what is said of them, and when."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypedDict
+
+import numpy as np
+
+from action100m.dataset.balance.index import Index
+from action100m.dataset.clips.choice import Choice
+from action100m.dataset.epochs import Dealing, gather_pool
+from action100m.dataset.read import Video, open_dataset
+from action100m.dataset.select import Selection
+from action100m.dataset.sql import TEXTS
+from action100m.dataset.words import Words
+from action100m.runs.discovery import local_videos
+from action100m.schema import TIME_DECIMALS
+from action100m.text import counted
+from action100m.video import Decoder, FrameBatch, FrameSpec, VideoError
+
+try:
+    import torch
+    from torch import Tensor, distributed
+    from torch.utils.data import IterableDataset, get_worker_info
+except ImportError as error:
+    raise ImportError("action100m.torch needs: pip install 'action100m[torch]'.") from error
+
+__all__ = ["Batch", "Segments", "State"]
+
+_log = logging.getLogger(__name__)
+
+
+class State(TypedDict):
+    """How far an epoch is; as JSON or in a checkpoint.
+
+    Attributes:
+        seed, epoch: decide the order.
+        samples: of the epoch.
+        done: those at its beginning that all ranks together have had.
+    """
+
+    seed: int
+    epoch: int
+    samples: int
+    done: int
+
+
+class Batch(TypedDict):
+    """Some segments; b of them, t frames of each.
+
+    Attributes:
+        frames: (b, t, side, side, 3) uint8 RGB.
+        times: (b, t) float64: seconds of the video at which each frame appears.
+        texts: by field, b texts each; None where the dataset has none.
+        uid, node_id: b each.
+        level: (b,) int64.
+        start, end: (b,) float64 seconds.
+        state: to go on after this batch, by `Segments.load_state_dict`.
+    """
+
+    frames: Tensor
+    times: Tensor
+    texts: dict[str, list[str | None]]
+    uid: list[str]
+    node_id: list[str]
+    level: Tensor
+    start: Tensor
+    end: Tensor
+    state: State
+
+
+class Segments(IterableDataset[Batch]):
+    """Batches of segments in random order, for ``DataLoader(segments, batch_size=None)``.
+
+    The order depends on the seed and the epoch alone. Batches are made here and not by the
+    DataLoader, so that any number of workers gives the same batches in the same order; how they are
+    dealt to the ranks, and what becomes of a remainder, is told in `Dealing`. Each batch carries
+    the state to go on from, with as many ranks and workers as one likes:
+
+        segments = Segments("run", frames=8, side=224, batch_size=16, index="index.parquet")
+        loader = DataLoader(segments, batch_size=None, num_workers=4)
+        for epoch in range(epochs):
+            segments.set_epoch(epoch)
+            for batch in loader:
+                ...
+                checkpoint["segments"] = batch["state"]
+
+    A video that cannot be read is told once, by logging, and its samples are left out of their
+    batches; a batch of which nothing can be read is an error. Beside the pixels, memory is taken by
+    the segments: 8 bytes each, and 16 in every worker for the order of an epoch; with an index 8
+    more, and some 50 while it is read.
+    """
+
+    def __init__(
+        self,
+        where: str | Path | Sequence[str | Path],
+        *,
+        videos: str | Path | Sequence[str | Path] = (),
+        frames: int = 8,
+        side: int = 224,
+        aspect: Literal["crop", "pad", "stretch"] = "crop",
+        texts: Sequence[str] = tuple(TEXTS),
+        batch_size: int = 1,
+        selection: Selection | None = None,
+        words: str | None = None,
+        index: str | Path | None = None,
+        seed: int = 0,
+        drop_last: bool = False,
+        rank: int | None = None,
+        world_size: int | None = None,
+    ) -> None:
+        """Read the trees of the dataset.
+
+        Args:
+            where: as `action100m.open` takes it.
+            videos: files, folders or globs of videos, if `where` is no run folder or more are
+                elsewhere.
+            frames: t; those shown in the middle of t equal parts of a segment.
+            side: pixels.
+            aspect: how a picture becomes square; see `FrameSpec`.
+            texts: columns of the SQL view `segments` that are wanted.
+            batch_size: of each rank.
+            selection: which segments; by default all.
+            words: only segments that `search` finds by them.
+            index: a file that `balance` wrote: segments come as often as its draws say, else N of
+                them are drawn by weight, anew in each epoch.
+            seed: of the order; the same for all ranks.
+            drop_last: leave out a last block that is short, so that all ranks have as many batches.
+            rank, world_size: by default those of torch.distributed, if that is initialised.
+
+        Raises:
+            FileNotFoundError, DatasetError: see `open_dataset` and `gather_pool`.
+            UsageError: there is no such video, or two have one uid.
+            ValueError: an argument is out of its range.
+        """
+        _check(texts, frames, batch_size)
+        self._spec, self._frames = FrameSpec(1, side, aspect), frames
+        self._texts = {name: TEXTS[name] for name in texts}
+        self._seed, self._batch_size, self._drop_last = seed, batch_size, drop_last
+        self._rank, self._world_size = _ranks(rank, world_size)
+        places, folders = ([x] if isinstance(x, str | Path) else list(x) for x in (where, videos))
+        self._videos = local_videos(places, folders)
+        choice = Choice(selection or Selection(), None if words is None else Words(words))
+        found = None if index is None else Index.read(Path(index))
+        self._pool, absent = gather_pool(open_dataset(places), choice, found, self._videos)
+        if absent:
+            _log.warning("%s of the dataset not here, so left out", counted(absent, "video"))
+        # Shared memory, so that workers which live on from epoch to epoch hear of it.
+        self._place = torch.zeros(2, dtype=torch.int64).share_memory_()
+
+    def __len__(self) -> int:
+        """How many batches of this epoch are left to this rank."""
+        return len(self._dealing())
+
+    def set_epoch(self, epoch: int) -> None:
+        """Begin with another order at the next iteration."""
+        self._place.copy_(torch.tensor([epoch, 0]))
+
+    def load_state_dict(self, state: State) -> None:
+        """Go on after the batch that bore this state, in the epoch that it belongs to.
+
+        Raises:
+            ValueError: it is of other segments or of another seed.
+        """
+        if (state["seed"], state["samples"]) != (self._seed, len(self._pool)):
+            raise ValueError(
+                f"The state is of {state['samples']:,} samples with seed {state['seed']}; here are "
+                f"{len(self._pool):,} with seed {self._seed}."
+            )
+        self._place.copy_(torch.tensor([state["epoch"], state["done"]]))
+
+    def __iter__(self) -> Iterator[Batch]:
+        worker = get_worker_info()
+        first, step = (worker.id, worker.num_workers) if worker else (0, 1)
+        dealing, epoch = self._dealing(), int(self._place[0])
+        order = self._pool.order(self._seed, epoch)
+        told: set[str] = set()
+        with Decoder() as decoder:
+            for number in range(first, len(dealing), step):
+                wanted = order[dealing.batch(number)].tolist()
+                read = [self._read(segment, decoder, told) for segment in wanted]
+                samples = [sample for sample in read if sample is not None]
+                if not samples:
+                    raise VideoError(f"None of the {len(wanted)} segments of a batch can be read.")
+                state = State(
+                    seed=self._seed,
+                    epoch=epoch,
+                    samples=len(self._pool),
+                    done=dealing.after(number),
+                )
+                yield self._batch(samples, state)
+
+    def _read(self, segment: int, decoder: Decoder, told: set[str]) -> _Sample | None:
+        """A segment with its pixels; None, and a word in the log, where they cannot be had."""
+        video, node = self._pool.read(segment, {*Selection.FIELDS, *self._texts.values()})
+        at = int(video.batch.offsets[video.row]) + node
+        start, end = _seconds(video.batch.start[at]), _seconds(video.batch.end[at])
+        times = start + (np.arange(self._frames) + 0.5) / self._frames * (end - start)
+        try:
+            shown = decoder.frames_at(self._videos[video.uid], times.tolist(), self._spec)
+        except VideoError as error:
+            if video.uid not in told:
+                _log.warning(
+                    "%s cannot be read, so its segments are left out: %s", video.uid, error
+                )
+                told.add(video.uid)
+            return None
+        return _Sample(video, at, shown)
+
+    def _dealing(self) -> Dealing:
+        ranks = self._rank, self._world_size
+        done = int(self._place[1])
+        return Dealing(len(self._pool), done, self._batch_size, *ranks, self._drop_last)
+
+    def _batch(self, samples: list[_Sample], state: State) -> Batch:
+        rows = [(sample.video.batch, sample.node) for sample in samples]
+        return Batch(
+            frames=torch.from_numpy(np.stack([sample.shown.pixels for sample in samples])),
+            times=torch.from_numpy(np.stack([sample.shown.times for sample in samples])),
+            texts={
+                name: [batch.field(path)[node].as_py() for batch, node in rows]
+                for name, path in self._texts.items()
+            },
+            uid=[sample.video.uid for sample in samples],
+            node_id=[str(batch.node_id[node].as_py()) for batch, node in rows],
+            level=torch.tensor([int(batch.level[node]) for batch, node in rows]),
+            start=torch.tensor(
+                [_seconds(batch.start[node]) for batch, node in rows], dtype=torch.float64
+            ),
+            end=torch.tensor(
+                [_seconds(batch.end[node]) for batch, node in rows], dtype=torch.float64
+            ),
+            state=state,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Sample:
+    """A segment, its place in the rows that it was read with, and its frames."""
+
+    video: Video
+    node: int
+    shown: FrameBatch
+
+
+def _check(texts: Sequence[str], frames: int, batch_size: int) -> None:
+    if unknown := set(texts) - set(TEXTS):
+        raise ValueError(f"There is no text {sorted(unknown)}; there are {', '.join(TEXTS)}.")
+    if frames < 1 or batch_size < 1:
+        raise ValueError("A batch needs at least one segment, and a segment one frame.")
+
+
+def _ranks(rank: int | None, world_size: int | None) -> tuple[int, int]:
+    """Who we are of how many."""
+    if (rank is None) != (world_size is None):
+        raise ValueError("rank and world_size go together.")
+    if rank is None or world_size is None:
+        if not (distributed.is_available() and distributed.is_initialized()):
+            return 0, 1
+        return distributed.get_rank(), distributed.get_world_size()
+    if not 0 <= rank < world_size:
+        raise ValueError(f"There is no rank {rank} of {world_size}.")
+    return rank, world_size
+
+
+def _seconds(stored: float) -> float:
+    """As it was before it became a float32."""
+    return round(float(stored), TIME_DECIMALS)

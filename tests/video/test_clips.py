@@ -1,0 +1,199 @@
+"""Clips hold the frames that ffmpeg finds in their span of a video, upright, at their times."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from action100m.video import Decoder, VideoError
+from action100m.video.clip import Clip, Cuts, Obtained
+from synthetic import ORIENTATIONS, read_numbers, with_matrix, write_numbered, write_video
+
+pytestmark = pytest.mark.skipif(
+    not (shutil.which("ffmpeg") and shutil.which("ffprobe")), reason="ffmpeg is not installed"
+)
+UNEVEN = np.cumsum([0, *np.random.default_rng(1).integers(10, 120, 99)]).tolist()  # milliseconds
+SPANS = [(0.0, 9.9), (0.0, 2.0), (2.0, 9.9), (2.0, 3.5), (3.5, 9.9), (1.234, 1.9), (4.0, 4.001)]
+NO_VIDEO = {
+    "m_audio_only.mp4",
+    "m_html_named.mp4",
+    "m_jpeg_named.mp4",
+    "m_png_named.avi",
+    "m_random_named.mkv",
+    "m_trunc_40bytes.mp4",
+    "m_trunc_nomoov.mp4",
+    "m_zero.mp4",
+}
+NO_COPY = {  # no times, times that repeat, or a codec that MP4 has no place for
+    "m_flv1.flv",
+    "m_raw.h264",
+    "m_theora.ogv",
+    "m_ts_reset.ts",
+    "m_ts_size_change.ts",
+    "m_wmv2.wmv",
+}
+CODED = {"g": "12", "bf": "3", "keyint_min": "12", "sc_threshold": "0"}
+
+
+def ffmpeg_frames(path: Path, *, damaged: bool = False) -> NDArray[np.uint8]:
+    """All frames as ffmpeg shows them, without a complaint if the file is not damaged."""
+    width, height = ffmpeg_size(path)
+    command = ["ffmpeg", "-v", "error", "-i", f"file:{path}", "-vsync", "passthrough"]
+    command += ["-enc_time_base", "1:90000", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    done = subprocess.run(command, capture_output=True, check=True)
+    assert damaged or not done.stderr, done.stderr
+    return np.frombuffer(done.stdout, np.uint8).reshape(-1, height, width, 3)
+
+
+def ffprobe(path: Path, *options: str) -> dict[str, Any]:
+    command = ["ffprobe", "-v", "error", "-of", "json", *options, f"file:{path}"]
+    found: dict[str, Any] = json.loads(
+        subprocess.run(command, capture_output=True, check=True).stdout
+    )
+    return found
+
+
+def ffmpeg_size(path: Path) -> tuple[int, int]:
+    """Width and height, turned upright."""
+    (stream,) = ffprobe(path, "-show_streams", "-select_streams", "v:0")["streams"]
+    turned = any(abs(data.get("rotation", 0)) == 90 for data in stream.get("side_data_list", []))
+    size = stream["width"], stream["height"]
+    return size[::-1] if turned else size
+
+
+def ffprobe_times(path: Path) -> list[float]:
+    frames = ffprobe(path, "-show_entries", "frame=pts_time", "-select_streams", "v:0")["frames"]
+    return [float(frame["pts_time"]) for frame in frames]
+
+
+def cut(video: Path, folder: Path, spans: list[tuple[float, float]], *, copy: bool = False) -> Cuts:
+    clips = [Clip(*span, folder / f"{number}.mp4") for number, span in enumerate(spans)]
+    with Decoder() as decoder:
+        return decoder.cut(video, clips, copy=copy)
+
+
+def shown_in(times: NDArray[np.float64], start: float, end: float) -> list[int]:
+    return np.flatnonzero((times >= start) & (times < end)).tolist()
+
+
+def test_nested_clips_of_uneven_frames_hold_their_own(tmp_path: Path) -> None:
+    video = write_numbered(tmp_path / "a.webm", [time + 500 for time in UNEVEN])
+    times = np.array(ffprobe_times(video))
+    times -= times[0]
+    outcomes = cut(video, tmp_path, SPANS).outcomes
+    for number, (span, outcome) in enumerate(zip(SPANS, outcomes, strict=True)):
+        expected = shown_in(times, *span)
+        clip = tmp_path / f"{number}.mp4"
+        if not expected:
+            assert isinstance(outcome, VideoError)
+            assert "No frame appears in" in str(outcome) or "The video ends" in str(outcome)
+            continue
+        if span[1] > times[-1] + 0.6:
+            assert isinstance(outcome, VideoError)
+            continue
+        assert isinstance(outcome, Obtained), outcome
+        assert read_numbers(ffmpeg_frames(clip)) == expected
+        after = np.append(times, outcome.end)[expected[-1] + 1]
+        assert outcome == Obtained(
+            pytest.approx(times[expected[0]]), pytest.approx(after), len(expected)
+        )
+        np.testing.assert_allclose(
+            ffprobe_times(clip), times[expected] - times[expected[0]], atol=1e-4
+        )
+        length = float(ffprobe(clip, "-show_format")["format"]["duration"])
+        assert length == pytest.approx(outcome.end - outcome.start, abs=2e-3)
+
+
+def test_a_clip_past_the_end_is_told_and_the_others_are_there(tmp_path: Path) -> None:
+    video = write_video(tmp_path / "a.mp4", [2.0])
+    for copy in (False, True):
+        spans = [(0.0, 1.0), (1.0, 2.2), (1.0, 3.0), (5.0, 6.0)]
+        first, second, *others = cut(video, tmp_path, spans, copy=copy).outcomes
+        assert isinstance(first, Obtained)
+        assert isinstance(second, Obtained)  # half a second may be missing
+        assert second.end == pytest.approx(2.0)
+        for other in others:
+            assert isinstance(other, VideoError)
+            assert "The video ends at 2.00 s" in str(other)
+
+
+@pytest.mark.parametrize("matrix", ORIENTATIONS)
+def test_clips_stand_upright(matrix: tuple[int, int, int, int], tmp_path: Path) -> None:
+    plain = write_video(tmp_path / "plain.mp4", [0.5], size=(160, 96))
+    video = with_matrix(plain, tmp_path / "turned.mp4", matrix)
+    (outcome,) = cut(video, tmp_path, [(0.0, 0.5)]).outcomes
+    assert isinstance(outcome, Obtained)
+    ours, theirs = ffmpeg_frames(tmp_path / "0.mp4"), ffmpeg_frames(video)
+    assert ours.shape == theirs.shape
+    assert np.abs(ours.astype(int) - theirs).mean() < 4
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
+def test_copies_begin_with_the_key_frame_and_are_bit_for_bit(name: str, tmp_path: Path) -> None:
+    video = write_numbered(
+        tmp_path / name, list(range(0, 5000, 40)), codec="libx264", options=CODED
+    )
+    packets = ffprobe(video, "-show_packets", "-select_streams", "v:0")["packets"]
+    times = np.array(ffprobe_times(video))
+    origin = times[0]
+    times -= origin
+    keys = np.array([float(p["pts_time"]) - origin for p in packets if "K" in p["flags"]])
+    whole = ffmpeg_frames(video)
+    spans = [(0.0, 5.0), (0.0, 1.0), (0.5, 1.0), (1.1, 3.3), (3.3, 5.0)]
+    outcomes = cut(video, tmp_path, spans, copy=True).outcomes
+    for number, (span, outcome) in enumerate(zip(spans, outcomes, strict=True)):
+        assert isinstance(outcome, Obtained), outcome
+        clip = ffmpeg_frames(tmp_path / f"{number}.mp4")
+        begin = keys[keys <= span[0] + 1e-6].max()
+        first = int(np.argmin(np.abs(times - begin)))
+        assert outcome.start == pytest.approx(begin, abs=1e-3)
+        assert outcome.frames == len(clip)
+        np.testing.assert_array_equal(clip, whole[first : first + len(clip)])
+        assert first + len(clip) > shown_in(times, *span)[-1]
+        assert len(clip) <= shown_in(times, begin, span[1] + 0.2)[-1] - first + 1  # B-frames' own
+        found = np.array(ffprobe_times(tmp_path / f"{number}.mp4"))
+        np.testing.assert_allclose(found, times[first : first + len(clip)] - begin, atol=2e-3)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("copy", [False, True])
+def test_a_full_disk_is_not_blamed_on_the_video(copy: bool, tmp_path: Path) -> None:
+    video = write_video(tmp_path / "a.mp4", [1.0])
+    with Decoder() as decoder:
+        with pytest.raises(OSError, match="space") as caught:
+            decoder.cut(video, [Clip(0.0, 1.0, Path("/dev/full"))], copy=copy)
+        assert caught.value.errno == errno.ENOSPC
+        with pytest.raises(FileNotFoundError):
+            decoder.cut(video, [Clip(0.0, 1.0, tmp_path / "none" / "clip.mp4")], copy=copy)
+        with pytest.raises(VideoError, match="does not exist"):
+            decoder.cut(tmp_path / "none.mp4", [Clip(0.0, 1.0, tmp_path / "clip.mp4")], copy=copy)
+
+
+@pytest.mark.parametrize("copy", [False, True])
+def test_every_damaged_file(copy: bool, shared: Path, tmp_path: Path) -> None:
+    entries = json.loads((shared / "damaged/MANIFEST.json").read_text())
+    refused = set()
+    target = tmp_path / "clip.mp4"
+    with Decoder() as decoder:
+        for entry in entries:
+            name, end = entry["file"], min(0.5, (entry["last_s"] or 0) + 0.01)
+            video = shared / "damaged" / name
+            try:
+                (outcome,) = decoder.cut(video, [Clip(0, end, target)], copy=copy).outcomes
+            except VideoError as error:
+                refused.add(name)
+                reason = str(error)
+                assert reason.endswith("Cut it without --copy.") or name in NO_VIDEO, reason
+                continue
+            assert isinstance(outcome, Obtained), (name, str(outcome))
+            frames = ffmpeg_frames(target, damaged=copy and name == "m_bitrot.mp4")
+            assert outcome.frames == len(frames), name
+    assert refused == (NO_VIDEO | NO_COPY if copy else NO_VIDEO)
