@@ -44,6 +44,11 @@ DatasetArgument = Annotated[
     ),
 ]
 
+MinLevel = Annotated[int, typer.Option(min=0, help="The root is level 0.")]
+MaxLevel = Annotated[float, typer.Option(min=0, metavar="INTEGER", show_default=False)]
+MinDuration = Annotated[float, typer.Option(min=0, metavar="SECONDS")]
+MaxDuration = Annotated[float, typer.Option(min=0, metavar="SECONDS", show_default=False)]
+
 
 @contextmanager
 def opened(places: list[str]) -> Iterator[Dataset]:
@@ -115,12 +120,10 @@ def search_command(
             "the Hugging Face Hub.",
         ),
     ] = None,
-    min_level: Annotated[int, typer.Option(min=0, help="The root is level 0.")] = 0,
-    max_level: Annotated[int | None, typer.Option(min=0, show_default=False)] = None,
-    min_duration: Annotated[float, typer.Option(min=0, metavar="SECONDS")] = 0.0,
-    max_duration: Annotated[
-        float | None, typer.Option(min=0, metavar="SECONDS", show_default=False)
-    ] = None,
+    min_level: MinLevel = 0,
+    max_level: MaxLevel = inf,
+    min_duration: MinDuration = 0.0,
+    max_duration: MaxDuration = inf,
     limit: Annotated[int, typer.Option(min=1, help="How many, the best first.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
@@ -129,16 +132,8 @@ def search_command(
     Hits in actions come first, then in summaries, captions and the transcript; of each, the shorter
     segments. Exit code 0 if something was found, 1 if not.
     """
-    selection = Selection(
-        min_level=min_level,
-        max_level=inf if max_level is None else max_level,
-        min_duration=min_duration,
-        max_duration=inf if max_duration is None else max_duration,
-    )
-    try:
-        words = Words(query)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
+    selection = Selection(min_level, max_level, min_duration, max_duration)
+    words = words_of(query)
     ranking: Ranking = ByWords(words) if model is None else ByMeaning(query, model)
     with opened(dataset) as data:
         hits = search(data, ranking, selection, limit)
@@ -153,6 +148,14 @@ def search_command(
                 print_lines([f"    {link}"] if link else [])
     if not hits:
         raise typer.Exit(NOTHING)
+
+
+def words_of(query: str) -> Words:
+    """The words of a query on the command line."""
+    try:
+        return Words(query)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def _video_files(places: list[str]) -> dict[str, str]:

@@ -11,7 +11,15 @@ import typer
 from rich.progress import Progress
 
 from action100m.cli.app import FINDINGS, NOTHING, app, err, explained, print_lines
-from action100m.cli.reading import DatasetArgument, opened
+from action100m.cli.reading import (
+    DatasetArgument,
+    MaxDuration,
+    MaxLevel,
+    MinDuration,
+    MinLevel,
+    opened,
+    words_of,
+)
 from action100m.config import available_cpus
 from action100m.dataset.balance import CLUSTERS, balance
 from action100m.dataset.balance.index import Index
@@ -22,7 +30,6 @@ from action100m.dataset.fiftyone.write import count_videos
 from action100m.dataset.read import open_dataset
 from action100m.dataset.select import Selection
 from action100m.dataset.sources import DatasetError
-from action100m.dataset.words import Words
 from action100m.report.before_after import before_after
 from action100m.report.figures import save
 from action100m.runs.discovery import local_videos
@@ -51,12 +58,10 @@ def balance_command(
             "on the Hugging Face Hub. Without one, by spelling.",
         ),
     ] = None,
-    min_level: Annotated[int, typer.Option(min=0, help="The root is level 0.")] = 0,
-    max_level: Annotated[int | None, typer.Option(min=0, show_default=False)] = None,
-    min_duration: Annotated[float, typer.Option(min=0, metavar="SECONDS")] = 0.0,
-    max_duration: Annotated[
-        float | None, typer.Option(min=0, metavar="SECONDS", show_default=False)
-    ] = None,
+    min_level: MinLevel = 0,
+    max_level: MaxLevel = inf,
+    min_duration: MinDuration = 0.0,
+    max_duration: MaxDuration = inf,
     figure: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Draw before and after there, as .png or .svg."),
@@ -83,7 +88,7 @@ def balance_command(
         samples=samples,
         seed=seed,
         embedder=SentenceEmbedder(model) if model else None,
-        selection=_selection(min_level, max_level, min_duration, max_duration),
+        selection=Selection(min_level, max_level, min_duration, max_duration),
         on_stage=lambda stage: print_lines([stage], sys.stderr),
     )
     print_lines(result.lines())
@@ -128,12 +133,10 @@ def clips_command(
             metavar="FILE.parquet", help="Only segments that this index of `balance` draws."
         ),
     ] = None,
-    min_level: Annotated[int, typer.Option(min=0, help="The root is level 0.")] = 0,
-    max_level: Annotated[int | None, typer.Option(min=0, show_default=False)] = None,
-    min_duration: Annotated[float, typer.Option(min=0, metavar="SECONDS")] = 0.0,
-    max_duration: Annotated[
-        float | None, typer.Option(min=0, metavar="SECONDS", show_default=False)
-    ] = None,
+    min_level: MinLevel = 0,
+    max_level: MaxLevel = inf,
+    min_duration: MinDuration = 0.0,
+    max_duration: MaxDuration = inf,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -150,8 +153,8 @@ def clips_command(
     Exit code: 0 all segments, 1 none, 2 usage, 3 some were left out, with the reason.
     """
     choice = Choice(
-        _selection(min_level, max_level, min_duration, max_duration),
-        None if words is None else _words(words),
+        Selection(min_level, max_level, min_duration, max_duration),
+        None if words is None else words_of(words),
         None if index is None else Index.read(index),
     )
     files = local_videos(dataset, videos or [])
@@ -174,21 +177,3 @@ def clips_command(
         print_lines([f"{out}: {written.clips} clips, {len(written.left_out)} left out"])
         if written.left_out or not written.clips:
             raise typer.Exit(_SOME_LEFT_OUT if written.clips else NOTHING)
-
-
-def _words(query: str) -> Words:
-    try:
-        return Words(query)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-
-
-def _selection(
-    min_level: int, max_level: int | None, min_duration: float, max_duration: float | None
-) -> Selection:
-    return Selection(
-        min_level=min_level,
-        max_level=inf if max_level is None else max_level,
-        min_duration=min_duration,
-        max_duration=inf if max_duration is None else max_duration,
-    )
