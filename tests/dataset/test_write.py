@@ -279,14 +279,3 @@ def test_a_row_of_another_schema_is_refused(folder: Path) -> None:
     row = video_row("a", {}, node_rows("a", random_tree(1)))
     with pytest.raises(ValueError, match="schema"):
         write_shards([row.select(["video_uid"])], folder, 1, {}, 512)
-
-
-def test_datasets_loads_it(folder: Path, tmp_path: Path) -> None:
-    datasets = pytest.importorskip("datasets", reason="the datasets package is not installed")
-    write_shards(batches(6, annotated=True), folder, 6, {"a": "b"}, rows_per_shard=4)
-    files = [str(path) for path in sorted(folder.iterdir())]
-    loaded = datasets.load_dataset(
-        "parquet", data_files=files, split="train", cache_dir=str(tmp_path / "cache")
-    )
-    assert loaded.num_rows == 6
-    assert loaded[0] == as_python(batches(1, annotated=True))[0]
