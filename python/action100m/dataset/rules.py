@@ -135,7 +135,7 @@ def times(batch: Batch) -> Iterator[Breach]:
     """start and end are finite, rounded to two decimals, and end > start."""
     for name, stored in (("start", batch.start), ("end", batch.end)):
         finite = ~np.isnan(stored)
-        yield _nodes("times", ~finite, _value(name, stored, "no finite number"))
+        yield _nodes("times", ~finite, _always(f"{name} is null or no finite number."))
         rounded = np.round(stored, TIME_DECIMALS).astype(np.float32) == stored
         yield _nodes("times", finite & ~rounded, _value(name, stored, "not rounded to 2 decimals"))
     start, end = batch.start, batch.end
@@ -143,6 +143,10 @@ def times(batch: Batch) -> Iterator[Breach]:
     yield _nodes(
         "times", backwards, lambda n: f"It ends at {end[n]:.2f}, starts at {start[n]:.2f}."
     )
+
+
+def _always(complaint: str) -> Callable[[int], str]:
+    return lambda n: complaint
 
 
 def _value(name: str, stored: NDArray[np.float64], wrong: str) -> Callable[[int], str]:

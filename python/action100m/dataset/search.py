@@ -189,7 +189,7 @@ class _Best:
 
     def _hit(self, batch: Batch, one: Found, k: int, length: float) -> tuple[_Key, Hit]:
         node, cost = int(one.nodes[k]), float(one.cost[k])
-        uid = str(batch.uid[int(batch.row[node])].as_py())
+        uid = batch.uid[int(batch.row[node])].as_py() or ""
         start, end = round(float(batch.start[node]), 2), round(float(batch.end[node]), 2)
         hit = Hit(
             video_uid=uid,
