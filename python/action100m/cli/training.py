@@ -157,10 +157,10 @@ def clips_command(
         None if words is None else words_of(words),
         None if index is None else Index.read(index),
     )
-    files = local_videos(dataset, videos or [])
-    if not files:
-        raise UsageError("Say with --videos FOLDER where the videos are: no run folder knows them.")
     with opened(dataset) as data:
+        files = local_videos(dataset, videos or [])
+        if not files:
+            raise UsageError("No run folder knows the videos: say with --videos FOLDER where.")
         with Progress(console=err, transient=True) as bar:
             task = bar.add_task("clips", total=count_videos(data))
             written = cut_clips(
