@@ -11,7 +11,7 @@ from action100m.tree import Dendrogram, Tree, cut, ward
 if TYPE_CHECKING:
     from action100m.config import Config, ConfigError
     from action100m.dataset.read import Dataset, Video
-    from action100m.dataset.read import open_dataset as open  # noqa: A004
+    from action100m.dataset.read import open_dataset as open  # noqa: A004 (action100m.open)
     from action100m.dataset.sources import DatasetError
     from action100m.runs.errors import NothingToDoError, RunStoppedError, UsageError
     from action100m.runs.run import run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 
 import action100m
 from action100m import DatasetError
+from action100m.dataset.balance import balance
+from action100m.dataset.embeddings import SentenceEmbedder
 from action100m.dataset.meaning import ByMeaning
 from action100m.dataset.search import search
 from action100m.dataset.select import Selection
@@ -20,10 +23,13 @@ _WORDS += ["words", "about", "node", "fold", "paper", "the", "n", "/", "a"]
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    reason = "sentence-transformers is optional: pip install 'action100m[embeddings]'"
-    pytest.importorskip("sentence_transformers", reason=reason)
-    transformers = pytest.importorskip("transformers")
-    torch = pytest.importorskip("torch")
+    if importlib.util.find_spec("sentence_transformers") is None:
+        pytest.skip("sentence-transformers is optional: pip install 'action100m[embeddings]'")
+    import torch  # noqa: PLC0415
+    import transformers  # noqa: PLC0415
+
+    import checkpoints  # noqa: F401, PLC0415 (or torchvision may not be imported)
+
     folder = tmp_path_factory.mktemp("model")
     (folder / "vocab.txt").write_text("\n".join(_WORDS))
     torch.manual_seed(0)
@@ -62,3 +68,21 @@ def test_the_nearest_in_meaning_come_first(model: Path, tmp_path: Path) -> None:
 def test_a_model_that_cannot_be_loaded_is_explained(model: Path, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="cannot be loaded"):
         ByMeaning("fold", str(tmp_path))
+
+
+def test_balancing_takes_a_model(model: Path, tmp_path: Path) -> None:
+    from sentence_transformers import SentenceTransformer  # noqa: PLC0415
+
+    embedder = SentenceEmbedder(str(model))
+    texts = ["fold the paper", "about a node"]
+    wanted = SentenceTransformer(str(model)).encode(texts, normalize_embeddings=True)
+    np.testing.assert_allclose(embedder.embed(texts), wanted, atol=1e-6)
+    assert embedder.embed([]).shape == (0, embedder.dimensions) == (0, 32)
+    rows = as_python(batches(2, annotated=True))
+    for number, node in enumerate(node for row in rows for node in row["nodes"] if node["gpt"]):
+        node["gpt"]["action"]["brief"] = f"fold paper {number % 7}"
+    data = action100m.open(write_rows(tmp_path / "a.parquet", rows))
+    pytest.importorskip("faiss", reason="clustering needs faiss")
+    result = balance(data, tmp_path / "index.parquet", clusters=3, embedder=embedder)
+    assert result.settings.embedder == embedder.identity
+    assert len(set(result.clusters.tolist())) == 3

@@ -56,7 +56,12 @@ class Conversation:
         sampling = Sampling(
             config.max_tokens, config.temperature, config.seed, config.reasoning_effort
         )
-        texts = [(message.role, part.text) for message in messages for part in message.parts]  # type: ignore[union-attr]
+        texts = [
+            (message.role, part.text)
+            for message in messages
+            for part in message.parts
+            if isinstance(part, Text)  # all are
+        ]
         key = question_key({"messages": texts, **self._identity})
         return Request(key, messages, sampling, JSON_SCHEMA, self._group)
 

@@ -19,7 +19,6 @@ from action100m.dataset.fiftyone.read import import_fiftyone
 from action100m.dataset.fiftyone.write import (
     SECONDS,
     Export,
-    count_videos,
     export_fiftyone,
 )
 from action100m.runs.discovery import local_videos
@@ -137,7 +136,7 @@ def _checked_url(url: str | None) -> str | None:
 def _export_fiftyone(run: str, out: Path, chosen: Export) -> None:
     with opened([run]) as dataset:
         with Progress(console=err, transient=True) as bar:
-            task = bar.add_task("export", total=count_videos(dataset))
+            task = bar.add_task("export", total=dataset.count_videos())
             written = export_fiftyone(dataset, out, chosen, lambda uid: bar.advance(task))
         print_lines(written.problems, sys.stderr)
         print_lines((f"Left out: {line}" for line in written.left_out), sys.stderr)

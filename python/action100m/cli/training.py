@@ -26,7 +26,6 @@ from action100m.dataset.balance.index import Index
 from action100m.dataset.clips.choice import Choice
 from action100m.dataset.clips.write import Format, cut_clips
 from action100m.dataset.embeddings import SentenceEmbedder
-from action100m.dataset.fiftyone.write import count_videos
 from action100m.dataset.read import open_dataset
 from action100m.dataset.select import Selection
 from action100m.dataset.sources import DatasetError
@@ -162,7 +161,7 @@ def clips_command(
         if not files:
             raise UsageError("No run folder knows the videos: say with --videos FOLDER where.")
         with Progress(console=err, transient=True) as bar:
-            task = bar.add_task("clips", total=count_videos(data))
+            task = bar.add_task("clips", total=data.count_videos())
             written = cut_clips(
                 data,
                 out,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from action100m.checkpoint import CheckpointError, find_checkpoint
-from action100m.dataset.sources import DatasetError
+from action100m.dataset.sources import DatasetError, first_line
 
 _AT_ONCE = 4096  # texts
 _SPACE = 32
@@ -140,19 +140,18 @@ class SentenceEmbedder:
         dimensions: d.
     """
 
-    def __init__(self, model: str, device: str | None = None) -> None:
-        """Load the model.
+    def __init__(self, model: str) -> None:
+        """Load the model, onto a GPU where there is one.
 
         Args:
-            model: a local folder, or a name on the Hugging Face hub. Only weights in safetensors,
-                and no code that comes with a model.
-            device: "cuda", "cpu"…; None: the best there is.
+            model: a local folder, or a name on the Hugging Face Hub, that sentence-transformers
+                opens. Weights must be safetensors; code that comes with a model is not run.
 
         Raises:
-            DatasetError: sentence-transformers is not installed, or there is no such model.
+            DatasetError: sentence-transformers is not installed, or the model cannot be loaded.
         """
         try:
-            from sentence_transformers import SentenceTransformer  # noqa: PLC0415
+            from sentence_transformers import SentenceTransformer
         except ImportError as error:
             raise DatasetError(
                 f"Embedding texts with {model} needs: pip install 'action100m[embeddings]'."
@@ -160,21 +159,33 @@ class SentenceEmbedder:
         try:
             found = find_checkpoint(model)
             self._model: Any = SentenceTransformer(
-                str(found.folder),
-                device=device,
-                trust_remote_code=False,
-                model_kwargs={"use_safetensors": True},
+                str(found.folder), trust_remote_code=False, model_kwargs={"use_safetensors": True}
             )
         except (CheckpointError, OSError, ValueError) as error:
-            raise DatasetError(f"{model} cannot embed texts: {error}") from error
+            raise DatasetError(
+                f"The model {model} cannot be loaded: {first_line(error)}"
+            ) from error
         self.identity = found.identity
-        self.dimensions = int(self._model.get_sentence_embedding_dimension())
+        self.dimensions = self.embed([""]).shape[1]
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """(n, d), each row of length 1."""
+        return self._encoded(self._model.encode, texts)
+
+    def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Like `embed`, to be compared with documents, for models that tell the two apart."""
+        return self._encoded(self._model.encode_query, texts)
+
+    def embed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Like `embed`, to be found by queries."""
+        return self._encoded(self._model.encode_document, texts)
+
+    def _encoded(
+        self, encode: Callable[..., NDArray[np.float32]], texts: Sequence[str]
+    ) -> NDArray[np.float32]:
         if not len(texts):
             return np.empty((0, self.dimensions), np.float32)
-        vectors = self._model.encode(
+        vectors = encode(
             list(texts), normalize_embeddings=True, show_progress_bar=False, convert_to_numpy=True
         )
         return np.asarray(vectors, np.float32)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,11 +11,10 @@ from numpy.typing import NDArray
 
 from action100m.dataset.actions import is_action
 from action100m.dataset.columns import Batch
+from action100m.dataset.embeddings import SentenceEmbedder
 from action100m.dataset.search import Found
-from action100m.dataset.sources import DatasetError, first_line
 
 _SAYING = ("gpt.action.brief", "plm_action", "gpt.summary.brief", "plm_caption", "llama3_caption")
-_TEXTS_AT_ONCE = 64
 
 
 class ByMeaning:
@@ -33,27 +31,13 @@ class ByMeaning:
 
         Args:
             query: in whatever words the model understands.
-            model: a folder, or a name on the Hugging Face Hub, that sentence-transformers opens.
-                Weights must be safetensors; code that comes with a model is not run.
+            model: see `SentenceEmbedder`.
 
         Raises:
-            DatasetError: sentence-transformers is not installed, or cannot load it.
+            DatasetError: as there.
         """
-        try:
-            from sentence_transformers import SentenceTransformer  # noqa: PLC0415
-        except ImportError as error:
-            raise DatasetError(
-                "A search by meaning needs: pip install 'action100m[embeddings]'."
-            ) from error
-        try:
-            self._model: Any = SentenceTransformer(
-                model, trust_remote_code=False, model_kwargs={"use_safetensors": True}
-            )
-        except (OSError, ValueError) as error:
-            raise DatasetError(
-                f"The model {model} cannot be loaded: {first_line(error)}"
-            ) from error
-        self._query = self._embed([query], self._model.encode_query)[0]
+        self._embedder = SentenceEmbedder(model)
+        self._query = self._embedder.embed_queries([query])[0]
 
     def find(self, batch: Batch, chosen: NDArray[np.bool_]) -> Iterator[Found]:
         """Yields the chosen segments, by the field that each is embedded by."""
@@ -69,16 +53,5 @@ class ByMeaning:
     def _likeness(self, texts: pa.StringArray) -> NDArray[np.float64]:
         """(n,) cosines; equal texts are embedded once."""
         encoded = pc.dictionary_encode(texts)
-        vectors = self._embed(encoded.dictionary.to_pylist(), self._model.encode_document)
-        return np.asarray((vectors @ self._query)[encoded.indices.to_numpy()])
-
-    def _embed(self, texts: list[str], encode: Any) -> NDArray[np.float64]:
-        """(n, d) embeddings of length 1."""
-        vectors = encode(
-            texts,
-            batch_size=_TEXTS_AT_ONCE,
-            normalize_embeddings=True,
-            show_progress_bar=False,
-            convert_to_numpy=True,
-        )
-        return np.asarray(vectors, np.float64)
+        vectors = self._embedder.embed_documents(encoded.dictionary.to_pylist())
+        return np.asarray((vectors @ self._query)[encoded.indices.to_numpy()], np.float64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from action100m.dataset import sql
 from action100m.dataset.columns import ORPHAN, ROOT, Batch
 from action100m.dataset.sources import DatasetError, Source, find_sources
 from action100m.text import markdown
@@ -111,9 +113,15 @@ class Dataset:
             DatasetError: DuckDB is not installed or does not take the query, or a file cannot be
                 read and there is no `on_error`.
         """
-        from action100m.dataset.sql import query as ask  # noqa: PLC0415
+        return sql.query(self, query)
 
-        return ask(self, query)
+    def count_videos(self) -> int:
+        """How many rows there are in the files that can be opened."""
+        total = 0
+        for source in self.sources:
+            with suppress(DatasetError):  # reading it will tell
+                total += source.count_rows()
+        return total
 
     def refuse(self, error: DatasetError) -> None:
         """Hand the error to `on_error`; raise it where there is none."""

@@ -236,6 +236,7 @@ def _sources(place: str) -> list[Source]:
         folder = path / "data" if (path / "run.toml").is_file() else path
         files = sorted(folder.rglob("*.parquet"))
     else:
+        # Path.glob takes no absolute pattern.
         files = sorted(map(Path, glob.glob(place, recursive=True)))  # noqa: PTH207
     if not files and not path.exists():
         raise FileNotFoundError(2, "No such file or folder", place)
@@ -246,7 +247,7 @@ def _sources(place: str) -> list[Source]:
 
 def _remote(url: str) -> list[Source]:
     try:
-        import fsspec  # noqa: PLC0415
+        import fsspec
     except ImportError as error:
         raise DatasetError(
             f"{url}: Reading from there needs huggingface_hub: pip install 'action100m[hub]'."

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.dataset as pads
 
 from action100m.dataset.columns import Batch
-from action100m.dataset.read import Dataset
 from action100m.dataset.sources import DatasetError
 from action100m.schema import GPT, METADATA, NODE
+
+if TYPE_CHECKING:
+    from action100m.dataset.read import Dataset  # which asks us
 
 VIDEOS = {field.name: (f"metadata.{field.name}", field.type) for field in METADATA}
 """By column of the view `videos`: its path in the published schema, and its type."""
@@ -40,7 +42,7 @@ TEXTS = {
 def query(dataset: Dataset, sql: str) -> pa.Table:
     """What `Dataset.sql` gives and raises."""
     try:
-        import duckdb  # noqa: PLC0415
+        import duckdb
     except ImportError as error:
         raise DatasetError("SQL needs: pip install 'action100m[query]'.") from error
     videos, segments = _View(dataset, VIDEOS, ()), _View(dataset, SEGMENTS, ("nodes.level",))
@@ -58,7 +60,7 @@ def query(dataset: Dataset, sql: str) -> pa.Table:
             raise (videos.refused or segments.refused or DatasetError(f"SQL: {error}")) from error
 
 
-class _View(pads.Dataset):  # type: ignore[misc]
+class _View(pads.Dataset):  # type: ignore[misc]  # pyarrow has no types
     """A flat table that DuckDB scans as it scans any Arrow dataset: by `schema` and `scanner`."""
 
     def __init__(

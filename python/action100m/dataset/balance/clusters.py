@@ -71,7 +71,7 @@ def _embedded(embedder: Embedder, texts: pa.ChunkedArray) -> NDArray[np.float32]
 
 def _trained(vectors: NDArray[np.float32], clusters: int, seed: int) -> Any:
     try:
-        import faiss  # noqa: PLC0415
+        import faiss
     except ImportError as error:
         raise DatasetError("Clustering needs faiss: pip install 'action100m[balance]'.") from error
     kmeans = faiss.Kmeans(

@@ -25,7 +25,7 @@ def open_app(folder: Path, port: int) -> None:
             "`action100m export RUN --format fiftyone` makes one."
         )
     try:
-        import fiftyone  # noqa: PLC0415
+        import fiftyone
     except ImportError as error:
         raise DatasetError("The App needs: pip install 'action100m[fiftyone]'.") from error
     try:

@@ -34,7 +34,7 @@ def push(folder: Path, repository: str, *, public: bool = False) -> str:
             "`action100m export RUN --format fiftyone` makes one, or goes on with it."
         )
     try:
-        import huggingface_hub as hub  # noqa: PLC0415
+        import huggingface_hub as hub
     except ImportError as error:
         raise DatasetError(
             "Pushing needs huggingface_hub: pip install 'action100m[hub]'."

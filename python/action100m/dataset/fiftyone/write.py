@@ -103,15 +103,6 @@ def export_fiftyone(
     return written
 
 
-def count_videos(dataset: Dataset) -> int:
-    """How many rows there are in the files that can be opened."""
-    total = 0
-    for source in dataset.sources:
-        with suppress(DatasetError):  # reading it will tell
-            total += source.count_rows()
-    return total
-
-
 def made_by(dataset: Dataset) -> dict[str, str]:
     """What all of the dataset's files say of the models and settings that made them."""
     found: list[set[tuple[str, str]]] = []
@@ -142,7 +133,7 @@ class _Writer:
     ) -> None:
         self._dataset, self._folder, self._export = dataset, folder, export
         self._on_video = on_video
-        self._total = count_videos(dataset)
+        self._total = dataset.count_videos()
         self._seen: set[str] = set()
         self._written = Written()
 
