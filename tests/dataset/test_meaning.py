@@ -15,7 +15,7 @@ from action100m.dataset.embeddings import SentenceEmbedder
 from action100m.dataset.meaning import ByMeaning
 from action100m.dataset.search import search
 from action100m.dataset.select import Selection
-from rows import as_python, batches, write_rows
+from rows import as_python, batches, rows_with_briefs, write_rows
 
 _WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *map(str, range(100))]
 _WORDS += ["words", "about", "node", "fold", "paper", "the", "n", "/", "a"]
@@ -78,9 +78,7 @@ def test_balancing_takes_a_model(model: Path, tmp_path: Path) -> None:
     wanted = SentenceTransformer(str(model)).encode(texts, normalize_embeddings=True)
     np.testing.assert_allclose(embedder.embed(texts), wanted, atol=1e-6)
     assert embedder.embed([]).shape == (0, embedder.dimensions) == (0, 32)
-    rows = as_python(batches(2, annotated=True))
-    for number, node in enumerate(node for row in rows for node in row["nodes"] if node["gpt"]):
-        node["gpt"]["action"]["brief"] = f"fold paper {number % 7}"
+    rows = rows_with_briefs(2, [f"fold paper {number}" for number in range(7)])
     data = action100m.open(write_rows(tmp_path / "a.parquet", rows))
     pytest.importorskip("faiss", reason="clustering needs faiss")
     result = balance(data, tmp_path / "index.parquet", clusters=3, embedder=embedder)

@@ -21,7 +21,7 @@ from action100m.dataset.statistics import count_words
 from action100m.dataset.stats import Stats, measure
 from action100m.dataset.vocabulary import Vocabulary
 from command import call
-from rows import as_python, batches, write_rows
+from rows import as_python, batches, rows_with_briefs, write_rows
 
 Row = dict[str, Any]
 BRIEFS = [
@@ -39,11 +39,7 @@ BRIEFS = [
 @pytest.fixture(scope="module")
 def rows() -> list[Row]:
     """Eight videos whose annotated segments have the briefs in turn."""
-    rows = as_python(batches(8, annotated=True))
-    annotated = [node for row in rows for node in row["nodes"] if node["gpt"]]
-    for number, node in enumerate(annotated):
-        node["gpt"]["action"]["brief"] = BRIEFS[number % len(BRIEFS)]
-    return rows
+    return rows_with_briefs(8, BRIEFS)
 
 
 @pytest.fixture(scope="module")

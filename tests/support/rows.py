@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,15 @@ def as_python(rows: Iterator[pa.RecordBatch]) -> list[dict[str, Any]]:
     """The rows as dicts."""
     found: list[dict[str, Any]] = pa.Table.from_batches(rows, SCHEMA).to_pylist()
     return found
+
+
+def rows_with_briefs(videos: int, briefs: Sequence[str | None]) -> list[dict[str, Any]]:
+    """Videos whose annotated segments have the brief actions in turn."""
+    rows = as_python(batches(videos, annotated=True))
+    annotated = [node for row in rows for node in row["nodes"] if node["gpt"]]
+    for number, node in enumerate(annotated):
+        node["gpt"]["action"]["brief"] = briefs[number % len(briefs)]
+    return rows
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]], schema: pa.Schema = SCHEMA) -> Path:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from rows import as_python, batches, write_rows
+from rows import rows_with_briefs, write_rows
 
 Row = dict[str, Any]
 BRIEFS = (
@@ -25,11 +25,7 @@ BRIEFS = (
 @pytest.fixture(scope="session")
 def rows() -> list[Row]:
     """Six videos whose annotated segments have the briefs in turn; not to be changed."""
-    rows = as_python(batches(6, annotated=True))
-    annotated = [node for row in rows for node in row["nodes"] if node["gpt"]]
-    for number, node in enumerate(annotated):
-        node["gpt"]["action"]["brief"] = BRIEFS[number % len(BRIEFS)]
-    return rows
+    return rows_with_briefs(6, BRIEFS)
 
 
 @pytest.fixture(scope="session")
