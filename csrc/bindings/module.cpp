@@ -7,4 +7,5 @@ PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
   register_descriptor(module);
   register_resample(module);
   register_ward(module);
+  register_words(module);
 }

@@ -6,3 +6,4 @@ void register_cut(pybind11::module_& module);
 void register_descriptor(pybind11::module_& module);
 void register_resample(pybind11::module_& module);
 void register_ward(pybind11::module_& module);
+void register_words(pybind11::module_& module);

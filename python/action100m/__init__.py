@@ -9,14 +9,19 @@ from action100m._core import __version__
 from action100m.tree import Dendrogram, Tree, cut, ward
 
 if TYPE_CHECKING:
-    from action100m.config import Config, ConfigError
+    from action100m.config import Config
     from action100m.dataset.read import Dataset, Video
     from action100m.dataset.read import open_dataset as open  # noqa: A004 (action100m.open)
-    from action100m.dataset.sources import DatasetError
-    from action100m.runs.errors import NothingToDoError, RunStoppedError, UsageError
+    from action100m.errors import (
+        ConfigError,
+        DatasetError,
+        NothingToDoError,
+        RunStoppedError,
+        UsageError,
+        VideoError,
+    )
     from action100m.runs.run import run
     from action100m.segmentation.stage import segment
-    from action100m.video.frames import VideoError
 
 __all__ = [
     "Config",
@@ -41,14 +46,14 @@ __all__ = [
 # Imported when first used: a decoding process needs neither Parquet nor the pipeline.
 _LAZY = {
     "Config": "action100m.config.Config",
-    "ConfigError": "action100m.config.ConfigError",
+    "ConfigError": "action100m.errors.ConfigError",
     "Dataset": "action100m.dataset.read.Dataset",
-    "DatasetError": "action100m.dataset.sources.DatasetError",
-    "NothingToDoError": "action100m.runs.errors.NothingToDoError",
-    "RunStoppedError": "action100m.runs.errors.RunStoppedError",
-    "UsageError": "action100m.runs.errors.UsageError",
+    "DatasetError": "action100m.errors.DatasetError",
+    "NothingToDoError": "action100m.errors.NothingToDoError",
+    "RunStoppedError": "action100m.errors.RunStoppedError",
+    "UsageError": "action100m.errors.UsageError",
     "Video": "action100m.dataset.read.Video",
-    "VideoError": "action100m.video.frames.VideoError",
+    "VideoError": "action100m.errors.VideoError",
     "open": "action100m.dataset.read.open_dataset",
     "run": "action100m.runs.run.run",
     "segment": "action100m.segmentation.stage.segment",

@@ -25,3 +25,6 @@ def preprocess(
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
 ) -> NDArray[np.float32]: ...
+def count_words(
+    offsets: NDArray[np.int32], given: NDArray[np.bool_], characters: NDArray[np.uint8]
+) -> int: ...

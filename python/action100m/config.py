@@ -17,11 +17,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+from action100m.errors import ConfigError
 from action100m.tree import ABSORB_ABOVE, MIN_DURATION
-
-
-class ConfigError(ValueError):
-    """A configuration that cannot be used, in words for the person who wrote it."""
 
 
 class _Table(BaseModel):

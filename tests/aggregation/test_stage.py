@@ -10,7 +10,8 @@ import pytest
 
 from action100m.aggregation.prompts import Captioned
 from action100m.aggregation.stage import AnnotationsMissingError, VideoAggregator, annotated_nodes
-from action100m.config import AggregationConfig, ConfigError
+from action100m.config import AggregationConfig
+from action100m.errors import ConfigError
 from action100m.inference import EngineStoppedError, Feed, Outcome, Request, Result
 from action100m.inference.answers import Answer, final_answers, texts
 from action100m.tree import cut, ward

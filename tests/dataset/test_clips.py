@@ -19,7 +19,7 @@ import pytest
 
 import action100m
 from action100m.dataset.clips.choice import Choice
-from action100m.dataset.clips.write import Format, Written, cut_clips
+from action100m.dataset.clips.write import Written, cut_clips
 from action100m.dataset.select import Selection
 from command import call, command
 from footage import TIMES, write_footage
@@ -132,9 +132,7 @@ def test_shards_are_read_by_webdataset(place: Path, tmp_path: Path) -> None:
     written = cut(place, tmp_path / "files")
     limit = 40_000
     for name, workers in [("one", 1), ("two", 2)]:
-        again = cut(
-            place, tmp_path / name, form=Format.webdataset, workers=workers, shard_bytes=limit
-        )
+        again = cut(place, tmp_path / name, packed=True, workers=workers, shard_bytes=limit)
         assert again.clips == written.clips
     shards = sorted((tmp_path / "one").glob("*.tar"))
     assert len(shards) > 2
@@ -164,20 +162,20 @@ def test_later_videos_go_into_further_shards(place: Path, tmp_path: Path) -> Non
     late = tmp_path / "videos" / "first.mkv"
     late.rename(tmp_path / "late.mkv")
     out = tmp_path / "out"
-    written = cut(tmp_path, out, form=Format.webdataset)
+    written = cut(tmp_path, out, packed=True)
     assert written.left_out == ["first: There is no file with its uid."]
     stood = (out / "clips-000000.tar").read_bytes()
     (tmp_path / "late.mkv").rename(late)
-    assert not cut(tmp_path, out, form=Format.webdataset).left_out
+    assert not cut(tmp_path, out, packed=True).left_out
     assert (out / "clips-000000.tar").read_bytes() == stood
     assert {row["file"] for row in table(out) if row["video_uid"] == "first"} == {
         "clips-000001.tar"
     }
     assert len(set(keys(table(out)))) == len(table(out))
-    cut(tmp_path, out, form=Format.webdataset)
+    cut(tmp_path, out, packed=True)
     assert len(list(out.glob("*.tar"))) == 2
     with pytest.raises(FileExistsError, match="other clips of first"):
-        cut(tmp_path, out, 3.0, form=Format.webdataset)
+        cut(tmp_path, out, 3.0, packed=True)
     with pytest.raises(FileExistsError, match="holds shards"):
         cut(tmp_path, out)
 

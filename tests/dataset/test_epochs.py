@@ -18,7 +18,7 @@ from action100m.dataset.balance.index import Index
 from action100m.dataset.clips.choice import Choice
 from action100m.dataset.epochs import Dealing, Pool, gather_pool
 from action100m.dataset.select import Selection
-from action100m.dataset.sources import DatasetError
+from action100m.errors import DatasetError
 from rows import write_rows
 
 Row = dict[str, Any]

@@ -15,8 +15,9 @@ import pytest
 from rich.console import Console
 
 import action100m
-from action100m.config import Config, ConfigError, parse_config
+from action100m.config import Config, parse_config
 from action100m.dataset.validate import validate
+from action100m.errors import ConfigError
 from action100m.report.of_run import report_run
 from action100m.runs.folder import RunFolder
 from action100m.runs.status import describe_run

@@ -21,7 +21,7 @@ from rich.console import Console
 import action100m
 from action100m.config import Config, load_config, parse_config
 from action100m.dataset.validate import validate
-from action100m.runs.errors import RunStoppedError
+from action100m.errors import RunStoppedError
 from action100m.runs.status import describe_run
 from command import call, command
 from servers import MODEL, Call, serve

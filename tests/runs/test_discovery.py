@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from action100m.errors import UsageError
 from action100m.runs.discovery import find_videos
-from action100m.runs.errors import UsageError
 
 
 @pytest.fixture

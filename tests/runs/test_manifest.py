@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from action100m.runs.errors import UsageError
+from action100m.errors import UsageError
 from action100m.runs.folder import RunFolder
 from action100m.runs.manifest import Manifest
 

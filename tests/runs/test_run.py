@@ -15,7 +15,7 @@ from rich.console import Console
 import action100m
 from action100m.config import Config, CutConfig, VideoConfig
 from action100m.dataset.validate import validate
-from action100m.runs.errors import NothingToDoError, RunStoppedError, UsageError
+from action100m.errors import NothingToDoError, RunStoppedError, UsageError
 from action100m.runs.folder import RunFolder
 from action100m.runs.manifest import Manifest
 from action100m.runs.run import RunResult

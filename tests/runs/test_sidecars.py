@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import action100m
-from action100m.config import ConfigError, MetadataConfig
+from action100m.config import MetadataConfig
+from action100m.errors import ConfigError
 from action100m.runs.sidecars import Sidecars
 from command import call
 from synthetic import write_video

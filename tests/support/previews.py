@@ -30,10 +30,14 @@ def annotated_rows(videos: int = 3) -> list[Row]:
 
 
 def export_rows(
-    folder: Path, rows: list[Row], videos: dict[str, Path] | None = None, **options: Any
+    folder: Path,
+    rows: list[Row],
+    videos: dict[str, Path] | None = None,
+    seconds: float = 90.0,
+    **options: Any,
 ) -> tuple[Written, list[Sample]]:
     """Export rows to `folder`/out; what was written, and the samples as JSON has them."""
     write_rows(folder / "data.parquet", rows)
     dataset = action100m.open(folder / "data.parquet")
-    written = export_fiftyone(dataset, folder / "out", Export(videos, **options))
+    written = export_fiftyone(dataset, folder / "out", Export(videos, seconds, **options))
     return written, json.loads((folder / "out" / "samples.json").read_text("utf-8"))["samples"]

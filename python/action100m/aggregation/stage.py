@@ -13,13 +13,14 @@ import pyarrow as pa
 from action100m.aggregation.prompts import CORRECT, INSTRUCTIONS, REFINE, Captioned, write_prompts
 from action100m.aggregation.refine import Conversation
 from action100m.aggregation.schedule import Schedule
-from action100m.config import AggregationConfig, ConfigError
+from action100m.config import AggregationConfig
+from action100m.errors import ConfigError, VideoError
 from action100m.inference import Feed, identity, open_engine
 from action100m.inference.answers import Answer, Journal, to_table
 from action100m.inference.asking import Asking
 from action100m.schema import MIN_ANNOTATED
 from action100m.tree import Tree
-from action100m.video.frames import Progress, VideoError
+from action100m.video.frames import Progress
 
 _VERSION = 2  # of everything here that decides a part's content
 _LEAST_PROMPT = 1024  # tokens; the instructions alone have some 300

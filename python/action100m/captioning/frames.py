@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from action100m.video.frames import FrameStream, VideoError
+from action100m.errors import VideoError
+from action100m.video.frames import FrameStream
 
 Frame = NDArray[np.uint8]
 

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from action100m.captioning.frames import Budget, Want, gather
 from action100m.captioning.questions import Captioner, Question, ask_about, show
 from action100m.config import CaptionerConfig, Config
+from action100m.errors import VideoError
 from action100m.inference import Feed, identity, open_engine
 from action100m.inference.answers import Answer, Journal, to_table
 from action100m.inference.asking import Asking
 from action100m.tree import Tree
-from action100m.video.frames import FrameSpec, Progress, VideoError
+from action100m.video.frames import FrameSpec, Progress
 from action100m.video.pool import DecoderPool
 
 _VERSION = 1  # of everything here that decides a part's content

@@ -17,9 +17,13 @@ import typer
 from rich.console import Console
 
 from action100m import __version__
-from action100m.config import ConfigError
-from action100m.dataset.sources import DatasetError
-from action100m.runs.errors import NothingToDoError, RunStoppedError, UsageError
+from action100m.errors import (
+    ConfigError,
+    DatasetError,
+    NothingToDoError,
+    RunStoppedError,
+    UsageError,
+)
 
 FINDINGS = 1
 NOTHING = 1

@@ -21,19 +21,7 @@ from action100m.cli.app import (
     fail,
     print_lines,
 )
-from action100m.config import Config, load_config, with_rounds, with_table
-from action100m.report.figures import save, timeline
-from action100m.report.of_run import draw_timelines, report_run
-from action100m.runs.errors import UsageError
-from action100m.runs.export import published_row
-from action100m.runs.folder import RunFolder
-from action100m.runs.run import run
-from action100m.runs.settings import read_config
-from action100m.runs.status import describe_run
-from action100m.segmentation.present import as_lines
-from action100m.segmentation.stage import segment_file
-from action100m.trace import tracing
-from action100m.video.frames import VideoError
+from action100m.errors import UsageError, VideoError
 
 _PANEL = "Make a dataset"
 
@@ -88,6 +76,12 @@ def run_command(
 
     Exit code: 0 all done, 1 nothing could be done, 2 usage, 3 some videos failed, 130 interrupted.
     """
+    from action100m.config import Config, load_config, with_rounds, with_table
+    from action100m.runs.folder import RunFolder
+    from action100m.runs.run import run
+    from action100m.runs.settings import read_config
+    from action100m.runs.status import describe_run
+
     settings = load_config(config, profile) if config or profile else read_config(RunFolder(out))
     if metadata is not None:
         settings = with_table(settings or Config(), metadata)
@@ -105,6 +99,8 @@ def _traced(path: Path | None) -> Iterator[None]:
     if path is None:
         yield
         return
+    from action100m.trace import tracing
+
     with tracing() as recorded:
         try:
             yield
@@ -117,6 +113,8 @@ def _traced(path: Path | None) -> Iterator[None]:
 @explained()
 def status_command(run_folder: RunFolderArgument) -> None:
     """Tell how far a run is: done, failed, stale, pending and skipped videos, and why."""
+    from action100m.runs.status import describe_run
+
     print_lines(describe_run(run_folder))
 
 
@@ -130,6 +128,9 @@ def report_command(
     ] = None,
 ) -> None:
     """Write RUN/report/index.html: one file that shows trees, states and failures."""
+    from action100m.report.of_run import draw_timelines, report_run
+    from action100m.runs.folder import RunFolder
+
     if figures not in (None, "png", "svg"):
         raise UsageError(f"--figures takes png or svg, not {figures}.")
     folder = RunFolder(run_folder)
@@ -152,6 +153,11 @@ def segment_command(
     ] = None,
 ) -> None:
     """Print one video's tree of segments."""
+    from action100m.config import Config, load_config
+    from action100m.runs.export import published_row
+    from action100m.segmentation.present import as_lines
+    from action100m.segmentation.stage import segment_file
+
     if figure is not None and figure.suffix.lower() not in (".png", ".svg"):
         raise UsageError(f"--figure takes a .png or .svg file, not {figure}.")
     settings = load_config(config) if config else Config()
@@ -161,6 +167,8 @@ def segment_command(
         fail(f"{video}: {error}", NOTHING)
     tree = segmentation.tree(settings.cut)
     if figure is not None:
+        from action100m.report.figures import save, timeline
+
         save(timeline(tree, segmentation.thumbnails, video.stem), figure)
     if as_json:
         row = published_row(video, segmentation, tree, settings.metadata)

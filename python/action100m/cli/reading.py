@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from math import inf
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,18 +19,13 @@ from action100m.cli.app import (
     explained,
     print_lines,
 )
-from action100m.dataset.meaning import ByMeaning
-from action100m.dataset.read import Dataset, open_dataset
-from action100m.dataset.search import ByWords, Ranking, search
-from action100m.dataset.select import Selection
-from action100m.dataset.sources import DatasetError
-from action100m.dataset.stats import measure
-from action100m.dataset.validate import validate
-from action100m.dataset.words import Words
-from action100m.report.charts import charts
-from action100m.report.figures import save
-from action100m.runs.discovery import local_videos
-from action100m.runs.errors import UsageError
+from action100m.errors import DatasetError, UsageError
+
+if TYPE_CHECKING:
+    from action100m.dataset.read import Dataset
+    from action100m.dataset.search import Ranking
+    from action100m.dataset.stats import Stats
+    from action100m.dataset.words import Words
 
 _PANEL = "Read a dataset"
 
@@ -53,6 +48,8 @@ MaxDuration = Annotated[float, typer.Option(min=0, metavar="SECONDS", show_defau
 @contextmanager
 def opened(places: list[str]) -> Iterator[Dataset]:
     """The dataset; what of it cannot be read is told, and the rest goes on to exit code 1."""
+    from action100m.dataset.read import open_dataset
+
     unread: list[DatasetError] = []
 
     def tell(error: DatasetError) -> None:
@@ -70,6 +67,8 @@ def validate_command(
     dataset: DatasetArgument,
 ) -> None:
     """Check every invariant of the published format; exit code 1 if one is broken."""
+    from action100m.dataset.validate import validate
+
     result = validate(dataset)
     print_lines(result.lines())
     raise typer.Exit(0 if result.ok else FINDINGS)
@@ -88,6 +87,8 @@ def stats_command(
     ] = None,
 ) -> None:
     """Measure a dataset: how much, how long, how many words, and how its actions repeat."""
+    from action100m.dataset.stats import measure
+
     with opened(dataset) as data:
         stats = measure(data)
         if as_json:
@@ -95,11 +96,18 @@ def stats_command(
         else:
             print_lines(stats.lines())
         if figures is not None:
-            figures.mkdir(parents=True, exist_ok=True)
-            for name, figure in charts(stats):
-                for suffix in ("png", "svg"):
-                    save(figure, figures / f"{name}.{suffix}")
-                print_lines([str(figures / f"{name}.png")], sys.stderr)
+            _draw(stats, figures)
+
+
+def _draw(stats: Stats, folder: Path) -> None:
+    from action100m.report.charts import charts
+    from action100m.report.figures import save
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, figure in charts(stats):
+        for suffix in ("png", "svg"):
+            save(figure, folder / f"{name}.{suffix}")
+        print_lines([str(folder / f"{name}.png")], sys.stderr)
 
 
 @app.command("search", rich_help_panel=_PANEL)
@@ -132,6 +140,10 @@ def search_command(
     Hits in actions come first, then in summaries, captions and the transcript; of each, the shorter
     segments. Exit code 0 if something was found, 1 if not.
     """
+    from action100m.dataset.meaning import ByMeaning
+    from action100m.dataset.search import ByWords, search
+    from action100m.dataset.select import Selection
+
     selection = Selection(min_level, max_level, min_duration, max_duration)
     words = words_of(query)
     ranking: Ranking = ByWords(words) if model is None else ByMeaning(query, model)
@@ -152,6 +164,8 @@ def search_command(
 
 def words_of(query: str) -> Words:
     """The words of a query on the command line."""
+    from action100m.dataset.words import Words
+
     try:
         return Words(query)
     except ValueError as error:
@@ -160,4 +174,6 @@ def words_of(query: str) -> Words:
 
 def _video_files(places: list[str]) -> dict[str, str]:
     """Where the videos of runs lie, by uid, as far as they still do."""
+    from action100m.runs.discovery import local_videos
+
     return {uid: str(path) for uid, path in local_videos(places, []).items() if path.is_file()}

@@ -6,29 +6,19 @@ import sys
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import Progress
 
 from action100m.cli.app import NOTHING, app, err, explained, print_lines
 from action100m.cli.reading import opened
-from action100m.dataset.fiftyone.app import open_app
-from action100m.dataset.fiftyone.hub import push
-from action100m.dataset.fiftyone.read import import_fiftyone
-from action100m.dataset.fiftyone.write import (
-    SECONDS,
-    Export,
-    export_fiftyone,
-)
-from action100m.runs.discovery import local_videos
-from action100m.runs.errors import UsageError
-from action100m.runs.export import export
-from action100m.runs.folder import RunFolder
-from action100m.runs.manifest import Manifest
-from action100m.runs.settings import read_settings
+from action100m.errors import UsageError
+
+if TYPE_CHECKING:
+    from action100m.dataset.fiftyone.write import Export
 
 _PANEL = "Pass a dataset on"
+_SECONDS = 90.0  # of each video, as in the published preview
 _SOME_LEFT_OUT = 3
 
 FolderArgument = Annotated[
@@ -76,7 +66,7 @@ def export_command(
     ] = False,
     seconds: Annotated[
         float | None,
-        typer.Option(help=f"For FiftyOne: of each video.  [default: {SECONDS:g}]", min=0.1),
+        typer.Option(help=f"For FiftyOne: of each video.  [default: {_SECONDS:g}]", min=0.1),
     ] = None,
     url: Annotated[
         str | None,
@@ -94,10 +84,12 @@ def export_command(
     Exit code: 0 all videos, 1 none, 2 usage, 3 some were left out, with the reason.
     """
     if form is Format.fiftyone:
+        from action100m.dataset.fiftyone.write import Export
+
         place = Path(run)
         chosen = Export(
             None if no_media else _videos(place, videos or []),
-            SECONDS if seconds is None else seconds,
+            _SECONDS if seconds is None else seconds,
             _checked_url(url),
             (out or place).resolve().name,
         )
@@ -107,12 +99,22 @@ def export_command(
             "--out, --videos, --no-media, --seconds and --url go with --format fiftyone."
         )
     else:
-        folder = RunFolder(Path(run))
-        settings = read_settings(folder)
-        print_lines(map(str, export(folder, Manifest(folder), settings)))
+        print_lines(map(str, _export_parquet(Path(run))))
+
+
+def _export_parquet(run: Path) -> list[Path]:
+    from action100m.runs.export import export
+    from action100m.runs.folder import RunFolder
+    from action100m.runs.manifest import Manifest
+    from action100m.runs.settings import read_settings
+
+    folder = RunFolder(run)
+    return export(folder, Manifest(folder), read_settings(folder))
 
 
 def _videos(place: Path, inputs: list[str]) -> Mapping[str, Path]:
+    from action100m.runs.discovery import local_videos
+
     if not inputs and not (place / "run.toml").is_file():
         raise UsageError(
             f"{place} is no run folder, so it does not know its videos: give --videos FOLDER, or "
@@ -134,6 +136,10 @@ def _checked_url(url: str | None) -> str | None:
 
 
 def _export_fiftyone(run: str, out: Path, chosen: Export) -> None:
+    from rich.progress import Progress
+
+    from action100m.dataset.fiftyone.write import export_fiftyone
+
     with opened([run]) as dataset:
         with Progress(console=err, transient=True) as bar:
             task = bar.add_task("export", total=dataset.count_videos())
@@ -163,6 +169,8 @@ def import_command(
     What FiftyOne does not hold stays null: captions, and segments without a label. Times are those
     of the nearest frames.
     """
+    from action100m.dataset.fiftyone.read import import_fiftyone
+
     print_lines(map(str, import_fiftyone(folder, out)))
 
 
@@ -173,6 +181,8 @@ def app_command(
     port: Annotated[int, typer.Option(help="Of the App.")] = 5151,
 ) -> None:
     """Show FOLDER in the FiftyOne App until interrupted; what is changed there is not kept."""
+    from action100m.dataset.fiftyone.app import open_app
+
     open_app(folder, port)
 
 
@@ -189,4 +199,6 @@ def push_command(
     ] = False,
 ) -> None:
     """Send FOLDER to the Hugging Face Hub, where FiftyOne's `load_from_hub` finds it."""
+    from action100m.dataset.fiftyone.hub import push
+
     print_lines([push(folder, repository, public=public)])

@@ -16,15 +16,6 @@ from action100m.cli.app import (
     explained,
     print_lines,
 )
-from action100m.config import Config, load_config
-from action100m.demo import draw_demo_video
-from action100m.doctor import examine
-from action100m.files import write_atomically
-from action100m.report.of_run import report_run
-from action100m.runs.folder import RunFolder
-from action100m.runs.run import run
-from action100m.runs.status import describe_run
-from action100m.segmentation.encoders import build_tensorrt_engine
 
 _PANEL = "This machine"
 
@@ -37,6 +28,8 @@ def doctor_command(
     ] = Path(),
 ) -> None:
     """Tell what this machine can do, and the command that adds what is missing."""
+    from action100m.doctor import examine
+
     marks = {True: "ok", False: "MISSING", None: "-"}
     findings = examine(out)
     for finding in findings:
@@ -54,6 +47,13 @@ def demo_command(
     ] = Path("action100m-demo"),
 ) -> None:
     """Draw a two-minute video, make a dataset of it, and write the report."""
+    from action100m.demo import draw_demo_video
+    from action100m.files import write_atomically
+    from action100m.report.of_run import report_run
+    from action100m.runs.folder import RunFolder
+    from action100m.runs.run import run
+    from action100m.runs.status import describe_run
+
     video = out / "videos" / "demo.mp4"
     if not video.exists():
         print_lines([f"Drawing {video} …"], sys.stderr)
@@ -76,5 +76,8 @@ def tensorrt_build_command(config: ConfigOption = None) -> None:
     A run with `encoder = "vjepa2_tensorrt"` does the same before it starts; built once, the engine
     is kept in the cache for this model, GPU and TensorRT.
     """
+    from action100m.config import Config, load_config
+    from action100m.segmentation.encoders import build_tensorrt_engine
+
     settings = load_config(config) if config else Config()
     print_lines([str(build_tensorrt_engine(settings.segmentation))])

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
+from enum import Enum
 from math import inf
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import Progress
 
 from action100m.cli.app import FINDINGS, NOTHING, app, err, explained, print_lines
 from action100m.cli.reading import (
@@ -20,22 +20,17 @@ from action100m.cli.reading import (
     opened,
     words_of,
 )
-from action100m.config import available_cpus
-from action100m.dataset.balance import CLUSTERS, balance
-from action100m.dataset.balance.index import Index
-from action100m.dataset.clips.choice import Choice
-from action100m.dataset.clips.write import Format, cut_clips
-from action100m.dataset.embeddings import SentenceEmbedder
-from action100m.dataset.read import open_dataset
-from action100m.dataset.select import Selection
-from action100m.dataset.sources import DatasetError
-from action100m.report.before_after import before_after
-from action100m.report.figures import save
-from action100m.runs.discovery import local_videos
-from action100m.runs.errors import UsageError
+from action100m.errors import DatasetError, UsageError
 
 _PANEL = "Pass a dataset on"
 _SOME_LEFT_OUT = 3
+
+
+class Format(str, Enum):
+    """How clips are put down."""
+
+    files = "files"
+    webdataset = "webdataset"
 
 
 @app.command("balance", rich_help_panel=_PANEL)
@@ -47,7 +42,7 @@ def balance_command(
         int | None,
         typer.Option(min=1, help="Also deal so many draws.", show_default=False),
     ] = None,
-    clusters: Annotated[int, typer.Option(min=1)] = CLUSTERS,
+    clusters: Annotated[int, typer.Option(min=1)] = 10_000,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     model: Annotated[
         str | None,
@@ -74,6 +69,11 @@ def balance_command(
     Distinct actions are clustered; a segment's weight is the probability of drawing it where
     clusters, the actions of a cluster and the segments of an action are each drawn uniformly.
     """
+    from action100m.dataset.balance import balance
+    from action100m.dataset.embeddings import SentenceEmbedder
+    from action100m.dataset.read import open_dataset
+    from action100m.dataset.select import Selection
+
     unread: list[DatasetError] = []
 
     def leave_out(error: DatasetError) -> None:
@@ -92,6 +92,9 @@ def balance_command(
     )
     print_lines(result.lines())
     if figure is not None:
+        from action100m.report.before_after import before_after
+        from action100m.report.figures import save
+
         save(before_after(result.tails), figure)
     raise typer.Exit(FINDINGS if unread else 0)
 
@@ -151,6 +154,15 @@ def clips_command(
 
     Exit code: 0 all segments, 1 none, 2 usage, 3 some were left out, with the reason.
     """
+    from rich.progress import Progress
+
+    from action100m.config import available_cpus
+    from action100m.dataset.balance.index import Index
+    from action100m.dataset.clips.choice import Choice
+    from action100m.dataset.clips.write import cut_clips
+    from action100m.dataset.select import Selection
+    from action100m.runs.discovery import local_videos
+
     choice = Choice(
         Selection(min_level, max_level, min_duration, max_duration),
         None if words is None else words_of(words),
@@ -168,7 +180,7 @@ def clips_command(
                 choice,
                 files,
                 copy=copy,
-                form=form,
+                packed=form is Format.webdataset,
                 workers=workers or available_cpus(),
                 on_video=lambda uid: bar.advance(task),
             )

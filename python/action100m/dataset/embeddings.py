@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from action100m.checkpoint import CheckpointError, find_checkpoint
-from action100m.dataset.sources import DatasetError, first_line
+from action100m.dataset.sources import first_line
+from action100m.errors import DatasetError
 
 _AT_ONCE = 4096  # texts
 _SPACE = 32

@@ -12,7 +12,8 @@ from action100m.dataset.balance.index import Index
 from action100m.dataset.clips.choice import Choice
 from action100m.dataset.columns import Batch
 from action100m.dataset.read import Dataset, Video
-from action100m.dataset.sources import DatasetError, Source
+from action100m.dataset.sources import Source
+from action100m.errors import DatasetError
 
 _Array = NDArray[np.int64]
 

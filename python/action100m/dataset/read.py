@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from action100m.dataset import sql
 from action100m.dataset.columns import ORPHAN, ROOT, Batch
-from action100m.dataset.sources import DatasetError, Source, find_sources
+from action100m.dataset.sources import Source, find_sources
+from action100m.errors import DatasetError
 from action100m.text import markdown
 from action100m.tree import Tree
 
@@ -113,7 +113,9 @@ class Dataset:
             DatasetError: DuckDB is not installed or does not take the query, or a file cannot be
                 read and there is no `on_error`.
         """
-        return sql.query(self, query)
+        from action100m.dataset.sql import query as ask
+
+        return ask(self, query)
 
     def count_videos(self) -> int:
         """How many rows there are in the files that can be opened."""

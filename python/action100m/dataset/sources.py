@@ -15,10 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import fs
-from pyarrow.dataset import ParquetFileFormat
 
 from action100m.dataset.ahead import read_ahead
 from action100m.dataset.projection import Projection
+from action100m.errors import DatasetError
 from action100m.schema import SCHEMA
 
 ROWS_AT_ONCE = 64
@@ -26,10 +26,6 @@ _GROUPS_AHEAD = 2  # Arrow decodes what is nested on one CPU
 MADE_BY = "action100m."
 """How the keys of the file metadata that an export writes begin."""
 _FILE_ENDINGS = (".parquet", ".json")
-
-
-class DatasetError(ValueError):
-    """Data that cannot be read, in words that name the file and, where there is one, the row."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +109,8 @@ class Source:
         """
         if condition is None or self._is_json:
             return None
+        from pyarrow.dataset import ParquetFileFormat  # imports pandas, where there is one
+
         with self.explained():
             file = ParquetFileFormat().make_fragment(self.path, self.filesystem)
             parts = file.split_by_row_group(filter=condition, schema=schema)

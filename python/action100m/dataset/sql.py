@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 
 from action100m.dataset.columns import Batch
-from action100m.dataset.sources import DatasetError
+from action100m.errors import DatasetError
 from action100m.schema import GPT, METADATA, NODE
 
 if TYPE_CHECKING:

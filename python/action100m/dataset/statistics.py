@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from action100m import _core
 from action100m.dataset.columns import Batch, mask, present
 from action100m.dataset.findings import Note
 from action100m.schema import NO_ACTION
 
-_BLOCK = 2**17  # characters that stay in the cache while they are looked at
 _LONGEST = 10 * 3600 * 100  # hundredths of a second; longer segments count as this long
 _BUCKETS = {"under 3 s": 300, "3 to 10 s": 1000, "10 to 60 s": 6000, "over 60 s": _LONGEST + 1}
 _SHARES = ("62 %", "25 %", "10 %", "2 %")
@@ -53,7 +53,8 @@ class Statistics:
         """Take in a batch, broken rows too."""
         self.videos += len(batch.uid)
         self.nodes += len(batch.row)
-        self.levels.update(Counter(batch.level.tolist()))
+        levels, counts = np.unique(batch.level, return_counts=True)
+        self.levels.update(dict(zip(levels.tolist(), counts.tolist(), strict=True)))
         self._add_lengths(batch)
         leaf = batch.children == 0
         self._add_field("plm_action", batch.plm_action, batch, np.ones_like(leaf))
@@ -207,25 +208,9 @@ class Lengths:
 
 def count_words(texts: pa.StringArray) -> int:
     """How many runs of anything but ASCII white space there are in all texts together."""
-    texts = texts.drop_null()  # a null may have characters beneath it
     _, offsets, characters = texts.buffers()
     if not len(texts) or characters is None:
         return 0
     at = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1]
-    raw = np.frombuffer(characters, np.uint8)[at[0] : at[-1]]
-    if not len(raw):
-        return 0
-    first = at[:-1][at[1:] > at[:-1]] - at[0]
-    torn = ~_is_space(raw[first[1:]]) & ~_is_space(raw[first[1:] - 1])  # no space between texts
-    words, after_space = int(np.count_nonzero(torn)), True
-    for begin in range(0, len(raw), _BLOCK):
-        space = _is_space(raw[begin : begin + _BLOCK])
-        words += int(np.count_nonzero(space[:-1] > space[1:])) + (after_space and not space[0])
-        after_space = bool(space[-1])
-    return words
-
-
-def _is_space(characters: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    space = characters - np.uint8(9) < 5  # tab to carriage return; what is below wraps round
-    space |= characters == 32
-    return space
+    given = present(texts)  # a null may have characters beneath it
+    return _core.count_words(at, given, np.frombuffer(characters, np.uint8))

@@ -173,6 +173,7 @@ def measure(dataset: Dataset) -> Stats:
         vocabulary.add(batch.gpt_strings["action.brief"])
     vocabulary.finish()
     actions = _actions(vocabulary)
+    leaves = statistics.leaves
     acting = actions.segments if actions else 0
     annotated = statistics.annotated
     return Stats(
@@ -180,11 +181,11 @@ def measure(dataset: Dataset) -> Stats:
         videos=statistics.videos,
         seconds=statistics.seconds,
         segments=statistics.nodes,
-        leaves=statistics.leaves.count,
+        leaves=leaves.count,
         levels=[statistics.levels[n] for n in range(max(statistics.levels, default=-1) + 1)],
         deepest=statistics.deepest,
         durations=_durations(statistics.every),
-        leaf_durations=_durations(statistics.leaves),
+        leaf_durations=_durations(leaves),
         words={name: Words(n, words, words / n) for name, n, words in statistics.words()},
         annotated=annotated,
         no_action=1 - acting / annotated if annotated else None,

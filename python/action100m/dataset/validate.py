@@ -12,8 +12,9 @@ from action100m.dataset.findings import Errors, Finding, Report
 from action100m.dataset.identity import NodeIds, Uids
 from action100m.dataset.rules import RULES, Breach
 from action100m.dataset.schema_diff import schema_differences
-from action100m.dataset.sources import DatasetError, Source, find_sources
+from action100m.dataset.sources import Source, find_sources
 from action100m.dataset.statistics import Statistics
+from action100m.errors import DatasetError
 
 _SHARD = re.compile(r"(.+)-([0-9]{5,})-of-([0-9]{5,})\.parquet")
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from action100m.dataset.actions import normalised
 from action100m.dataset.distinct import Distinct
 
-_AT_ONCE = 2**20  # actions; counted together they are hashed once each
+_AT_ONCE = 2**20  # actions; together each distinct one is brought into its spelling once
 
 
 @dataclass
@@ -33,11 +33,9 @@ class Vocabulary:
 
     def add(self, briefs: pa.StringArray) -> None:
         """Take in `gpt.action.brief` of some segments, null and "N/A" too."""
-        if briefs.null_count == len(briefs):
-            return
-        actions = normalised(briefs).drop_null()
-        self._waiting.append(actions)
-        self._length += len(actions)
+        given = briefs.drop_null()
+        self._waiting.append(given)
+        self._length += len(given)
         if self._length >= _AT_ONCE:
             self.finish()
 
@@ -45,7 +43,7 @@ class Vocabulary:
         """Count what waits to be counted."""
         if not self._length:
             return
-        counted = pa.chunked_array(self._waiting).combine_chunks().value_counts()
+        counted = normalised(pa.concat_arrays(self._waiting)).drop_null().value_counts()
         self._waiting, self._length = [], 0
         texts, counts = counted.field("values"), counted.field("counts").to_numpy()
         self.actions.add(texts, counts)

@@ -8,7 +8,8 @@ from importlib.util import find_spec
 from typing import Any
 
 from action100m.checkpoint import find_checkpoint
-from action100m.config import ConfigError, EngineConfig, OpenAIConfig, TransformersConfig
+from action100m.config import EngineConfig, OpenAIConfig, TransformersConfig
+from action100m.errors import ConfigError
 from action100m.inference.engine import Engine
 
 _PACKAGES = {

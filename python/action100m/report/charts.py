@@ -17,8 +17,8 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from PIL.ImageFont import truetype
 
 from action100m.dataset.read import Dataset
-from action100m.dataset.sources import DatasetError
 from action100m.dataset.stats import Actions, Durations, Stats, measure
+from action100m.errors import DatasetError
 from action100m.report.colors import BRANCHES
 from action100m.report.data import DatasetView
 from action100m.report.figures import DPI, FAINT, FONT, INK, drawable, rendered

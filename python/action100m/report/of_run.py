@@ -11,7 +11,7 @@ from pathlib import Path
 
 from action100m.aggregation.part import kept_rounds
 from action100m.dataset.read import open_dataset
-from action100m.dataset.sources import DatasetError
+from action100m.errors import DatasetError
 from action100m.report.charts import draw_dataset
 from action100m.report.data import (
     DatasetView,

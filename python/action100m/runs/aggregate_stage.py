@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from action100m.aggregation.prompts import Captioned
 from action100m.aggregation.stage import VideoAggregator, aggregate_identity, open_aggregator
-from action100m.config import Config, ConfigError
+from action100m.config import Config
+from action100m.errors import ConfigError
 from action100m.inference.answers import texts
 from action100m.runs.folder import RunFolder, StageKey
 from action100m.runs.known import known_answers

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from action100m.runs.errors import UsageError
+from action100m.errors import UsageError
 from action100m.runs.folder import RunFolder
 from action100m.runs.manifest import Manifest
 from action100m.runs.metadata import read_sidecar, uid_of

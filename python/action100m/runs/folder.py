@@ -19,8 +19,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from action100m.errors import RunStoppedError
 from action100m.files import TEMPORARY, write_atomically, write_text
-from action100m.runs.errors import RunStoppedError
 
 _ABANDONED_AFTER = 24 * 3600.0  # seconds; no write of ours takes a fraction of it
 

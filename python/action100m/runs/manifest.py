@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from action100m.config import MetadataConfig
+from action100m.errors import UsageError
 from action100m.files import write_atomically
-from action100m.runs.errors import UsageError
 from action100m.runs.folder import RunFolder, read_parquet
 from action100m.runs.metadata import VideoMetadata, uid_of
 from action100m.runs.sidecars import Sidecars

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from action100m.config import ConfigError
+from action100m.errors import ConfigError
 
 _COLUMNS = ("title", "description", "view_count", "like_count", "duration", "upload_date")
 

@@ -12,12 +12,12 @@ from typing import Any
 from rich.console import Console
 
 from action100m.config import Config, available_cpus
+from action100m.errors import NothingToDoError
 from action100m.inference import check_engine
 from action100m.inference import pin as pin_model
 from action100m.runs.aggregate_stage import aggregate_stage_identity, open_aggregate_stage
 from action100m.runs.caption_stage import caption_stage_identity, open_caption_stage
 from action100m.runs.discovery import find_videos
-from action100m.runs.errors import NothingToDoError
 from action100m.runs.executors.local import run_stage
 from action100m.runs.export import export
 from action100m.runs.folder import RunFolder, StageKey

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from action100m.config import Config, ConfigError
+from action100m.config import Config
+from action100m.errors import ConfigError
 from action100m.runs.folder import RunFolder, StageKey
 from action100m.runs.manifest import Video
 from action100m.runs.settings import stage_key

@@ -13,9 +13,9 @@ from typing import Any
 
 import tomli_w
 
-from action100m.config import Config, ConfigError, fingerprint, parse_config, read_toml
+from action100m.config import Config, fingerprint, parse_config, read_toml
+from action100m.errors import ConfigError, UsageError
 from action100m.files import write_text
-from action100m.runs.errors import UsageError
 from action100m.runs.folder import RunFolder, StageKey
 
 STAGES = ("segment", "caption", "aggregate")

@@ -9,9 +9,10 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from action100m.errors import VideoError
 from action100m.runs.folder import StageKey
 from action100m.runs.manifest import Video
-from action100m.video.frames import Progress, VideoError
+from action100m.video.frames import Progress
 
 
 class Worker(Protocol):

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from action100m.config import Config, CutConfig, available_cpus, parse_config
+from action100m.errors import VideoError
 from action100m.segmentation.encoders import Encoder, open_encoder
 from action100m.segmentation.filmstrip import Filmstrip, Thumbnail
 from action100m.segmentation.pieces import Pieces, encode_in_pieces
@@ -19,14 +20,7 @@ from action100m.segmentation.windows import WindowedEncoder
 from action100m.trace import span
 from action100m.tree import ABSORB_ABOVE, MIN_DURATION, Dendrogram, Tree, cut, ward
 from action100m.video import DecodeLimits, Decoder, FrameSpec
-from action100m.video.frames import (
-    DecodeReport,
-    FrameBatch,
-    FrameStream,
-    Progress,
-    VideoError,
-    VideoInfo,
-)
+from action100m.video.frames import DecodeReport, FrameBatch, FrameStream, Progress, VideoInfo
 
 _VERSION = 1  # of everything here that decides a part's content
 _PIECE_ROWS = 4096

@@ -1,14 +1,8 @@
 """Reading videos: one pass, in order, every `stride`-th frame."""
 
+from action100m.errors import VideoError
 from action100m.video.decoder import DecodeLimits, Decoder
-from action100m.video.frames import (
-    DecodeReport,
-    FrameBatch,
-    FrameSpec,
-    FrameStream,
-    VideoError,
-    VideoInfo,
-)
+from action100m.video.frames import DecodeReport, FrameBatch, FrameSpec, FrameStream, VideoInfo
 
 __all__ = [
     "DecodeLimits",

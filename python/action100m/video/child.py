@@ -14,12 +14,13 @@ from pathlib import Path
 
 import av
 
+from action100m.errors import VideoError
 from action100m.video.backends import Backend
 from action100m.video.channel import Channel, Heartbeat, Look, Open, Request
 from action100m.video.clip import WRITE_ERRORS, TargetError
 from action100m.video.dali import DaliStream, Device
 from action100m.video.encode import encode_clips
-from action100m.video.frames import FrameStream, VideoError
+from action100m.video.frames import FrameStream
 from action100m.video.log import clean
 from action100m.video.pyav import PyAVStream
 from action100m.video.remux import copy_clips

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from action100m.video.frames import DecodeReport, VideoError
+from action100m.errors import VideoError
+from action100m.video.frames import DecodeReport
 
 WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 """Of the disk that is written to, and not of the video."""

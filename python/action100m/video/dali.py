@@ -33,8 +33,9 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from action100m.errors import VideoError
 from action100m.video.backends import require_backend
-from action100m.video.frames import DecodeReport, FrameBatch, FrameSpec, VideoError, VideoInfo
+from action100m.video.frames import DecodeReport, FrameBatch, FrameSpec, VideoInfo
 from action100m.video.geometry import Orientation, Scaler
 from action100m.video.log import FFmpegLog, clean
 from action100m.video.opening import describe, open_video

@@ -14,17 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from action100m.errors import VideoError
 from action100m.video.backends import Backend, require_backend
 from action100m.video.channel import Batch, Channel, Cut, Heartbeat, Look, Open, Request
 from action100m.video.clip import Clip, Cuts
-from action100m.video.frames import (
-    DecodeReport,
-    FrameBatch,
-    FrameSpec,
-    FrameStream,
-    VideoError,
-    VideoInfo,
-)
+from action100m.video.frames import DecodeReport, FrameBatch, FrameSpec, FrameStream, VideoInfo
 
 # DALI keeps an index of every file that it has read: 120 bytes a frame were measured.
 _FILES_PER_CHILD = 256

@@ -14,8 +14,8 @@ from av.filter import Graph
 from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
+from action100m.errors import VideoError
 from action100m.video.clip import Clip, Cuts, Obtained, Outcome, judged, tracks
-from action100m.video.frames import VideoError
 from action100m.video.geometry import Orientation
 from action100m.video.mp4 import Mp4
 from action100m.video.pictures import Pictures

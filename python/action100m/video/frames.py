@@ -130,22 +130,3 @@ class FrameStream(Protocol):
     def __iter__(self) -> Iterator[FrameBatch]: ...
 
     def close(self) -> None: ...
-
-
-class VideoError(Exception):
-    """A file that cannot be used, with a reason that a person understands.
-
-    Attributes:
-        transient: another attempt may succeed (a decoder killed, a device busy).
-    """
-
-    def __init__(self, reason: str, *, transient: bool = False) -> None:
-        super().__init__(reason)
-        self.transient = transient
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuild, (str(self), self.transient))
-
-
-def _rebuild(reason: str, transient: bool) -> VideoError:
-    return VideoError(reason, transient=transient)

@@ -14,7 +14,8 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from action100m.video.frames import FrameSpec, VideoError
+from action100m.errors import VideoError
+from action100m.video.frames import FrameSpec
 
 # libswscale's numbers, as PyAV before 18 names only the first. AREA averages all source pixels;
 # ACCURATE_RND and BITEXACT give the same bits whatever vector instructions the CPU has.

@@ -13,7 +13,8 @@ from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from action100m.video.frames import VideoError, VideoInfo
+from action100m.errors import VideoError
+from action100m.video.frames import VideoInfo
 from action100m.video.log import FFmpegLog
 
 # Files are untrusted: formats that only list other files or addresses stay out, and whatever

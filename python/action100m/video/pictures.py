@@ -12,8 +12,9 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from action100m.errors import VideoError
 from action100m.video.clock import Clock
-from action100m.video.frames import DecodeReport, VideoError
+from action100m.video.frames import DecodeReport
 from action100m.video.geometry import display_size
 from action100m.video.log import FFmpegLog, clean
 from action100m.video.opening import describe, open_video

@@ -15,8 +15,8 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from action100m.errors import VideoError
 from action100m.video.clip import WRITE_ERRORS, Clip, Cuts, Obtained, Outcome, judged, tracks
-from action100m.video.frames import VideoError
 from action100m.video.log import FFmpegLog, clean
 from action100m.video.mp4 import Mp4
 from action100m.video.opening import open_video

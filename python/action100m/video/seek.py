@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from av.video.frame import VideoFrame
 
-from action100m.video.frames import FrameBatch, FrameSpec, VideoError
+from action100m.errors import VideoError
+from action100m.video.frames import FrameBatch, FrameSpec
 from action100m.video.geometry import Scaler
 from action100m.video.pictures import Pictures
 

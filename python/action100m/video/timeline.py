@@ -14,8 +14,9 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from action100m.errors import VideoError
 from action100m.video.clock import Clock
-from action100m.video.frames import DecodeReport, VideoError, VideoInfo
+from action100m.video.frames import DecodeReport, VideoInfo
 from action100m.video.log import FFmpegLog, clean
 from action100m.video.tally import Tally
 

@@ -62,11 +62,11 @@ def test_a_rerun_writes_the_same_bytes_and_another_seed_others(
 
 
 def test_the_file_says_how_it_was_made(folder: Path, tmp_path: Path) -> None:
-    balance(action100m.open(folder), tmp_path / "index.parquet", seed=9)
+    balance(action100m.open(folder), tmp_path / "index.parquet", clusters=9, seed=9)
     schema = pq.read_schema(tmp_path / "index.parquet")
     assert schema.names == ["video_uid", "node_id", "cluster", "weight"]
     assert json.loads(schema.metadata[b"action100m.balance"]) == {
-        "clusters": 10_000,
+        "clusters": 9,
         "samples": None,
         "seed": 9,
         "embedder": "hashed-128",
@@ -79,18 +79,18 @@ def test_a_file_of_the_dataset_is_not_overwritten(folder: Path, tmp_path: Path) 
     link.symlink_to(folder / "a.parquet")
     for out in (folder / "a.parquet", link):
         with pytest.raises(DatasetError, match="is a file of the dataset"):
-            balance(action100m.open(folder), out)
+            balance(action100m.open(folder), out, clusters=9)
     assert (folder / "a.parquet").read_bytes() == before
 
 
 def test_without_an_action_there_is_nothing_to_weigh(tmp_path: Path) -> None:
     bare = write_rows(tmp_path / "bare.parquet", as_python(batches(2)))
     with pytest.raises(DatasetError, match="No selected segment has an action"):
-        balance(action100m.open(bare), tmp_path / "index.parquet")
+        balance(action100m.open(bare), tmp_path / "index.parquet", clusters=9)
     assert [path.name for path in tmp_path.iterdir()] == ["bare.parquet"]
 
 
-@pytest.mark.parametrize("wrong", [{"clusters": 0}, {"samples": 0}])
+@pytest.mark.parametrize("wrong", [{"clusters": 0}, {"clusters": 9, "samples": 0}])
 def test_nothing_to_draw_is_refused(folder: Path, wrong: dict[str, int], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least one cluster and one sample"):
         balance(action100m.open(folder), tmp_path / "index.parquet", **wrong)  # type: ignore[arg-type]

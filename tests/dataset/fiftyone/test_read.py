@@ -74,7 +74,7 @@ def test_what_made_the_data_is_still_known(tmp_path: Path) -> None:
     write_shards(batches(5, annotated=True), tmp_path / "data", 5, made_by, 2)
     from action100m.dataset.fiftyone.write import Export, export_fiftyone  # noqa: PLC0415
 
-    export_fiftyone(action100m.open(tmp_path / "data"), tmp_path / "out", Export(None))
+    export_fiftyone(action100m.open(tmp_path / "data"), tmp_path / "out", Export(None, 90.0))
     (shard,) = import_fiftyone(tmp_path / "out", tmp_path / "back")
     metadata = pq.read_schema(shard).metadata
     assert {key.decode(): value.decode() for key, value in metadata.items()} == made_by

@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from action100m.dataset.embeddings import Embedder
-from action100m.dataset.sources import DatasetError
+from action100m.errors import DatasetError
 
 PER_CLUSTER = 64  # texts that the centroids are trained on
 _ROUNDS = 20

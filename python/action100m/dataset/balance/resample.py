@@ -19,11 +19,10 @@ from action100m.dataset.balance.weights import Draws, effective_number, text_wei
 from action100m.dataset.embeddings import Embedder, HashedEmbedder
 from action100m.dataset.read import Dataset
 from action100m.dataset.select import Selection
-from action100m.dataset.sources import DatasetError
+from action100m.errors import DatasetError
 from action100m.files import TEMPORARY, write_atomically
 from action100m.text import counted
 
-CLUSTERS = 10_000
 _COLUMNS = [
     ("video_uid", pa.string()),
     ("node_id", pa.string()),
@@ -103,7 +102,7 @@ def balance(
     dataset: Dataset,
     out: Path,
     *,
-    clusters: int = CLUSTERS,
+    clusters: int,
     samples: int | None = None,
     seed: int = 0,
     embedder: Embedder | None = None,

@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from enum import Enum
 from pathlib import Path
 
 import pyarrow as pa
@@ -47,13 +46,6 @@ _SCHEMA = pa.schema(
 )
 
 
-class Format(str, Enum):
-    """How clips are put down."""
-
-    files = "files"
-    webdataset = "webdataset"
-
-
 @dataclass
 class Written:
     """What came of it.
@@ -74,14 +66,14 @@ def cut_clips(
     videos: Mapping[str, Path],
     *,
     copy: bool = False,
-    form: Format = Format.files,
+    packed: bool = False,
     workers: int = 1,
     shard_bytes: int = SHARD_BYTES,
     on_video: Callable[[str], object] = lambda uid: None,
 ) -> Written:
     """Cut the chosen segments of every video in one pass over it.
 
-    `folder` then holds clips/UID/NODE.mp4, or with webdataset clips-000000.tar and so on, and
+    `folder` then holds clips/UID/NODE.mp4, or packed clips-000000.tar and so on, and
     clips.parquet with a row for each clip: uid, node id and level; start and end of the segment;
     clip_start, clip_end and frames as they were obtained; its texts; and the file it is in.
 
@@ -95,7 +87,7 @@ def cut_clips(
         choice: which segments.
         videos: the files by uid.
         copy: take the coded pictures as they are; see `Decoder.cut`.
-        form: files or shards.
+        packed: into tar shards that the webdataset library reads.
         workers: videos to cut at once.
         shard_bytes: see `ShardWriter`.
         on_video: called with the uid of each video when it is done or left out.
@@ -104,14 +96,14 @@ def cut_clips(
         DatasetError: the dataset cannot be read.
         OSError: a file cannot be written; what is done is kept.
     """
-    if form is Format.files and shards(folder):
+    if not packed and shards(folder):
         raise FileExistsError(f"{folder} holds shards of clips; choose another folder with --out.")
     clips = folder / "clips"
     clips.mkdir(parents=True, exist_ok=True)
     with locked(folder / ".lock"):
         _sweep(folder)
         written = Written()
-        cutting = _Cutting(clips, videos, copy, packed=form is Format.webdataset)
+        cutting = _Cutting(clips, videos, copy, packed)
 
         def done() -> Iterator[tuple[Path, Row]]:
             for uid, segments, result in cutting.run(choice.videos(dataset), workers):
@@ -119,15 +111,15 @@ def cut_clips(
                 on_video(uid)
 
         rows: Iterator[Row]
-        if form is Format.files:
-            rows = (row | {"file": str(path.relative_to(folder))} for path, row in done())
+        if packed:
+            rows = _pack(folder, done(), ShardWriter(folder, clips, shard_bytes))
         else:
-            rows = _packed(folder, done(), ShardWriter(folder, clips, shard_bytes))
+            rows = (row | {"file": str(path.relative_to(folder))} for path, row in done())
         write_atomically(folder / TABLE, lambda path: _write_table(path, rows))
     return written
 
 
-def _packed(folder: Path, done: Iterable[tuple[Path, Row]], writer: ShardWriter) -> Iterator[Row]:
+def _pack(folder: Path, done: Iterable[tuple[Path, Row]], writer: ShardWriter) -> Iterator[Row]:
     """Pack the clips; then all that the shards hold."""
     for path, row in done:
         writer.add(path, row)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from action100m.dataset.sources import DatasetError, first_line
+from action100m.dataset.sources import first_line
+from action100m.errors import DatasetError
 
 
 def open_app(folder: Path, port: int) -> None:

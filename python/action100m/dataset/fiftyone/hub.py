@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from action100m.dataset.fiftyone.card import CONFIG
-from action100m.dataset.sources import DatasetError, first_line
+from action100m.dataset.sources import first_line
+from action100m.errors import DatasetError
 from action100m.files import TEMPORARY
 
 _FILES = ("metadata.json", "samples.json", "frames.json", CONFIG, "README.md")

@@ -13,8 +13,9 @@ import pyarrow as pa
 from action100m.dataset.fiftyone.clock import FrameClock
 from action100m.dataset.fiftyone.fields import LABELS, TRANSCRIPT
 from action100m.dataset.fiftyone.names import uid_of_media
-from action100m.dataset.sources import MADE_BY, DatasetError, first_line
+from action100m.dataset.sources import MADE_BY, first_line
 from action100m.dataset.write import video_row, write_shards
+from action100m.errors import DatasetError
 from action100m.schema import NO_ACTION, NODE, TIME_DECIMALS
 
 Sample = dict[str, Any]

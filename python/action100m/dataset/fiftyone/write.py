@@ -17,12 +17,11 @@ from action100m.dataset.fiftyone.media import clip_video
 from action100m.dataset.fiftyone.names import media_path
 from action100m.dataset.fiftyone.samples import FIELDS, Samples
 from action100m.dataset.read import Dataset
-from action100m.dataset.sources import DatasetError
 from action100m.dataset.swap import locked
+from action100m.errors import DatasetError
 from action100m.files import write_atomically, write_text
 from action100m.video import Decoder, VideoError
 
-SECONDS = 90.0  # of each video, as in the published preview
 _SHORT_BY = 1.0  # seconds that a file may lack of what its segments span
 
 
@@ -38,7 +37,7 @@ class Export:
     """
 
     videos: Mapping[str, Path] | None
-    seconds: float = SECONDS
+    seconds: float
     url: str | None = None
     name: str = "action100m"
 

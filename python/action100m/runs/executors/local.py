@@ -17,14 +17,13 @@ from typing import Any
 import pyarrow as pa
 
 from action100m.config import available_cpus
+from action100m.errors import RunStoppedError, VideoError
 from action100m.inference import EngineStoppedError
-from action100m.runs.errors import RunStoppedError
 from action100m.runs.folder import RunFolder
 from action100m.runs.manifest import Video
 from action100m.runs.progress import StageProgress
 from action100m.runs.stages import Stage, Worker
 from action100m.trace import span
-from action100m.video.frames import VideoError
 
 _ATTEMPTS = 3  # at a video whose failure may pass: a decoder killed, a file still being written
 _GRACE = 10.0  # seconds for workers to notice that the run was interrupted

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from action100m.config import ConfigError, SegmentationConfig
+from action100m.config import SegmentationConfig
+from action100m.errors import ConfigError
 from action100m.segmentation.encoders.base import Encoder
 from action100m.segmentation.encoders.descriptor import DescriptorEncoder
 from action100m.segmentation.windows import WindowedEncoder

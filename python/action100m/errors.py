@@ -1,0 +1,40 @@
+"""What the public functions raise for what their caller can mend, in words for a person."""
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used."""
+
+
+class DatasetError(ValueError):
+    """Data that cannot be read: names the file and, where there is one, the row."""
+
+
+class UsageError(ValueError):
+    """The inputs cannot be used as they were given."""
+
+
+class NothingToDoError(ValueError):
+    """The inputs hold no video."""
+
+
+class RunStoppedError(Exception):
+    """The run cannot go on: a full disk, a folder that went away. What is done is kept."""
+
+
+class VideoError(Exception):
+    """A file that cannot be used.
+
+    Attributes:
+        transient: another attempt may succeed (a decoder killed, a device busy).
+    """
+
+    def __init__(self, reason: str, *, transient: bool = False) -> None:
+        super().__init__(reason)
+        self.transient = transient
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (str(self), self.transient))
+
+
+def _rebuild(reason: str, transient: bool) -> VideoError:
+    return VideoError(reason, transient=transient)
