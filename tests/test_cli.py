@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,12 @@ def test_every_command_has_help(name: str) -> None:
     answer = call(*name.split(), "--help")
     assert answer.returncode == 0
     assert "Usage" in answer.stdout
+
+
+def test_the_command_line_imports_nothing_slow_to_start() -> None:
+    code = "import sys, action100m.cli; print(*sys.modules)"
+    loaded = subprocess.check_output([sys.executable, "-c", code], text=True).split()
+    assert not {"av", "matplotlib", "pandas", "pyarrow", "pydantic", "torch"} & set(loaded)
 
 
 def test_segment_prints_the_tree(video: Path) -> None:

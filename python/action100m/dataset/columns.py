@@ -214,7 +214,8 @@ class Lines:
 
 def mask(booleans: pa.BooleanArray) -> NDArray[np.bool_]:
     """An Arrow array of booleans as numpy's; null is False."""
-    found: NDArray[np.bool_] = booleans.fill_null(False).to_numpy(zero_copy_only=False)
+    known = booleans.fill_null(False) if booleans.null_count else booleans
+    found: NDArray[np.bool_] = known.to_numpy(zero_copy_only=False)
     return found
 
 

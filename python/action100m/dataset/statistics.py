@@ -34,8 +34,8 @@ class Statistics:
     """Takes in batches, and gives the notes at the end. Its size does not grow with the data."""
 
     def __init__(self) -> None:
-        self._leaves = np.zeros(_LONGEST + 1, np.int64)  # nodes by length in hundredths
-        self._inner = np.zeros(_LONGEST + 1, np.int64)
+        self._leaves = np.zeros(0, np.int64)  # nodes by length in hundredths
+        self._inner = np.zeros(0, np.int64)
         self._depths: Counter[int] = Counter()
         self._per_minute: tuple[float, float] = (np.inf, -np.inf)
         self._seconds = 0.0
@@ -70,9 +70,8 @@ class Statistics:
         finite = np.isfinite(batch.centiseconds)
         length = np.clip(np.where(finite, batch.centiseconds, 0), 0, _LONGEST).astype(np.int64)
         leaf = batch.children == 0
-        for histogram, nodes in ((self._leaves, leaf), (self._inner, ~leaf)):
-            values, counts = np.unique(length[nodes & finite], return_counts=True)
-            histogram[values] += counts
+        self._leaves = _added(self._leaves, np.bincount(length[leaf & finite]))
+        self._inner = _added(self._inner, np.bincount(length[~leaf & finite]))
         filled = batch.count > 0
         if not filled.any():
             return
@@ -108,7 +107,7 @@ class Statistics:
     @property
     def every(self) -> Lengths:
         """How long segments are."""
-        return Lengths(self._leaves + self._inner)
+        return Lengths(_added(self._leaves, self._inner))
 
     @property
     def seconds(self) -> float:
@@ -177,33 +176,42 @@ class Statistics:
             low = high
 
 
+def _added(one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The sum of two histograms, as long as the longer."""
+    total = np.zeros(max(len(one), len(other)), np.int64)
+    total[: len(one)] += one
+    total[: len(other)] += other
+    return total
+
+
 class Lengths:
     """How long segments are.
 
     Attributes:
-        histogram: (H,) how many there are of each length in hundredths of a second, from 0.
+        hundredths: (L,) the lengths that there are, in hundredths of a second, increasing.
+        counts: (L,) segments of each.
         count: of all.
     """
 
     def __init__(self, histogram: NDArray[np.int64]) -> None:
-        self.histogram = histogram
-        self._below = np.cumsum(histogram)
-        self._sum = float(histogram @ np.arange(len(histogram)))
+        self.hundredths = np.flatnonzero(histogram)
+        self.counts = histogram[self.hundredths]
+        self._below = np.concatenate([[0], np.cumsum(self.counts)])
         self.count = int(self._below[-1])
 
     def mean(self) -> float:
         """Seconds."""
-        return self._sum / self.count / 100
+        return float(self.counts @ self.hundredths) / self.count / 100
 
     def quantile(self, q: float) -> float:
         """Seconds; the smallest length that at least a share q does not exceed."""
         rank = max(1, int(np.ceil(q * self.count)))
-        return int(np.searchsorted(self._below, rank)) / 100
+        return int(self.hundredths[np.searchsorted(self._below, rank) - 1]) / 100
 
     def share(self, low: int, high: int) -> float:
         """Share of the lengths from `low` to below `high` hundredths."""
-        below = self._below[low - 1] if low else 0
-        return float(self._below[high - 1] - below) / self.count
+        first, last = np.searchsorted(self.hundredths, [low, high])
+        return float(self._below[last] - self._below[first]) / self.count
 
 
 def count_words(texts: pa.StringArray) -> int:

@@ -197,9 +197,8 @@ def _durations(lengths: Lengths) -> Durations | None:
     if not lengths.count:
         return None
     edges = np.geomspace(_SHORTEST, _LONGEST, _BINS + 1)
-    seconds = np.flatnonzero(lengths.histogram)
-    weights = lengths.histogram[seconds]
-    counts, _ = np.histogram(np.clip(seconds / 100, edges[0], edges[-1]), edges, weights=weights)
+    seconds = np.clip(lengths.hundredths / 100, edges[0], edges[-1])
+    counts, _ = np.histogram(seconds, edges, weights=lengths.counts)
     quantiles = {name: lengths.quantile(q) for name, q in _QUANTILES.items()}
     return Durations(
         segments=lengths.count,
@@ -235,8 +234,8 @@ def _actions(vocabulary: Vocabulary) -> Actions | None:
 
 
 def _curve(counts: NDArray[np.int64]) -> list[tuple[int, int]]:
-    ranks = np.unique(np.geomspace(1, len(counts), _CURVE).round().astype(int))
-    return list(zip(ranks.tolist(), counts[ranks - 1].tolist(), strict=True))
+    ranks = sorted(set(np.geomspace(1, len(counts), _CURVE).round().astype(int).tolist()))
+    return [(rank, int(counts[rank - 1])) for rank in ranks]
 
 
 def _verbs(vocabulary: Vocabulary) -> list[tuple[str, int, list[tuple[str, int]]]]:
