@@ -1,6 +1,7 @@
 """Exact contiguous Ward: time and memory beside scikit-learn's, one thread, the same tree.
 
-An hour of video: 27,000 frames, 1,408 dimensions, float32. `--full` adds ten hours of it.
+An hour of video: 27,000 frames, 1,408 dimensions, float32. `--full` adds ten hours of it, in turns
+with one hour, and tells how the time grows.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import multiprocessing
 import os
 import re
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -92,15 +93,10 @@ def memory(name: str, data: str, n: int) -> float:
         return pool.apply(_memory_in_child, (name, data, n))
 
 
-def time_and_memory(data: str, n: int, names: Sequence[str]) -> tuple[list[float], list[float]]:
-    """Median seconds, and peak memory, of each; in turns, so that all see the same machine."""
-    X = DATA[data](n)
-    if len(names) > 1:
-        check_equal(X)
-    turns = [[median_seconds(partial(WARDS[name], X), 1) for name in names] for _ in range(REPEATS)]
-    del X
-    seconds = [statistics.median(turn) for turn in zip(*turns, strict=True)]
-    return seconds, [memory(name, data, n) for name in names]
+def in_turns(*calls: Callable[[], object]) -> list[float]:
+    """Median seconds of each, in turns, so that all see the same machine."""
+    turns = [[median_seconds(call, 1) for call in calls] for _ in range(REPEATS)]
+    return [statistics.median(turn) for turn in zip(*turns, strict=True)]
 
 
 def main() -> None:
@@ -108,14 +104,19 @@ def main() -> None:
     full = parse_arguments(__doc__).full
     rows: list[list[object]] = []
     results, growths = [], []
-    for data in DATA:
-        (ours, rival), inputs = time_and_memory(data, FRAMES, list(WARDS))
+    for data, draw in DATA.items():
+        X = draw(FRAMES)
+        check_equal(X)
+        ours, rival = in_turns(*(partial(ward, X) for ward in WARDS.values()))
+        inputs = [memory(name, data, FRAMES) for name in WARDS]
         rows.append([data, FRAMES, ours, rival, rival / ours, *inputs])
         results.append((rival / ours, ours, rival, inputs[0]))
         if full:
-            (long,), (peak,) = time_and_memory(data, 10 * FRAMES, ["ours"])
-            rows.append([data, 10 * FRAMES, long, "", "", peak, ""])
-            growths.append(long / ours)
+            longer = draw(10 * FRAMES)
+            short, long = in_turns(partial(action100m.ward, X), partial(action100m.ward, longer))
+            del longer
+            rows.append([data, 10 * FRAMES, long, "", "", memory("ours", data, 10 * FRAMES), ""])
+            growths.append(long / short)
     print_table(
         ("data", "frames", "ours, s", "scikit-learn, s", "ratio", "memory / input", "scikit-learn"),
         rows,
