@@ -126,6 +126,18 @@ def test_segments_are_chosen_by_level_duration_words_and_index(place: Path, tmp_
         assert all(row["clip_start"] <= row["start"] + 0.005 for row in table(out))
 
 
+def test_an_index_of_another_dataset_is_told(place: Path, tmp_path: Path) -> None:
+    (uid, node_id), *_ = segments(place)
+    index, out = tmp_path / "index.parquet", tmp_path / "out"
+    columns = {"video_uid": [uid, uid], "node_id": [node_id, "gone"], "weight": [0.5, 0.5]}
+    pq.write_table(pa.table(columns), index)
+    words = ["clips", place / "data.parquet", "--videos", place / "videos", "--out", out]
+    answer = call(*words, "--copy", "--index", index)
+    assert answer.returncode == 1
+    assert "The dataset lacks 1 of the index's 2 segments" in answer.stderr
+    assert keys(table(out)) == [(uid, node_id)]
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_shards_are_read_by_webdataset(place: Path, tmp_path: Path) -> None:
     webdataset = pytest.importorskip("webdataset", reason="webdataset is not installed")

@@ -152,7 +152,8 @@ def clips_command(
     the frame, H.264, upright, with square pixels, unless --copy is given. The same command goes on
     after an interruption.
 
-    Exit code: 0 all segments, 1 none, 2 usage, 3 some were left out, with the reason.
+    Exit code: 0 all segments, 1 none, or DATASET cannot be read whole, 2 usage, 3 some were left
+    out, with the reason.
     """
     from rich.progress import Progress
 

@@ -139,11 +139,8 @@ class _Gathering:
     def pool(self) -> Pool:
         """What has been gathered."""
         index = self._index
-        if index is not None and self._indexed < len(index):
-            raise DatasetError(
-                f"The dataset lacks {len(index) - self._indexed:,} of the index's {len(index):,} "
-                "segments; give the dataset that it was made of."
-            )
+        if index is not None and (error := index.lacked(self._indexed)):
+            raise error
         if not self._count:
             raise DatasetError("No segment is left to draw: none was chosen, or no video is here.")
         source, group, row = np.concatenate(self._videos, 1)

@@ -74,6 +74,20 @@ class Index:
         places = np.minimum(np.searchsorted(self.hashes, hashes), len(self) - 1)
         return np.where(self.hashes[places] == hashes, places, -1)
 
+    def drawn(self, places: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(m,) True for segments, by what `find` gave, that are drawn at least once, or may be."""
+        there = places >= 0
+        return there if self.draws is None else there & (self.draws[places] > 0)
+
+    def lacked(self, found: int) -> DatasetError | None:
+        """What is wrong with a dataset in which only so many of the segments were found."""
+        if found >= len(self):
+            return None
+        return DatasetError(
+            f"The dataset lacks {len(self) - found:,} of the index's {len(self):,} segments; give "
+            "the dataset that it was made of."
+        )
+
 
 def _hashes(uids: pa.StringArray, node_ids: pa.StringArray) -> NDArray[np.uint64]:
     both = pc.binary_join_element_wise(uids, node_ids, "\0", null_handling="replace")

@@ -52,28 +52,34 @@ class Choice:
         """Every video of the dataset, in its order, with its segments that are wanted: maybe none.
 
         Raises:
-            DatasetError: a file cannot be read, and the dataset has no `on_error`.
+            DatasetError: a file cannot be read, or at the end, the index has segments that the
+                dataset lacks; and the dataset has no `on_error`.
         """
+        indexed = 0
         for _, batch in dataset.batches(self.fields | {*TEXTS.values()}):
-            nodes = np.flatnonzero(self.mask(batch))
+            drawn = None
+            if self.index is not None:
+                places = self.index.find(batch)
+                indexed += int((places >= 0).sum())
+                drawn = self.index.drawn(places)
+            nodes = np.flatnonzero(self.mask(batch, drawn))
             segments = _segments(batch, nodes)
             borders = np.searchsorted(nodes, batch.offsets)
             for row, uid in enumerate(batch.uid.to_pylist()):
                 yield uid or "", segments[borders[row] : borders[row + 1]]
+        if self.index is not None and (error := self.index.lacked(indexed)):
+            dataset.refuse(error)
 
     @property
     def fields(self) -> set[str]:
         """What `mask` needs of a batch."""
         return {*Selection.FIELDS, *(ByWords.fields if self.words else ())}
 
-    def mask(self, batch: Batch) -> NDArray[np.bool_]:
-        """(m,) True for the segments that are meant."""
+    def mask(self, batch: Batch, drawn: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
+        """(m,) True for the segments that are meant; only those that are `drawn` (m,), if given."""
         chosen = self.selection.mask(batch)
-        if self.index is not None:
-            places = self.index.find(batch)
-            chosen &= places >= 0
-            if self.index.draws is not None:
-                chosen &= self.index.draws[places] > 0
+        if drawn is not None:
+            chosen &= drawn
         if self.words is not None:
             said = np.zeros(len(chosen), bool)
             for found in ByWords(self.words).find(batch, chosen):
