@@ -22,8 +22,11 @@ def write_atomically(target: Path, write: Callable[[Path], object]) -> None:
         write(temporary)
         sync(temporary)
         temporary.replace(target)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        named = getattr(error, "filename", None) or str(temporary)
+        if isinstance(error, OSError) and error.errno and named == str(temporary):
+            error.filename = str(target)  # what the caller knows
         raise
     sync(target.parent)
 

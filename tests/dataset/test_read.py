@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import action100m
-from action100m import DatasetError
+from action100m import DatasetError, UsageError
 from action100m.dataset.select import Selection
 from action100m.schema import METADATA, NODE, SCHEMA
 from rows import random_tree, write_rows
@@ -57,6 +57,7 @@ def test_the_single_video_json_reads_as_the_parquet_does(
 def test_a_glob_several_places_and_a_run_folder(folder: Path, tmp_path: Path) -> None:
     shards = sorted(folder.glob("*.parquet"))
     assert len(action100m.open(str(folder / "*-0000[01]-*"))) == 10
+    assert len(action100m.open(str(folder.parent / f"{folder.name[:-1]}?"))) == VIDEOS
     assert len(action100m.open([shards[0], shards[2], shards[0]])) == 7
     (folder.parent / "run.toml").touch()
     assert len(action100m.open(folder.parent)) == VIDEOS
@@ -211,3 +212,5 @@ def test_a_selection_is_what_its_bounds_say(folder: Path) -> None:
             for level, length, has_children in zip(batch.level, seconds, inner, strict=True)
         ]
         assert selection.mask(batch).tolist() == expected
+    with pytest.raises(UsageError, match="level of at least 3 and at most 1"):
+        Selection(min_level=3, max_level=1)

@@ -91,6 +91,12 @@ def fail(message: str, code: int) -> NoReturn:
     raise SystemExit(code)
 
 
+def check_figure(path: Path | None) -> None:
+    """Tell before the work what would keep a figure from being drawn after it."""
+    if path is not None and path.suffix.lower() not in (".png", ".svg"):
+        raise UsageError(f"--figure takes a .png or .svg file, not {path}.")
+
+
 def print_lines(lines: Iterable[str], file: TextIO | None = None) -> None:
     for line in lines:
         print(_harmless(line), file=file, flush=True)

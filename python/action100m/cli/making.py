@@ -16,6 +16,7 @@ from action100m.cli.app import (
     ConfigOption,
     RunFolderArgument,
     app,
+    check_figure,
     err,
     explained,
     fail,
@@ -102,6 +103,7 @@ def _traced(path: Path | None) -> Iterator[None]:
     from action100m.trace import tracing
 
     with tracing() as recorded:
+        recorded.write(path)  # what cannot be written is told before the work
         try:
             yield
         finally:
@@ -158,8 +160,7 @@ def segment_command(
     from action100m.segmentation.present import as_lines
     from action100m.segmentation.stage import segment_file
 
-    if figure is not None and figure.suffix.lower() not in (".png", ".svg"):
-        raise UsageError(f"--figure takes a .png or .svg file, not {figure}.")
+    check_figure(figure)
     settings = load_config(config) if config else Config()
     try:
         segmentation = segment_file(video, settings)

@@ -89,6 +89,8 @@ def stats_command(
     """Measure a dataset: how much, how long, how many words, and how its actions repeat."""
     from action100m.dataset.stats import measure
 
+    if figures is not None:
+        figures.mkdir(parents=True, exist_ok=True)
     with opened(dataset) as data:
         stats = measure(data)
         if as_json:
@@ -103,7 +105,6 @@ def _draw(stats: Stats, folder: Path) -> None:
     from action100m.report.charts import charts
     from action100m.report.figures import save
 
-    folder.mkdir(parents=True, exist_ok=True)
     for name, figure in charts(stats):
         for suffix in ("png", "svg"):
             save(figure, folder / f"{name}.{suffix}")
@@ -159,6 +160,7 @@ def search_command(
                 print_lines([hit.line(words if model is None else None)])
                 print_lines([f"    {link}"] if link else [])
     if not hits:
+        print_lines(["Nothing was found."], sys.stderr)
         raise typer.Exit(NOTHING)
 
 

@@ -141,13 +141,13 @@ def _export_fiftyone(run: str, out: Path, chosen: Export) -> None:
     from action100m.dataset.fiftyone.write import export_fiftyone
 
     with opened([run]) as dataset:
-        with Progress(console=err, transient=True) as bar:
+        with Progress(console=err, transient=True, disable=not err.is_terminal) as bar:
             task = bar.add_task("export", total=dataset.count_videos())
             written = export_fiftyone(dataset, out, chosen, lambda uid: bar.advance(task))
         print_lines(written.problems, sys.stderr)
         print_lines((f"Left out: {line}" for line in written.left_out), sys.stderr)
         print_lines([f"{out}: {written.samples} samples, {len(written.left_out)} left out"])
-        if written.left_out:
+        if written.left_out or not written.samples:
             raise typer.Exit(_SOME_LEFT_OUT if written.samples else NOTHING)
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from action100m.cli.app import FINDINGS, NOTHING, app, err, explained, print_lines
+from action100m.cli.app import FINDINGS, NOTHING, app, check_figure, err, explained, print_lines
 from action100m.cli.reading import (
     DatasetArgument,
     MaxDuration,
@@ -74,6 +74,7 @@ def balance_command(
     from action100m.dataset.read import open_dataset
     from action100m.dataset.select import Selection
 
+    check_figure(figure)
     unread: list[DatasetError] = []
 
     def leave_out(error: DatasetError) -> None:
@@ -173,7 +174,7 @@ def clips_command(
         files = local_videos(dataset, videos or [])
         if not files:
             raise UsageError("No run folder knows the videos: say with --videos FOLDER where.")
-        with Progress(console=err, transient=True) as bar:
+        with Progress(console=err, transient=True, disable=not err.is_terminal) as bar:
             task = bar.add_task("clips", total=data.count_videos())
             written = cut_clips(
                 data,

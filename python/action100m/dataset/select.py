@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from action100m.dataset.columns import Batch
 from action100m.dataset.read import TREE_FIELDS
+from action100m.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,9 @@ class Selection:
         min_level, max_level: levels; the root is level 0.
         min_duration, max_duration: seconds.
         leaf: True: leaves only; False: inner segments only; None: both.
+
+    Raises:
+        UsageError: a bound is below the one that it belongs with.
     """
 
     min_level: int = 0
@@ -27,6 +31,14 @@ class Selection:
     min_duration: float = 0.0
     max_duration: float = inf
     leaf: bool | None = None
+
+    def __post_init__(self) -> None:
+        for what in ("level", "duration"):
+            low, high = getattr(self, f"min_{what}"), getattr(self, f"max_{what}")
+            if low > high:
+                raise UsageError(
+                    f"No segment has a {what} of at least {low:g} and at most {high:g}."
+                )
 
     FIELDS = TREE_FIELDS
     """What `mask` needs of a batch."""

@@ -226,20 +226,24 @@ def find_sources(where: str | Path | Sequence[str | Path]) -> tuple[Source, ...]
 def _sources(place: str) -> list[Source]:
     if "://" in place:
         return _remote(place)
-    path = Path(place)
-    local = fs.LocalFileSystem()
-    if path.is_file():
-        return [Source(place, place, local)]
-    if path.is_dir():
-        folder = path / "data" if (path / "run.toml").is_file() else path
-        files = sorted(folder.rglob("*.parquet"))
-    else:
-        # Path.glob takes no absolute pattern.
-        files = sorted(map(Path, glob.glob(place, recursive=True)))  # noqa: PTH207
-    if not files and not path.exists():
+    if Path(place).exists():
+        return _local(Path(place))
+    # Path.glob takes no absolute pattern.
+    matches = sorted(glob.glob(place, recursive=True))  # noqa: PTH207
+    if not matches:
         raise FileNotFoundError(2, "No such file or folder", place)
-    if not files:
-        raise DatasetError(f"{place}: The folder holds no *.parquet file.")
+    return [source for match in matches for source in _local(Path(match))]
+
+
+def _local(path: Path) -> list[Source]:
+    files = [path]
+    if path.is_dir():
+        files = sorted(
+            (path / "data" if (path / "run.toml").is_file() else path).rglob("*.parquet")
+        )
+        if not files:
+            raise DatasetError(f"{path}: The folder holds no *.parquet file.")
+    local = fs.LocalFileSystem()
     return [Source(str(file), str(file), local) for file in files]
 
 

@@ -128,6 +128,9 @@ class Stats:
                     f"mean {durations.mean:.2f} s, 90 % from {durations.p05:.2f} to "
                     f"{durations.p95:.2f} s, longest {clock(durations.longest)}"
                 )
+        timed = self.durations.segments if self.durations else 0
+        if timed < self.segments:
+            yield f"without usable times: {counted(self.segments - timed, 'segment')}"
         if self.deepest is not None:
             shares = [f"{level}: {100 * n / self.segments:.1f} %" for level, n in self._levels()]
             yield f"deepest level of a video: {self.deepest[0]} to {self.deepest[1]}"

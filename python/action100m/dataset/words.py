@@ -23,6 +23,9 @@ class Words:
 
     Case, width and composition of characters make no difference (NFKC, case folded). In scripts
     that put no spaces between words, a part of a text is enough.
+
+    Attributes:
+        query: as it was given.
     """
 
     def __init__(self, query: str) -> None:
@@ -31,6 +34,7 @@ class Words:
         Raises:
             ValueError: there is no word in the query.
         """
+        self.query = query
         found = [quoted or plain for quoted, plain in _TOKEN.findall(query)]
         phrases = [_split(fold(token)) for token in found]
         self._phrases = [phrase for phrase in phrases if phrase]

@@ -151,8 +151,8 @@ def read_parquet(
             raise
         reason = str(error).splitlines()[0]
         raise RunStoppedError(
-            f"{path} is damaged ({reason}). Remove it and run the same command again: only what it "
-            "held is done anew."
+            f"{path} is damaged ({reason}). Remove it and run the same command again, naming the "
+            "videos: only what it held is done anew."
         ) from error
 
 

@@ -88,7 +88,10 @@ def run(
     for problem in manifest.add(paths, config.metadata):
         console.print(f"Sidecar: {problem}", highlight=False, markup=False, soft_wrap=True)
     if not manifest.videos:
-        raise NothingToDoError("No video was found: give files, folders or globs that hold some.")
+        raise NothingToDoError(
+            "No video was found: give files, folders or globs that hold some. What lies in the run "
+            f"folder {out} is not looked at."
+        )
     workers = workers or available_cpus()
     _check_engines(config)
     config = _pinned(config)

@@ -92,6 +92,8 @@ BROKEN = {
         lambda sample: sample["gpt_summary_brief"]["detections"][0].update(level="one"),
         "sample 1: ",
     ),
+    "path": (lambda sample: sample.update(filepath=3), "sample 1: It is not as FiftyOne writes it"),
+    "views": (lambda sample: sample.update(view_count=10**30), "sample 1: It is not as FiftyOne"),
     "twice": (lambda sample: sample.update(filepath="data/video0000.mp4"), "named video0000 too"),
 }
 

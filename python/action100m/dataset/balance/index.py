@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,11 @@ class Index:
 
     def __len__(self) -> int:
         return len(self.hashes)
+
+    def digest(self) -> str:
+        """Of which segments are drawn how often; an index with the same is as good."""
+        parts = [self.hashes, self.weights if self.draws is None else self.draws]
+        return blake2b(b"".join(part.tobytes() for part in parts), digest_size=8).hexdigest()
 
     def find(self, batch: Batch) -> NDArray[np.int64]:
         """(m,) the place of each segment among the n; -1 where the index has it not.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +69,12 @@ class Choice:
                 yield uid or "", segments[borders[row] : borders[row + 1]]
         if self.index is not None and (error := self.index.lacked(indexed)):
             dataset.refuse(error)
+
+    def asked(self) -> dict[str, object]:
+        """The same in numbers and strings, to be compared with what was asked before."""
+        bounds = {name: str(value) for name, value in asdict(self.selection).items()}
+        words = self.words.query if self.words else None
+        return {**bounds, "words": words, "index": self.index.digest() if self.index else None}
 
     @property
     def fields(self) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import threading
 from collections import deque
@@ -21,7 +22,7 @@ from action100m.dataset.filenames import file_name
 from action100m.dataset.read import Dataset
 from action100m.dataset.sql import TEXTS
 from action100m.dataset.swap import locked
-from action100m.files import TEMPORARY, write_atomically
+from action100m.files import TEMPORARY, write_atomically, write_text
 from action100m.video import Decoder, VideoError
 from action100m.video.clip import Obtained
 from action100m.video.pool import DecoderPool
@@ -94,13 +95,13 @@ def cut_clips(
 
     Raises:
         DatasetError: the dataset cannot be read.
+        FileExistsError: the folder holds clips that were asked for otherwise.
         OSError: a file cannot be written; what is done is kept.
     """
-    if not packed and shards(folder):
-        raise FileExistsError(f"{folder} holds shards of clips; choose another folder with --out.")
     clips = folder / "clips"
     clips.mkdir(parents=True, exist_ok=True)
     with locked(folder / ".lock"):
+        _refuse_other(folder, {**choice.asked(), "copied": copy, "packed": packed})
         _sweep(folder)
         written = Written()
         cutting = _Cutting(clips, videos, copy, packed)
@@ -119,6 +120,21 @@ def cut_clips(
     return written
 
 
+def _refuse_other(folder: Path, asked: dict[str, object]) -> None:
+    """Note what is asked of a new folder; of one with clips it must be the same."""
+    note = folder / "asked.json"
+    if not note.exists():
+        write_text(note, json.dumps(asked, indent=1))
+        return
+    before = json.loads(note.read_text("utf-8"))
+    if other := [name for name, value in asked.items() if before.get(name) != value]:
+        wanted = ", ".join(f"{name} {before.get(name)}, not {asked[name]}" for name in other)
+        raise FileExistsError(
+            f"{folder} holds clips that were asked for otherwise ({wanted}): choose another folder "
+            "with --out."
+        )
+
+
 def _pack(folder: Path, done: Iterable[tuple[Path, Row]], writer: ShardWriter) -> Iterator[Row]:
     """Pack the clips; then all that the shards hold."""
     for path, row in done:
@@ -133,7 +149,7 @@ def _rows(
     uid: str, segments: list[Segment], result: Clips | str, written: Written
 ) -> Iterator[tuple[Path, Row]]:
     if isinstance(result, str):
-        written.left_out.append(f"{uid}: {result}")
+        written.left_out.append(f"{uid or 'a video without a uid'}: {result}")
         return
     for segment in segments:
         outcome = result.outcomes[segment.node_id]
@@ -202,8 +218,10 @@ class _Cutting:
         if len({segment.node_id for segment in segments}) < len(segments):
             return "Two of its segments have one node id."
         video = self._videos.get(uid)
-        if video is None or not video.is_file():
+        if video is None:
             return "There is no file with its uid."
+        if not video.is_file():
+            return f"Its file {video} is gone."
         try:
             folder = self._clips / file_name(uid, dots=False)
         except ValueError as error:

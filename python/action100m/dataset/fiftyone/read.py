@@ -19,6 +19,15 @@ from action100m.errors import DatasetError
 from action100m.schema import NO_ACTION, NODE, TIME_DECIMALS
 
 Sample = dict[str, Any]
+_NOT_SO = (
+    KeyError,
+    AttributeError,
+    TypeError,
+    ValueError,
+    OverflowError,
+    IndexError,
+    pa.ArrowException,
+)
 _NO_ACTION = dict.fromkeys(("brief", "detailed", "actor"), NO_ACTION)
 
 
@@ -48,7 +57,7 @@ def import_fiftyone(folder: Path, out: Path, rows_per_shard: int = 512) -> list[
     for number, sample in enumerate(read_samples(file)):
         try:
             uid, row = sample_row(sample)
-        except (KeyError, TypeError, ValueError, pa.ArrowException) as error:
+        except _NOT_SO as error:
             raise DatasetError(f"{file}: sample {number}: {_words(error)}") from error
         if uid in rows:
             raise DatasetError(f"{file}: sample {number}: Another before it is named {uid} too.")
@@ -94,7 +103,8 @@ def sample_row(sample: Sample) -> tuple[str, pa.RecordBatch]:
     """The uid and the row of one sample.
 
     Raises:
-        KeyError, TypeError, ValueError: it is not as FiftyOne writes it.
+        KeyError, AttributeError, TypeError, ValueError, OverflowError, IndexError: it is not as
+            FiftyOne writes it.
     """
     uid = uid_of_media(sample["filepath"])
     media = sample["metadata"]
@@ -168,4 +178,6 @@ def _day(found: Sample | None) -> str | None:
 
 
 def _words(error: Exception) -> str:
-    return f"It has no {error}." if isinstance(error, KeyError) else first_line(error)
+    if isinstance(error, KeyError):
+        return f"It has no {error}."
+    return f"It is not as FiftyOne writes it: {first_line(error)}"
