@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from action100m.text import counted
+
 LISTED_PER_RULE = 20
 
 
@@ -80,7 +82,8 @@ class Report:
         yield from (f"note: {note}" for note in self.notes)
         broken = sum(self.totals.values())
         verdict = f"{broken} errors" if broken else "no errors"
-        yield f"{self.files} files, {self.videos} videos, {self.nodes} nodes: {verdict}"
+        read = [counted(self.files, "file"), counted(self.videos, "video")]
+        yield f"{', '.join(read)}, {counted(self.nodes, 'node')}: {verdict}"
 
     @property
     def ok(self) -> bool:

@@ -91,7 +91,7 @@ def _json3(text: str) -> Cues:
         events = json.loads(text)["events"]
         cues = list(_events(events))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError("it is no JSON3 file: it has no readable list of events") from error
+        raise ValueError("it is no JSON3 file, or one of its events cannot be read") from error
     return Cues(tuple(cues), any("acAsrConf" in seg for event in events for seg in _segs(event)))
 
 

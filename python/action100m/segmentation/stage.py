@@ -249,4 +249,7 @@ def segment(
         },
         "segment()",
     )
-    return segment_file(Path(video), config).tree(config.cut)
+    try:
+        return segment_file(Path(video), config).tree(config.cut)
+    except VideoError as error:
+        raise VideoError(f"{video}: {error}", transient=error.transient) from error
