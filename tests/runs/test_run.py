@@ -230,13 +230,16 @@ def test_odd_neighbours_stop_nothing(own_videos: Path, tmp_path: Path) -> None:
     assert (result.counts[State.DONE], result.counts[State.SKIPPED]) == (6, 1)
 
 
-def test_a_damaged_part_is_named(videos: Path, tmp_path: Path) -> None:
+def test_damaged_parts_are_named(videos: Path, tmp_path: Path) -> None:
     run(videos, tmp_path)
-    part = next((tmp_path / "parts").rglob("*.parquet"))
-    part.write_bytes(part.read_bytes()[:-100])
-    with pytest.raises(RunStoppedError, match=f"{part.name} is damaged"):
+    torn = sorted((tmp_path / "parts").rglob("*.parquet"))[:2]
+    for part in torn:
+        part.write_bytes(part.read_bytes()[:-100])
+    with pytest.raises(RunStoppedError, match=r"is damaged .* So are: ") as caught:
         run(videos, tmp_path)
-    part.unlink()
+    assert all(str(part) in str(caught.value) for part in torn)
+    for part in torn:
+        part.unlink()
     result, _ = run(videos, tmp_path)
     assert result.exit_code == 0
 

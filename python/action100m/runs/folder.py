@@ -103,9 +103,17 @@ class RunFolder:
         """The table that was committed.
 
         Raises:
-            RunStoppedError: the file is damaged.
+            RunStoppedError: the file is damaged; torn ones beside it are named too.
         """
-        return read_parquet(self.part(stage, key))
+        path = self.part(stage, key)
+        try:
+            return read_parquet(path)
+        except RunStoppedError as error:
+            parts = (self.root / "parts").rglob("*.parquet")
+            torn = sorted(str(other) for other in parts if other != path and _is_torn(other))
+            if not torn:
+                raise
+            raise RunStoppedError(f"{error} So are: {', '.join(torn)}.") from error
 
     def record_failure(self, stage: StageKey, key: str, record: dict[str, Any]) -> None:
         """Keep why a video failed."""
@@ -154,6 +162,15 @@ def read_parquet(
             f"{path} is damaged ({reason}). Remove it and run the same command again, naming the "
             "videos: only what it held is done anew."
         ) from error
+
+
+def _is_torn(path: Path) -> bool:
+    """Whether a Parquet file has no end; its rows are not looked at."""
+    try:
+        pq.read_metadata(path)
+    except (pa.ArrowException, OSError):
+        return True
+    return False
 
 
 def _keys(folder: Path, suffix: str) -> Iterator[str]:
