@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -138,15 +139,13 @@ def operations(trees: list[Tree]) -> list[list[object]]:
     return rows
 
 
-def measure_stats(size: int) -> dict[int, Cost]:
+def measure_stats(data: Path) -> dict[int, Cost]:
     """What `stats` takes over the first third of the shards and over all, by their segments."""
-    with tempfile.TemporaryDirectory() as folder:
-        draw_dataset(Path(folder) / "data", size)
-        shards = sorted((Path(folder) / "data").iterdir())
-        return {
-            _count(files): least([cost("stats", *files, "--json") for _ in range(2)])
-            for files in (shards[: len(shards) // 3], shards)
-        }
+    shards = sorted(data.iterdir())
+    return {
+        _count(files): least([cost("stats", *files, "--json") for _ in range(2)])
+        for files in (shards[: len(shards) // 3], shards)
+    }
 
 
 def _count(shards: list[Path]) -> int:
@@ -158,14 +157,18 @@ def main() -> None:
     """Measure, print the tables and the result."""
     arguments = parse_arguments(__doc__)
     with tempfile.TemporaryDirectory() as folder:
-        data, out = Path(folder) / "data", Path(folder) / "fiftyone"
-        draw_dataset(data, VIDEOS * SEGMENTS, SEGMENTS)
+        data, many, out = (Path(folder) / name for name in ("data", "many", "fiftyone"))
+        with ProcessPoolExecutor(2) as pool:
+            drawn = pool.submit(draw_dataset, data, VIDEOS * SEGMENTS, SEGMENTS)
+            pool.submit(draw_dataset, many, MILLION).result()
+            drawn.result()
         export = cost("export", data, "--format", "fiftyone", "--no-media", "--out", out)
         trees = [video.tree for video in action100m.open(data).videos(TREE_FIELDS)]
-    stats = measure_stats(MILLION)
-    (few, less), (million, all_of_it) = stats.items()
-    if arguments.full:
-        stats |= measure_stats(4 * MILLION)
+        stats = measure_stats(many)
+        (few, less), (million, all_of_it) = stats.items()
+        if arguments.full:
+            draw_dataset(Path(folder) / "more", 4 * MILLION)
+            stats |= measure_stats(Path(folder) / "more")
     segments = sum(map(len, trees))
     rows = [[f"export of {len(trees):,} videos to FiftyOne", segments, *vars(export).values()]]
     rows += [["stats", size, *vars(one).values()] for size, one in stats.items()]
