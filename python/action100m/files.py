@@ -1,7 +1,8 @@
-"""Files that are put in place whole: readers see the old one or the new one."""
+"""Files as users name them, and put in place whole: readers see the old one or the new one."""
 
 from __future__ import annotations
 
+import glob
 import os
 import uuid
 from collections.abc import Callable
@@ -22,18 +23,32 @@ def write_atomically(target: Path, write: Callable[[Path], object]) -> None:
         write(temporary)
         sync(temporary)
         temporary.replace(target)
-    except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        named = getattr(error, "filename", None) or str(temporary)
-        if isinstance(error, OSError) and error.errno and named == str(temporary):
+    except OSError as error:
+        if error.errno and error.filename in (None, str(temporary)):
             error.filename = str(target)  # what the caller knows
         raise
+    finally:
+        temporary.unlink(missing_ok=True)
     sync(target.parent)
 
 
 def write_text(target: Path, text: str) -> None:
     """`write_atomically` for text. Lone surrogates of odd file names become backslash escapes."""
     write_atomically(target, lambda path: path.write_text(text, "utf-8", errors="backslashreplace"))
+
+
+def matches(given: str) -> list[Path]:
+    """The file or folder of that name, else what it matches as a glob, sorted; [] for nothing."""
+    path = Path(given)
+    if path.exists():
+        return [path]
+    found = glob.glob(given, recursive=True)  # noqa: PTH207 (Path.glob takes no absolute pattern)
+    return sorted(map(Path, found))
+
+
+def absolute(path: str | Path) -> Path:
+    """The path from the root, without "." and ".."; links stay links."""
+    return Path(os.path.abspath(path))  # noqa: PTH100 (resolve() would follow links)
 
 
 def sync(path: Path) -> None:

@@ -32,6 +32,9 @@ class Selection:
     max_duration: float = inf
     leaf: bool | None = None
 
+    FIELDS = TREE_FIELDS
+    """What `mask` needs of a batch."""
+
     def __post_init__(self) -> None:
         for what in ("level", "duration"):
             low, high = getattr(self, f"min_{what}"), getattr(self, f"max_{what}")
@@ -39,9 +42,6 @@ class Selection:
                 raise UsageError(
                     f"No segment has a {what} of at least {low:g} and at most {high:g}."
                 )
-
-    FIELDS = TREE_FIELDS
-    """What `mask` needs of a batch."""
 
     def mask(self, batch: Batch) -> NDArray[np.bool_]:
         """(m,) True for the segments that are meant."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import json
 from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -19,6 +18,7 @@ from pyarrow import fs
 from action100m.dataset.ahead import read_ahead
 from action100m.dataset.projection import Projection
 from action100m.errors import DatasetError
+from action100m.files import matches
 from action100m.schema import SCHEMA
 
 ROWS_AT_ONCE = 64
@@ -226,13 +226,10 @@ def find_sources(where: str | Path | Sequence[str | Path]) -> tuple[Source, ...]
 def _sources(place: str) -> list[Source]:
     if "://" in place:
         return _remote(place)
-    if Path(place).exists():
-        return _local(Path(place))
-    # Path.glob takes no absolute pattern.
-    matches = sorted(glob.glob(place, recursive=True))  # noqa: PTH207
-    if not matches:
+    paths = matches(place)
+    if not paths:
         raise FileNotFoundError(2, "No such file or folder", place)
-    return [source for match in matches for source in _local(Path(match))]
+    return [source for path in paths for source in _local(path)]
 
 
 def _local(path: Path) -> list[Source]:

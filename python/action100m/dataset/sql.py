@@ -60,7 +60,7 @@ def query(dataset: Dataset, sql: str) -> pa.Table:
             raise (videos.refused or segments.refused or DatasetError(f"SQL: {error}")) from error
 
 
-class _View(pads.Dataset):  # type: ignore[misc]  # pyarrow has no types
+class _View(pads.Dataset):  # type: ignore[misc]  # it has no types; DuckDB asks for one
     """A flat table that DuckDB scans as it scans any Arrow dataset: by `schema` and `scanner`."""
 
     def __init__(
@@ -90,7 +90,7 @@ class _View(pads.Dataset):  # type: ignore[misc]  # pyarrow has no types
     def scanner(
         self,
         columns: Sequence[str] | None = None,
-        filter: Any = None,  # noqa: A002
+        filter: Any = None,  # noqa: A002 (DuckDB gives it by this name)
         **options: Any,
     ) -> pads.Scanner:
         """The asked columns of the rows that pass; DuckDB's call."""

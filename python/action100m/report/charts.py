@@ -198,7 +198,7 @@ def word_cloud(actions: Actions) -> Figure:
         DatasetError: `wordcloud` is not installed.
     """
     try:
-        from wordcloud import STOPWORDS, WordCloud  # noqa: PLC0415
+        from wordcloud import STOPWORDS, WordCloud
     except ImportError as error:
         raise DatasetError("The word cloud needs: pip install 'action100m[figures]'.") from error
     counts: dict[str, int] = {}

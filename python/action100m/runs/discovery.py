@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import glob
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from action100m.errors import UsageError
+from action100m.files import absolute, matches
 from action100m.runs.folder import RunFolder
 from action100m.runs.manifest import Manifest
 from action100m.runs.metadata import read_sidecar, uid_of
@@ -44,8 +44,7 @@ def find_videos(inputs: Iterable[str | Path], *, leave_out: Path | None) -> list
         for path in _expand(str(given), leave_out and leave_out.resolve()):
             if path.suffix.lower() in _SIDE_FILES:
                 continue
-            absolute = Path(os.path.abspath(path))  # noqa: PTH100 (resolve() would follow links)
-            found.setdefault(absolute.resolve(), absolute)
+            found.setdefault(path.resolve(), absolute(path))
     return sorted(found.values())
 
 
@@ -76,17 +75,11 @@ def local_videos(places: Iterable[str | Path], folders: Iterable[str | Path]) ->
 
 
 def _expand(given: str, leave_out: Path | None) -> Iterator[Path]:
-    path = Path(given)
-    if path.is_dir():
-        yield from _walk(path, leave_out)
-    elif path.exists():
-        yield path
-    else:
-        matches = glob.glob(given, recursive=True)  # noqa: PTH207 (absolute patterns too)
-        if not matches:
-            raise UsageError(f"There is no file, folder or match for {given!r}.")
-        for match in matches:
-            yield from _walk(Path(match), leave_out) if Path(match).is_dir() else [Path(match)]
+    paths = matches(given)
+    if not paths:
+        raise UsageError(f"There is no file, folder or match for {given!r}.")
+    for path in paths:
+        yield from _walk(path, leave_out) if path.is_dir() else [path]
 
 
 def _walk(folder: Path, leave_out: Path | None) -> Iterator[Path]:

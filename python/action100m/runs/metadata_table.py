@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from action100m.errors import ConfigError
+from action100m.files import absolute
 
 _COLUMNS = ("title", "description", "view_count", "like_count", "duration", "upload_date")
 
@@ -54,7 +54,7 @@ class MetadataTable:
 
     def row(self, video: Path, video_id: str | None) -> TableRow | None:
         """The row of a video: by its path, else by the id of its sidecar, else by its stem."""
-        found = self._by_path.get(os.path.abspath(video))  # noqa: PTH100 (links stay links)
+        found = self._by_path.get(str(absolute(video)))
         return found or self._by_id.get(video_id or "") or self._by_id.get(video.stem)
 
     def _take(self, number: int, row: Mapping[str, Any]) -> None:
@@ -67,7 +67,7 @@ class MetadataTable:
             )
         fields = {name: row[name] for name in _COLUMNS if row.get(name) not in (None, "")}
         found = TableRow(number, {"id": str(uid), **fields} if uid else fields)
-        place = os.path.abspath(self.file.parent / str(path)) if path else None  # noqa: PTH100
+        place = str(absolute(self.file.parent / str(path))) if path else None
         for index, key in ((self._by_path, place), (self._by_id, str(uid) if uid else None)):
             if key is None:
                 continue

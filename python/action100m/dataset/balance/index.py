@@ -66,8 +66,9 @@ class Index:
 
     def digest(self) -> str:
         """Of which segments are drawn how often; an index with the same is as good."""
-        parts = [self.hashes, self.weights if self.draws is None else self.draws]
-        return blake2b(b"".join(part.tobytes() for part in parts), digest_size=8).hexdigest()
+        digest = blake2b(self.hashes.data, digest_size=8)
+        digest.update((self.weights if self.draws is None else self.draws).data)
+        return digest.hexdigest()
 
     def find(self, batch: Batch) -> NDArray[np.int64]:
         """(m,) the place of each segment among the n; -1 where the index has it not.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 try:
-    from transformers import AutoProcessor  # noqa: F401
+    from transformers import AutoProcessor  # noqa: F401 (only tried)
 except ImportError as error:  # its own words tell nothing
     raise ImportError(
         "transformers cannot load its processors: mostly because torchvision is of another build "

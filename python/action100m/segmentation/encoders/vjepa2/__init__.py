@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-# Only to say in one sentence which of them is missing.
 try:
-    import safetensors  # noqa: F401
-    import torch  # noqa: F401
-    import transformers  # noqa: F401
+    import safetensors  # noqa: F401 (tried, to say in one sentence which is missing)
+    import torch  # noqa: F401 (the same)
+    import transformers  # noqa: F401 (the same)
 except ImportError as error:
     raise ImportError(
         f"V-JEPA 2 needs {error.name}, which is not installed: pip install 'action100m[vjepa2]'."
