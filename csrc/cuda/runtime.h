@@ -10,8 +10,8 @@
 
 namespace action100m::cuda {
 
-// Throws std::runtime_error, which says where it was and what CUDA says, unless `status` is
-// success.
+// Unless `status` is success, throws what says where it was and what CUDA says: std::bad_alloc for
+// a full memory, else std::runtime_error.
 void check(cudaError_t status, const char* call, const char* file, int line);
 
 // Makes a device current, and the one before it again at the end.

@@ -93,7 +93,8 @@ def _gpu() -> Finding:
 def _kernels() -> Finding:
     if kernels.COMPILED_FOR is None:
         remedy = "install CUDA's nvcc, then install action100m again"
-        return Finding("CUDA kernels", None, "not compiled: there was no nvcc", remedy)
+        detail = "not compiled: there was no nvcc; frames are prepared on the CPU"
+        return Finding("CUDA kernels", None, detail, remedy)
     return Finding("CUDA kernels", True, f"compiled for {kernels.COMPILED_FOR}")
 
 

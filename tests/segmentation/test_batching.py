@@ -220,6 +220,43 @@ def test_a_single_window_that_does_not_fit_is_an_error() -> None:
         list(batcher.map(numbered(range(10))))
 
 
+def test_what_does_not_fit_beside_a_batch_waits_for_smaller_ones(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    gate = Gate()
+    refused = threading.Semaphore(0)
+
+    def take() -> str:
+        if not gate.open.is_set():  # the first batch is in the model
+            refused.release()
+            raise OutOfDeviceMemoryError("no room")
+        return "taken"
+
+    with Batcher(gate, 4) as batcher:
+        threads = [start(list, batcher.map(numbered(range(12))))]
+        gate.entered.acquire()
+        found: list[str] = []
+        threads += [start(lambda: found.append(batcher.fit(take))) for _ in range(3)]
+        for _ in range(3):
+            refused.acquire()
+        eventually(lambda: len(caplog.messages) > 0)
+        assert found == []
+        gate.open.set()
+        for thread in threads:
+            thread.join()
+    assert found == ["taken"] * 3
+    assert max(len(batch) for batch in gate.batches[1:]) == 2
+    assert len(caplog.messages) == 1  # though three did not fit
+
+
+def test_what_does_not_fit_beside_a_single_window_is_an_error() -> None:
+    def take() -> None:
+        raise OutOfDeviceMemoryError("never any room")
+
+    with Batcher(twice, 4) as batcher, pytest.raises(OutOfDeviceMemoryError, match="never any"):
+        batcher.fit(take)
+
+
 def test_what_is_left_early_is_not_embedded() -> None:
     gate = Gate()
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from action100m.segmentation.batching import OutOfDeviceMemoryError
 from action100m.segmentation.encoders.base import Encoder
 from action100m.segmentation.windows import (
     OverlapMean,
@@ -202,6 +203,46 @@ def test_an_encoder_left_early_serves_the_next_video() -> None:
         early.close()
         rows = np.concatenate(list(encoder.encode(batches_of(video))))
     np.testing.assert_array_equal(rows, encode(SmallModel(), batches_of(video)))
+
+
+@dataclass
+class FullModel(SmallModel):
+    """Has room for so many windows, and for no frames beside more than two."""
+
+    room: int = 3
+
+    def embed(self, windows: Sequence[Rows]) -> Rows:
+        rows = super().embed(windows)
+        if len(windows) > self.room:
+            raise OutOfDeviceMemoryError("no room for windows")
+        return rows
+
+    def prepare(self, pixels: NDArray[np.uint8]) -> Rows:
+        if max(self.batches, default=0) > 2:
+            self.batches.clear()
+            raise OutOfDeviceMemoryError("no room for frames")
+        return super().prepare(pixels)
+
+
+def test_a_model_is_tried_with_a_full_batch() -> None:
+    with WindowedEncoder(model := SmallModel(batch=5)) as encoder:
+        encoder.warm_up()
+    assert model.batches == [5]
+    with WindowedEncoder(full := FullModel(batch=5)) as encoder:
+        encoder.warm_up()
+    assert full.batches == [5, 1]
+    with (
+        WindowedEncoder(FullModel(batch=5, room=0)) as encoder,
+        pytest.raises(OutOfDeviceMemoryError, match="no room"),
+    ):
+        encoder.warm_up()
+
+
+def test_a_device_that_is_full_changes_no_rows() -> None:
+    model, video = FullModel(batch=6, room=4), random_video(300)
+    rows = encode(model, batches_of(video))
+    np.testing.assert_array_equal(rows, encode(SmallModel(), batches_of(video)))
+    assert max(model.batches) <= 2
 
 
 def test_an_error_of_the_frames_comes_through() -> None:

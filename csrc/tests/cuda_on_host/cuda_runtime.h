@@ -70,6 +70,7 @@ using cudaStream_t = void*;
 inline constexpr cudaError_t cudaSuccess = 0;
 inline constexpr cudaError_t cudaErrorNoDevice = 1;
 inline constexpr cudaError_t cudaErrorInsufficientDriver = 2;
+inline constexpr cudaError_t cudaErrorMemoryAllocation = 3;
 inline constexpr int cudaMemcpyHostToDevice = 0;
 inline constexpr int cudaDevAttrMaxSharedMemoryPerBlockOptin = 0;
 inline constexpr int cudaFuncAttributeMaxDynamicSharedMemorySize = 0;

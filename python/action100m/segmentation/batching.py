@@ -18,6 +18,7 @@ _LINGER = 0.005  # seconds that a part-filled batch waits for other videos: litt
 
 Key = TypeVar("Key")
 Item = TypeVar("Item")
+Taken = TypeVar("Taken")
 Rows = NDArray[np.float32]
 
 _log = logging.getLogger(__name__)
@@ -45,8 +46,8 @@ class Batcher(Generic[Item]):
     """Collects items from many threads and calls the model with full batches, from one thread.
 
     An error of the model reaches everyone with an item in that batch, and nobody else. When a
-    batch does not fit into the device's memory, the batches are halved from then on, and a
-    warning is logged.
+    batch does not fit into the device's memory, or something beside it (see `fit`), the batches
+    are halved from then on, and a warning is logged.
 
     Use as a context manager, or call `close`.
     """
@@ -71,6 +72,9 @@ class Batcher(Generic[Item]):
         self._lanes: set[_Lane] = set()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
+        self._in_model = False
+        self._answered = 0  # batches
+        self._halved_at = -1  # batches answered when room was made last
         self._closed = False
 
     def __enter__(self) -> Batcher[Item]:
@@ -112,6 +116,30 @@ class Batcher(Generic[Item]):
         finally:
             under_way.clear()  # as in _oldest
             self._close_lane(lane)
+
+    def fit(self, take: Callable[[], Taken]) -> Taken:
+        """Take memory of the device beside the model's; what is full gets room by halving batches.
+
+        Raises:
+            OutOfDeviceMemoryError: it does not fit beside single items.
+        """
+        while True:
+            limit = self._limit
+            try:
+                return take()
+            except OutOfDeviceMemoryError:
+                if limit == 1:
+                    raise
+            self._make_room(limit)
+
+    def _make_room(self, tried: int) -> None:
+        with self._changed:
+            before = self._answered
+            # Once for all threads that do not fit beside the same batch.
+            if self._limit == tried and not (self._in_model and self._halved_at == before):
+                self._halve(tried)
+                self._halved_at = before
+            self._changed.wait_for(lambda: not self._in_model or self._answered > before)
 
     def _open_lane(self) -> _Lane:
         lane = _Lane()
@@ -160,8 +188,14 @@ class Batcher(Generic[Item]):
     def _work_once(self) -> bool:
         requests = self._collect()
         while requests:
-            part, requests = requests[: self._limit], requests[self._limit :]
+            with self._changed:
+                part, requests = requests[: self._limit], requests[self._limit :]
+                self._in_model = True
             requests = self._answer(part) + requests
+            with self._changed:
+                self._in_model = False
+                self._answered += 1
+                self._changed.notify_all()
         return not self._closed
 
     def _collect(self) -> list[_Request[Item]]:

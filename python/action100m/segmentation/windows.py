@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from action100m.segmentation.batching import Batcher
+from action100m.segmentation.batching import Batcher, OutOfDeviceMemoryError
 from action100m.trace import span
 from action100m.video.frames import FrameBatch
 
@@ -272,6 +273,21 @@ class WindowedEncoder:
         """End the model's thread. Videos still being encoded get a RuntimeError."""
         self._batcher.close()
 
+    def warm_up(self) -> None:
+        """Encode black frames before the first video: what cannot work here fails at once.
+
+        Raises:
+            OutOfDeviceMemoryError: not even one window fits.
+            Exception: whatever the model raises.
+        """
+        side = self.short_side
+        with span("warm up"):
+            window = self._model.prepare(np.zeros((self._layout.window, side, side, 3), np.uint8))
+            try:
+                self._model.embed([window] * self._model.batch)
+            except OutOfDeviceMemoryError:  # batches are halved when videos come
+                self._model.embed([window])
+
     @property
     def name(self) -> str:
         return self._model.name
@@ -309,7 +325,7 @@ class WindowedEncoder:
             Exception: whatever the model or the frames raise.
         """
         first = self._layout.first_frame(first_row)
-        sliding = SlidingWindows(self._layout, self._model.empty, first)
+        sliding = SlidingWindows(self._layout, self._empty, first)
         mean = OverlapMean(self._layout, self.dimension, first)
         extra = first_row - first  # rows at the front that are known already
 
@@ -335,6 +351,9 @@ class WindowedEncoder:
             seen += len(batch.pixels)
             if len(pixels):
                 with span("prepare", frames=len(pixels)):
-                    prepared = self._model.prepare(pixels)
+                    prepared = self._batcher.fit(partial(self._model.prepare, pixels))
                 yield from sliding.push(prepared)
         yield from sliding.finish()
+
+    def _empty(self, frames: int, like: Any) -> Any:
+        return self._batcher.fit(lambda: self._model.empty(frames, like))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import weakref
@@ -152,8 +153,25 @@ def test_compiled_blocks_give_the_same_vectors(tiny: Path) -> None:
         load_vjepa2(checkpoint, device="cpu", precision="float32", compiled=choice)
         for choice in (False, True)
     )
+    counters = torch._dynamo.utils.counters
+    counters.clear()
     np.testing.assert_allclose(compiled.embed(pixels), plain.embed(pixels), atol=1e-5)
+    assert counters["stats"]["unique_graphs"] == 1  # for all blocks
     np.testing.assert_allclose(compiled.embed(pixels[:1]), plain.embed(pixels[:1]), atol=1e-5)
+    assert not counters["graph_break"]
+
+
+def test_compilation_can_be_switched_off(tiny: Path) -> None:
+    code = (
+        "import sys, torch; from pathlib import Path\n"
+        "from action100m.segmentation.encoders.vjepa2 import load_vjepa2, open_checkpoint\n"
+        "model = load_vjepa2(open_checkpoint(sys.argv[1]), device='cpu', compiled=True)\n"
+        "model.embed([torch.zeros(8, 3, 64, 64, dtype=torch.bfloat16)])\n"
+        "sys.exit(torch._dynamo.utils.counters['stats']['unique_graphs'])"
+    )
+    environment = {**os.environ, "TORCH_COMPILE_DISABLE": "1"}
+    command = [sys.executable, "-c", code, str(tiny)]
+    assert subprocess.run(command, check=False, env=environment).returncode == 0
 
 
 def test_windows_of_other_shapes_are_refused(tiny: Path) -> None:

@@ -14,10 +14,8 @@ checkpoints = pytest.importorskip("checkpoints", exc_type=ImportError)
 
 from PIL import Image  # noqa: E402
 
-from action100m.segmentation.encoders.vjepa2.preprocess import (  # noqa: E402
-    preprocess,
-    resized_side,
-)
+from action100m.segmentation.encoders.vjepa2.architecture import Architecture  # noqa: E402
+from action100m.segmentation.encoders.vjepa2.preprocess import preprocess  # noqa: E402
 from synthetic import draw_frame  # noqa: E402
 
 Frames = NDArray[np.uint8]
@@ -32,8 +30,12 @@ def noisy_frames(height: int, width: int) -> Frames:
     return np.clip(drawn + noise, 0, 255).astype(np.uint8)
 
 
+def sizes(crop: int) -> Architecture:
+    return Architecture.of({"model_type": "vjepa2", "crop_size": crop})
+
+
 def prepared(frames: Frames, crop: int) -> NDArray[np.float32]:
-    return preprocess(torch.from_numpy(frames), crop, torch.float32).numpy()
+    return preprocess(frames, sizes(crop), torch.float32, torch.device("cpu")).numpy()
 
 
 def by_transformers(frames: Frames, crop: int) -> NDArray[np.float32]:
@@ -61,7 +63,7 @@ def by_pillow(frames: Frames, crop: int) -> NDArray[np.float64]:
 
 @pytest.mark.parametrize(("crop", "side"), [(384, 438), (256, 292), (64, 73), (224, 256)])
 def test_the_resized_side_is_that_of_the_training(crop: int, side: int) -> None:
-    assert resized_side(crop) == side
+    assert sizes(crop).short_side == side
 
 
 @pytest.mark.parametrize("size", [(73, 73), (73, 130), (129, 73)])
@@ -104,6 +106,6 @@ def test_real_frames_are_prepared_as_by_transformers(shared: Path, crop: int) ->
 
 
 def test_bfloat16_is_rounded_once() -> None:
-    frames = torch.from_numpy(noisy_frames(73, 90))
-    exact = preprocess(frames, 64, torch.float32)
-    assert torch.equal(preprocess(frames, 64, torch.bfloat16), exact.bfloat16())
+    frames = noisy_frames(73, 90)
+    half = preprocess(frames, sizes(64), torch.bfloat16, torch.device("cpu"))
+    assert torch.equal(half, torch.from_numpy(prepared(frames, 64)).bfloat16())

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from action100m.config import SegmentationConfig
 from action100m.errors import ConfigError
+from action100m.segmentation.batching import OutOfDeviceMemoryError
 from action100m.segmentation.encoders.base import Encoder
 from action100m.segmentation.encoders.descriptor import DescriptorEncoder
 from action100m.segmentation.windows import WindowedEncoder
@@ -32,6 +33,8 @@ def open_encoder(config: SegmentationConfig) -> Iterator[Encoder]:
     with _explained():
         model = load(config)
     with WindowedEncoder(model) as encoder:
+        if model.device.type == "cuda":
+            _warm_up(encoder, model.device)
         yield encoder
 
 
@@ -71,6 +74,18 @@ def build_tensorrt_engine(config: SegmentationConfig) -> Path:
         )
 
 
+def _warm_up(encoder: WindowedEncoder, device: object) -> None:
+    try:
+        encoder.warm_up()
+    except OutOfDeviceMemoryError as error:
+        raise ConfigError(f"Not even one window can be encoded on {device}. {error}") from error
+    except RuntimeError as error:
+        raise ConfigError(
+            f"The encoder does not run on {device}: {error}. (What compiles it needs a C compiler; "
+            "with TORCH_COMPILE_DISABLE=1 nothing is compiled.)"
+        ) from error
+
+
 def _load_torch(config: SegmentationConfig) -> VJepa2Model:
     from action100m.segmentation.encoders.vjepa2 import load_vjepa2
 
@@ -80,6 +95,7 @@ def _load_torch(config: SegmentationConfig) -> VJepa2Model:
         device=settings.device,
         precision=settings.precision,
         batch=settings.batch,
+        compiled=settings.device != "cpu" and settings.precision != "float32",
     )
 
 

@@ -65,6 +65,11 @@ class Architecture:
         return self.dimension // self.heads
 
     @property
+    def short_side(self) -> int:
+        """The shorter side, in pixels, that frames are resized to before the crop."""
+        return int(self.crop * 256 / 224)
+
+    @property
     def grid(self) -> int:
         """Tokens along each side of a frame."""
         return self.crop // self.patch

@@ -30,10 +30,10 @@ def find_device(name: str, precision: str) -> torch.device:
 
 @contextmanager
 def memory_errors() -> Iterator[None]:
-    """Turn PyTorch's out of memory into ours, with what it cached given back."""
+    """Turn PyTorch's and the kernels' out of memory into ours, with what was cached given back."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except (torch.OutOfMemoryError, MemoryError) as error:
         # Or the traceback would keep what the failed batch took.
         traceback.clear_frames(error.__traceback__)
         torch.cuda.empty_cache()

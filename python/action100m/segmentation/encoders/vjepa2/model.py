@@ -15,7 +15,7 @@ from action100m.segmentation.encoders.vjepa2.checkpoint import Checkpoint
 from action100m.segmentation.encoders.vjepa2.device import find_device, memory_errors
 from action100m.segmentation.encoders.vjepa2.float8 import use_float8
 from action100m.segmentation.encoders.vjepa2.graphs import GraphedForward
-from action100m.segmentation.encoders.vjepa2.preprocess import preprocess, resized_side
+from action100m.segmentation.encoders.vjepa2.preprocess import preprocess
 from action100m.segmentation.encoders.vjepa2.transformer import make_transformer
 from action100m.trace import span
 from action100m.video.frames import check_pixels
@@ -25,7 +25,7 @@ Attention = Literal["cudnn", "flash"]
 Forward = Callable[[torch.Tensor], torch.Tensor]
 """(b, window, 3, crop, crop) prepared frames to (b, window / tubelet, d) float32, on a device."""
 
-_VERSION = 1  # of everything here that decides the numbers
+_VERSION = 2  # of everything here that decides the numbers
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp8": torch.bfloat16}
 _BACKENDS = {"cudnn": SDPBackend.CUDNN_ATTENTION, "flash": SDPBackend.FLASH_ATTENTION}
 
@@ -67,11 +67,11 @@ class VJepa2Model:
         self.stride = stride
         self.tubelet = architecture.tubelet
         self.dimension = architecture.dimension
-        self.short_side = resized_side(architecture.crop)
+        self.short_side = architecture.short_side
         self.batch = batch
         self.device = device
         self._forward = forward
-        self._crop = architecture.crop
+        self._architecture = architecture
         self._tera_operations = architecture.operations(window) / 1e12
         self._dtype = dtype
         self._uploads = torch.cuda.Stream(device) if device.type == "cuda" else None
@@ -92,8 +92,7 @@ class VJepa2Model:
         check_pixels(pixels)
         # Beside the stream that encodes: there a copy would wait for the windows before it.
         with memory_errors(), torch.no_grad(), torch.cuda.stream(self._uploads):
-            frames = torch.tensor(np.ascontiguousarray(pixels), device=self.device)
-            prepared = preprocess(frames, self._crop, self._dtype)
+            prepared = preprocess(pixels, self._architecture, self._dtype, self.device)
         if self._uploads is not None:
             self._uploads.synchronize()
             prepared.record_stream(torch.cuda.current_stream(self.device))
@@ -117,12 +116,13 @@ class VJepa2Model:
             ValueError: a window has another number or size of frames.
             OutOfDeviceMemoryError: so many windows do not fit at once.
         """
-        shape = (self.window, 3, self._crop, self._crop)
+        crop = self._architecture.crop
+        shape = (self.window, 3, crop, crop)
         for window in windows:
             if tuple(window.shape) != shape:
                 raise ValueError(
                     f"A window must have shape {shape}, not {tuple(window.shape)}: this model "
-                    f"takes {self.window} frames of {self._crop} x {self._crop} pixels."
+                    f"takes {self.window} frames of {crop} x {crop} pixels."
                 )
         if not windows:
             return np.empty((0, self.window // self.tubelet, self.dimension), np.float32)
@@ -208,7 +208,7 @@ def make_forward(
         if precision == "fp8":
             use_float8(block)
         if compiled:  # block by block: one compilation serves them all
-            block.compile(fullgraph=True)
+            block.compile()
     if encoder.tables.device.type != "cuda":
         return encoder
     backend = (
