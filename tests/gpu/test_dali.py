@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 
-from action100m.video import Decoder, FrameBatch, FrameSpec, FrameStream, VideoError
-from action100m.video.backends import require_backend
-from action100m.video.dali import DaliStream
-from action100m.video.pyav import PyAVStream
-from synthetic import (
+av = pytest.importorskip("av", reason="PyAV, the other decoder, is not installed")
+
+from action100m.video import Decoder, FrameBatch, FrameSpec, FrameStream, VideoError  # noqa: E402
+from action100m.video.backends import require_backend  # noqa: E402
+from action100m.video.dali import DaliStream  # noqa: E402
+from action100m.video.pyav import PyAVStream  # noqa: E402
+from synthetic import (  # noqa: E402
     ORIENTATIONS,
     read_numbers,
     with_matrix,
