@@ -74,9 +74,7 @@ def find_checkpoint(
 
 
 def _download(name: str, revision: str | None, patterns: list[str]) -> Path:
-    from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
-        HfHubHTTPError,
         HFValidationError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
@@ -85,7 +83,7 @@ def _download(name: str, revision: str | None, patterns: list[str]) -> Path:
 
     at = f" at revision {revision}" if revision else ""
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+        return _from_hub_or_cache(name, revision, patterns)
     except LocalEntryNotFoundError as error:
         raise CheckpointError(
             f"{name}{at} is not in this machine's cache, and the Hugging Face hub cannot be "
@@ -100,5 +98,33 @@ def _download(name: str, revision: str | None, patterns: list[str]) -> Path:
         ) from error
     except HFValidationError as error:
         raise CheckpointError(f"{name} is neither a folder nor a name on the hub.") from error
-    except (HfHubHTTPError, OSError) as error:
+    except OSError as error:
         raise CheckpointError(f"Cannot download {name}{at} from the hub: {error}.") from error
+
+
+def _from_hub_or_cache(name: str, revision: str | None, patterns: list[str]) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    def fetch(*, offline: bool) -> Path:
+        return Path(
+            snapshot_download(
+                name, revision=revision, allow_patterns=patterns, local_files_only=offline
+            )
+        )
+
+    try:
+        return fetch(offline=False)
+    except (LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError, ValueError):
+        raise
+    # Some versions do not look into the cache for a commit, and the errors of a network that is
+    # down are those of whichever HTTP library the version uses.
+    except Exception as down:
+        try:
+            return fetch(offline=True)
+        except LocalEntryNotFoundError as absent:
+            raise absent from down

@@ -46,6 +46,16 @@ def test_a_hub_name_is_found_in_the_cache_and_pinned(
     assert checkpoint.weights()
 
 
+def test_a_hub_that_cannot_be_reached_is_done_without(
+    offline_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+    assert open_checkpoint(NAME, None).revision == COMMIT
+    with pytest.raises(CheckpointError, match="hub cannot be reached"):
+        open_checkpoint("somebody/other", None)
+
+
 @pytest.mark.parametrize(
     ("name", "revision"), [("somebody/other", None), (NAME, "v2"), (NAME, "f" * 40)]
 )
