@@ -120,6 +120,10 @@ class _Table:
         decode = time[order] - (time[order] - time).max()
         return cls(time, until, decode, key.astype(bool), base, int(shown.min()))
 
+    def duration(self, number: int) -> int:
+        """Ticks that a picture is shown. Not the file's own: MPEG-TS need not say, MP4 must."""
+        return int(self.until[number] - self.time[number])
+
     @property
     def end(self) -> float:
         """Seconds where the video ends."""
@@ -168,8 +172,9 @@ def _copy(
         for number, packet in enumerate(_packets(container, stream, on_progress)):
             while waiting and waiting[-1][1].first == number:
                 copies.append(_Copy(*waiting.pop(), stream))
+            decode, duration = int(table.decode[number]), table.duration(number)
             for copy in copies:
-                copy.add(packet, int(table.decode[number]))
+                copy.add(packet, decode, duration)
             for copy in [copy for copy in copies if copy.part.last == number]:
                 copies.remove(copy)
                 copy.finish()
@@ -193,13 +198,13 @@ class _Copy:
             self._file.abandon()
             raise self._refused(error) from error
 
-    def add(self, packet: Packet[VideoStream], decode: int) -> None:
+    def add(self, packet: Packet[VideoStream], decode: int, duration: int) -> None:
         assert packet.pts is not None
         if packet.pts < self.part.begin:
             return  # it needs pictures before the key frame
         copied = Packet(bytes(packet))
         copied.pts, copied.dts = packet.pts - self.part.begin, decode - self.part.begin
-        copied.duration, copied.time_base = packet.duration, packet.time_base
+        copied.duration, copied.time_base = duration, packet.time_base
         copied.is_keyframe = packet.is_keyframe
         copied.stream = self._stream
         try:
