@@ -16,7 +16,7 @@ from action100m.errors import ConfigError
 from action100m.inference.answers import texts
 from action100m.runs.folder import RunFolder, StageKey
 from action100m.runs.known import known_answers
-from action100m.runs.manifest import Video, read_transcript
+from action100m.runs.manifest import Transcripts, Video
 from action100m.runs.settings import Settings, stage_key
 from action100m.runs.stages import Worker
 from action100m.segmentation.part import from_table
@@ -64,6 +64,7 @@ class AggregateStage:
         self._settings = settings
         self._aggregator = aggregator
         self._folder = folder
+        self._transcripts = Transcripts()
         self.key = stage_key("aggregate", settings.identities["aggregate"])
 
     def crew(self, workers: int) -> int:
@@ -72,7 +73,9 @@ class AggregateStage:
 
     @contextmanager
     def open_worker(self, threads: int) -> Iterator[Worker]:
-        yield _AggregateWorker(self._settings, self._aggregator, self._folder, self.key)
+        yield _AggregateWorker(
+            self._settings, self._aggregator, self._folder, self._transcripts, self.key
+        )
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ class _AggregateWorker:
     settings: Settings
     aggregator: VideoAggregator
     folder: RunFolder
+    transcripts: Transcripts
     stage: StageKey
 
     def process(self, video: Video, progress: Progress) -> pa.Table:
@@ -93,7 +97,7 @@ class _AggregateWorker:
             texts(captions, "llama3_caption", len(tree)),
             video.metadata.title,
             video.metadata.description,
-            [(float(line["time"]), line["text"]) for line in read_transcript(video) or ()],
+            [(float(line["time"]), line["text"]) for line in self.transcripts.of(video) or ()],
         )
         journal = self.folder.journal(self.stage, video.key)
         known = known_answers(self.folder, self.stage, video)

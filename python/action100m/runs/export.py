@@ -14,7 +14,7 @@ from action100m.config import MetadataConfig
 from action100m.dataset.write import node_rows, video_row, write_shards
 from action100m.inference.answers import texts
 from action100m.runs.folder import RunFolder
-from action100m.runs.manifest import Manifest, Video, read_transcript
+from action100m.runs.manifest import Manifest, Transcripts, Video
 from action100m.runs.metadata import uid_of
 from action100m.runs.settings import Settings
 from action100m.runs.sidecars import Sidecars
@@ -61,6 +61,7 @@ def published_row(
 
 def _rows(folder: RunFolder, videos: list[Video], settings: Settings) -> Iterator[pa.RecordBatch]:
     done = {key.name: folder.done_keys(key) for key in settings.keys}
+    transcripts = Transcripts()
     for video in videos:
         segmentation = from_table(folder.read_part(settings.key("segment"), video.key))
         tree = segmentation.tree(settings.config.cut)
@@ -74,7 +75,7 @@ def _rows(folder: RunFolder, videos: list[Video], settings: Settings) -> Iterato
             found = [text and json.loads(text) for text in texts(part, "gpt", len(tree))]
             fields["gpt"] = pa.array(found, GPT)
         nodes = node_rows(video.uid, tree, fields)
-        about = video.metadata.row(segmentation.report.end, read_transcript(video))
+        about = video.metadata.row(segmentation.report.end, transcripts.of(video))
         yield video_row(video.uid, about, nodes)
 
 

@@ -6,12 +6,12 @@ and renamed. Nothing else marks work as done, so a resume needs listings only.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,27 +133,30 @@ class RunFolder:
         oldest = time.time() - _ABANDONED_AFTER
         for kind in ("parts", "journal", "failures", "manifest"):
             for path in (self.root / kind).rglob(f"{TEMPORARY}*"):
-                with contextlib.suppress(FileNotFoundError):
+                with suppress(FileNotFoundError):
                     if path.stat().st_mtime < oldest:
                         path.unlink()
 
 
-def read_parquet(
-    path: Path, columns: list[str] | None = None, group: int | None = None
-) -> pa.Table:
-    """A file of the run folder.
+def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """A file of the run folder, or some of its columns.
 
-    Args:
-        path: the file.
-        columns: to read; None: all.
-        group: the one row group to read; None: all.
+    Raises:
+        RunStoppedError: it is damaged.
+    """
+    with damage_told(path), pq.ParquetFile(path) as file:
+        return file.read(columns)
+
+
+@contextmanager
+def damage_told(path: Path) -> Iterator[None]:
+    """A block that reads a Parquet file of the run folder.
 
     Raises:
         RunStoppedError: it is damaged. We write files whole, so a disk or a hand did it.
     """
     try:
-        with pq.ParquetFile(path) as file:
-            return file.read(columns) if group is None else file.read_row_group(group, columns)
+        yield
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, FileNotFoundError):
             raise

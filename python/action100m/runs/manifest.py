@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ import pyarrow.parquet as pq
 from action100m.config import MetadataConfig
 from action100m.errors import UsageError
 from action100m.files import write_atomically
-from action100m.runs.folder import RunFolder, read_parquet
+from action100m.runs.folder import RunFolder, damage_told, read_parquet
 from action100m.runs.metadata import VideoMetadata, uid_of
 from action100m.runs.sidecars import Sidecars
 from action100m.schema import METADATA
@@ -47,6 +49,7 @@ _SCHEMA = pa.schema(
 )
 _INDEX = [name for name in _SCHEMA.names if name != "transcript"]
 _ROWS_PER_GROUP = 64  # of them a transcript is looked up in
+_KEPT = 16  # pieces, and groups, that Transcripts holds
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,7 @@ class Manifest:
         seen = [_look_at(path, known.get(path), sidecars, problems) for path in paths]
         self._refuse_duplicates(seen)
         new = [video for video in seen if known.get(video.path) != video]
+        new.sort(key=lambda video: video.uid)  # as they are looked up, see Transcripts
         if new:
             added = max(time.time_ns(), self._rows[-1][0] + 1 if self._rows else 0)
             placed = _write(self._folder, new, added, sidecars, problems)
@@ -148,18 +152,35 @@ class Manifest:
             paths[video.uid] = video.path
 
 
-def read_transcript(video: Video) -> list[dict[str, str]] | None:
-    """What is said in a video, as schema.METADATA has it; None where nothing is known.
+class Transcripts:
+    """Looks up what is said in videos; one for all threads.
 
-    Raises:
-        RunStoppedError: the manifest is damaged.
+    It keeps what it opened last: a million videos make a piece whose index takes a while to read,
+    and stand in it in the order of their uids.
     """
-    if video.place is None:
-        return None
-    piece, row = video.place
-    table = read_parquet(piece, ["transcript"], row // _ROWS_PER_GROUP)
-    lines: list[dict[str, str]] | None = table.column(0)[row % _ROWS_PER_GROUP].as_py()
-    return lines
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._file = lru_cache(_KEPT)(pq.ParquetFile)
+        self._group = lru_cache(_KEPT)(self._read_group)
+
+    def of(self, video: Video) -> list[dict[str, str]] | None:
+        """As schema.METADATA has it; None where nothing is known.
+
+        Raises:
+            RunStoppedError: the manifest is damaged.
+        """
+        if video.place is None:
+            return None
+        piece, row = video.place
+        with self._lock:
+            group = self._group(piece, row // _ROWS_PER_GROUP)
+        lines: list[dict[str, str]] | None = group[row % _ROWS_PER_GROUP].as_py()
+        return lines
+
+    def _read_group(self, piece: Path, number: int) -> pa.ChunkedArray:
+        with damage_told(piece):
+            return self._file(piece).read_row_group(number, ["transcript"]).column(0)
 
 
 def _look_at(path: Path, known: Video | None, sidecars: Sidecars, problems: list[str]) -> Video:
