@@ -40,8 +40,8 @@ def dataset(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted((out / "data").iterdir())}
 
 
-def start(longer_videos: Path, out: Path) -> subprocess.Popen[bytes]:
-    words = command("run", longer_videos, "--out", out, "--workers", "1")
+def start(longer_videos: Path, out: Path, *more: object) -> subprocess.Popen[bytes]:
+    words = command("run", longer_videos, "--out", out, "--workers", "1", *more)
     return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
@@ -77,11 +77,31 @@ def test_an_interrupted_run_says_so_and_keeps_what_is_done(
     assert dataset(tmp_path) == uninterrupted
 
 
-def test_two_runs_on_one_folder_do_no_harm(
+def test_two_runs_on_one_folder_share_its_videos(
     longer_videos: Path, uninterrupted: dict[str, bytes], tmp_path: Path
 ) -> None:
-    both = [start(longer_videos, tmp_path) for _ in range(2)]
+    traces = [tmp_path / "first.json", tmp_path / "second.json"]
+    both = [start(longer_videos, tmp_path / "run", "--trace", trace) for trace in traces]
     assert [process.wait(120) for process in both] == [0, 0]
+    assert dataset(tmp_path / "run") == uninterrupted
+    done = [trace.read_text().count('"name": "commit"') for trace in traces]
+    assert min(done) > 0
+    assert sum(done) == 6  # none twice
+    assert not [path for path in (tmp_path / "run" / "claims").rglob("*") if path.is_file()]
+
+
+def test_a_run_takes_over_what_another_had_in_hand_when_it_died(
+    longer_videos: Path, uninterrupted: dict[str, bytes], tmp_path: Path
+) -> None:
+    first = start(longer_videos, tmp_path)
+    while not any(path.is_file() for path in (tmp_path / "claims").rglob("*")):
+        assert first.poll() is None
+        time.sleep(0.01)
+    second = start(longer_videos, tmp_path)
+    time.sleep(1)
+    first.kill()
+    assert second.wait(120) == 0
+    first.wait()
     assert dataset(tmp_path) == uninterrupted
 
 

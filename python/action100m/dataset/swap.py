@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import re
 import secrets
 import shutil
@@ -11,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from action100m.files import sync
+from action100m.locks import locked
 
 
 @contextmanager
@@ -49,18 +49,6 @@ def replaced(folder: Path, own: re.Pattern[str]) -> Iterator[Path]:
             shutil.rmtree(fresh, ignore_errors=True)
             if folder.exists():
                 shutil.rmtree(old, ignore_errors=True)
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[bool]:
-    """Hold the lock on a file, waiting for it; False where the file system has none to give."""
-    with path.open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            alone = True
-        except OSError:
-            alone = False
-        yield alone
 
 
 def _heal(folder: Path) -> None:

@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from action100m.errors import RunStoppedError
 from action100m.files import TEMPORARY, write_atomically, write_text
+from action100m.locks import claimed
 
 _ABANDONED_AFTER = 24 * 3600.0  # seconds; no write of ours takes a fraction of it
 
@@ -71,6 +72,10 @@ class RunFolder:
     def journal(self, stage: StageKey, key: str) -> Path:
         """Where a stage keeps what it has of an unfinished video; gone once the part stands."""
         return self._stage("journal", stage) / key[:2] / key
+
+    def claim(self, stage: StageKey, key: str) -> AbstractContextManager[bool]:
+        """Take a video in hand; False where another run, here or on another machine, has it."""
+        return claimed(self._stage("claims", stage) / key[:2] / key)
 
     def _stage(self, kind: str, stage: StageKey) -> Path:
         return self.root / kind / stage.name / stage.fingerprint

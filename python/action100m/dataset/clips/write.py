@@ -21,8 +21,8 @@ from action100m.dataset.clips.shards import SHARD_BYTES, Row, ShardWriter, read_
 from action100m.dataset.filenames import file_name
 from action100m.dataset.read import Dataset
 from action100m.dataset.sql import TEXTS
-from action100m.dataset.swap import locked
 from action100m.files import TEMPORARY, write_atomically, write_text
+from action100m.locks import locked
 from action100m.video import Decoder, VideoError
 from action100m.video.clip import Obtained
 from action100m.video.pool import DecoderPool

@@ -17,9 +17,9 @@ from action100m.dataset.fiftyone.media import clip_video
 from action100m.dataset.fiftyone.names import media_path
 from action100m.dataset.fiftyone.samples import FIELDS, Samples
 from action100m.dataset.read import Dataset
-from action100m.dataset.swap import locked
 from action100m.errors import DatasetError
 from action100m.files import write_atomically, write_text
+from action100m.locks import locked
 from action100m.video import Decoder, VideoError
 
 _SHORT_BY = 1.0  # seconds that a file may lack of what its segments span

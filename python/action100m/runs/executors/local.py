@@ -1,7 +1,8 @@
 """Runs a stage on this machine: a thread per worker, each with a decoding process of its own.
 
 What is ours releases the GIL or is cheap; what cannot be trusted, the files, is read in processes
-that a thread can kill. Results are committed by the worker that made them, in any order.
+that a thread can kill. Results are committed by the worker that made them, in any order. Runs on
+one folder share its videos: each takes those that no other has in hand.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import traceback
 from collections import deque
 from concurrent.futures import CancelledError
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -26,7 +27,10 @@ from action100m.runs.stages import Stage, Worker
 from action100m.trace import span
 
 _ATTEMPTS = 3  # at a video whose failure may pass: a decoder killed, a file still being written
+_POLL = 0.5  # seconds between looks at what another run has in hand
 _GRACE = 10.0  # seconds for workers to notice that the run was interrupted
+
+Item = TypeVar("Item")
 
 
 class _CancelledError(Exception):
@@ -90,13 +94,16 @@ class _Crew:
         self._threads = threads
         # The longest first, so that none is left to run alone at the end.
         self._waiting = deque(sorted(videos, key=lambda video: (-video.size, video.uid)))
+        self._elsewhere: deque[tuple[Video, int]] = deque()
 
     def work(self) -> None:
         """Do videos until none is left."""
         try:
             with self._stage.open_worker(self._threads) as worker:
-                while (video := self._take()) is not None:
+                while (video := self._take(self._waiting)) is not None:
                     self._do(worker, video)
+                while (other := self._take(self._elsewhere)) is not None:
+                    self._look_again(worker, *other)
         except (_CancelledError, CancelledError):  # ours, or an engine's that was closed
             pass
         except OSError as error:
@@ -107,11 +114,11 @@ class _Crew:
         except BaseException as error:  # a bug of ours must reach the main thread
             self._give_up(error)
 
-    def _take(self) -> Video | None:
+    def _take(self, queue: deque[Item]) -> Item | None:
         if self.stop.is_set():
             return None
         try:
-            return self._waiting.popleft()
+            return queue.popleft()
         except IndexError:
             return None
 
@@ -121,18 +128,39 @@ class _Crew:
 
     def _do(self, worker: Worker, video: Video) -> None:
         key = self._stage.key
-        if not self._folder.part(key, video.key).exists():  # else another run has done it
-            try:
-                part = self._attempt(worker, video)
-            except (_CancelledError, CancelledError, EngineStoppedError):
-                raise
-            except Exception as error:
-                earlier = self._folder.read_failure(key, video.key).get("attempts", 0)
-                self._folder.record_failure(key, video.key, _record(video, error, earlier + 1))
-                self._progress.finish(video.uid, failed=True)
-                return
-            with span("commit", videos=1):
-                self._folder.commit_part(key, video.key, part)
+        with self._folder.claim(key, video.key) as mine:
+            if not mine:
+                self._elsewhere.append((video, self._attempts(video)))
+            elif self._folder.part(key, video.key).exists():  # another run has done it
+                self._progress.finish(video.uid, failed=False)
+            else:
+                self._do_claimed(worker, video)
+
+    def _look_again(self, worker: Worker, video: Video, attempts: int) -> None:
+        """At a video that another run had in hand: that may have done it, failed, or died."""
+        if self._attempts(video) > attempts:
+            self._progress.finish(video.uid, failed=True)
+        else:
+            self.stop.wait(_POLL)
+            self._do(worker, video)
+
+    def _attempts(self, video: Video) -> int:
+        attempts: int = self._folder.read_failure(self._stage.key, video.key).get("attempts", 0)
+        return attempts
+
+    def _do_claimed(self, worker: Worker, video: Video) -> None:
+        key = self._stage.key
+        try:
+            part = self._attempt(worker, video)
+        except (_CancelledError, CancelledError, EngineStoppedError):
+            raise
+        except Exception as error:
+            record = _record(video, error, self._attempts(video) + 1)
+            self._folder.record_failure(key, video.key, record)
+            self._progress.finish(video.uid, failed=True)
+            return
+        with span("commit", videos=1):
+            self._folder.commit_part(key, video.key, part)
         self._progress.finish(video.uid, failed=False)
 
     def _attempt(self, worker: Worker, video: Video) -> pa.Table:
