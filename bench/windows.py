@@ -44,6 +44,9 @@ class SleepingModel:
     windows: int = 0
     spent: float = 0.0
 
+    def load(self) -> None:
+        """There is nothing to load."""
+
     def prepare(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return pixels
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <stdexcept>
 #include <string>
+#include <tuple>
 
 #include "cuda/preprocess.h"
 #include "cuda/runtime.h"
@@ -269,10 +270,11 @@ Kernel<Value> kernel_for(unsigned taps) {
 
 template <class Value>
 void launch(const Arguments& arguments, unsigned blocks, unsigned taps, unsigned shared_bytes,
-            void* out, cudaStream_t stream) {
+            int shared_limit, void* out, cudaStream_t stream) {
   const Kernel<Value> kernel = kernel_for<Value>(taps);
-  CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                  static_cast<int>(shared_bytes)));
+  // The device's limit, not what this launch needs: another thread may launch it with more.
+  CUDA_CHECK(
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_limit));
   kernel<<<blocks, threads, shared_bytes, stream>>>(arguments, static_cast<Value*>(out));
   CUDA_CHECK(cudaGetLastError());
 }
@@ -307,6 +309,7 @@ struct Preprocessor::Plan {
   int device;
   unsigned taps = 0;
   unsigned shared_bytes = 0;
+  int shared_limit = 0;  // of a block on this device
   Arguments arguments{};
   std::vector<DeviceVector<std::uint32_t>> uploaded;
 
@@ -357,9 +360,9 @@ struct Preprocessor::Plan {
       arguments.input_rows = input_rows(arguments.tile_rows);
       shared_bytes = arguments.input_rows * (arguments.pitch + narrowed);
     } while (shared_bytes > shared_budget && arguments.tile_rows > 1);
-    int most = 0;
-    CUDA_CHECK(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
-    if (shared_bytes > static_cast<unsigned>(most)) {
+    CUDA_CHECK(
+        cudaDeviceGetAttribute(&shared_limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+    if (shared_bytes > static_cast<unsigned>(shared_limit)) {
       throw std::invalid_argument("Frames of " + std::to_string(arguments.width) + " x " +
                                   std::to_string(arguments.height) +
                                   " pixels are too large to be shrunk so far in one step.");
@@ -383,13 +386,15 @@ void Preprocessor::operator()(const std::uint8_t* frames, std::size_t n, void* o
   arguments.end = frames + n * arguments.height * arguments.width * 3;
   const auto blocks = static_cast<unsigned>(n * arguments.tiles_across * arguments.tiles_down);
   const auto queue = static_cast<cudaStream_t>(stream);
+  const auto [taps, bytes, limit] =
+      std::tuple(plan_->taps, plan_->shared_bytes, plan_->shared_limit);
   switch (type) {
     case Element::float16:
-      return launch<__half>(arguments, blocks, plan_->taps, plan_->shared_bytes, out, queue);
+      return launch<__half>(arguments, blocks, taps, bytes, limit, out, queue);
     case Element::bfloat16:
-      return launch<__nv_bfloat16>(arguments, blocks, plan_->taps, plan_->shared_bytes, out, queue);
+      return launch<__nv_bfloat16>(arguments, blocks, taps, bytes, limit, out, queue);
     case Element::float32:
-      return launch<float>(arguments, blocks, plan_->taps, plan_->shared_bytes, out, queue);
+      return launch<float>(arguments, blocks, taps, bytes, limit, out, queue);
     default:
       throw std::invalid_argument("Prepared frames must be floats.");
   }

@@ -35,8 +35,11 @@ class DeviceVector {
  public:
   explicit DeviceVector(const std::vector<Value>& values) {
     CUDA_CHECK(cudaMalloc(&data_, values.size() * sizeof(Value)));
-    const cudaError_t status =
+    cudaError_t status =
         cudaMemcpy(data_, values.data(), values.size() * sizeof(Value), cudaMemcpyHostToDevice);
+    // From pageable memory the copy may return before the last bytes are there, and the streams
+    // that read them need not wait for the default one.
+    if (status == cudaSuccess) status = cudaStreamSynchronize(nullptr);
     if (status != cudaSuccess) static_cast<void>(cudaFree(data_));
     CUDA_CHECK(status);
   }

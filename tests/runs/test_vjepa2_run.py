@@ -52,8 +52,11 @@ def test_a_run_ends_with_the_models_embeddings(videos: Path, config: Path, tmp_p
     assert all(np.isfinite(values).all() for values in rows.values())
     assert call("validate", tmp_path).returncode == 0
     assert not list((tmp_path / "journal").rglob("*.npy"))
-    again = call("run", "--out", tmp_path)
+    again = call("run", "--out", tmp_path, "--trace", tmp_path / "trace.json")
     assert "5 videos of 5 left as they are" in again.stderr
+    trace = (tmp_path / "trace.json").read_text()
+    assert '"name": "export"' in trace
+    assert '"name": "load"' not in trace  # a model that nothing is asked of
 
 
 def test_an_interrupted_video_keeps_its_pieces(config: Path, tmp_path: Path) -> None:

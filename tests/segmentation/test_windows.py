@@ -224,20 +224,6 @@ class FullModel(SmallModel):
         return super().prepare(pixels)
 
 
-def test_a_model_is_tried_with_a_full_batch() -> None:
-    with WindowedEncoder(model := SmallModel(batch=5)) as encoder:
-        encoder.warm_up()
-    assert model.batches == [5]
-    with WindowedEncoder(full := FullModel(batch=5)) as encoder:
-        encoder.warm_up()
-    assert full.batches == [5, 1]
-    with (
-        WindowedEncoder(FullModel(batch=5, room=0)) as encoder,
-        pytest.raises(OutOfDeviceMemoryError, match="no room"),
-    ):
-        encoder.warm_up()
-
-
 def test_a_device_that_is_full_changes_no_rows() -> None:
     model, video = FullModel(batch=6, room=4), random_video(300)
     rows = encode(model, batches_of(video))

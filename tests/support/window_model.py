@@ -36,6 +36,9 @@ class SmallModel:
     batches: list[int] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
+    def load(self) -> None:
+        pass
+
     def prepare(self, pixels: NDArray[np.uint8]) -> Rows:
         with self.lock:
             self.prepared += len(pixels)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -18,6 +18,7 @@ from action100m.inference import pin as pin_model
 from action100m.runs.aggregate_stage import aggregate_stage_identity, open_aggregate_stage
 from action100m.runs.caption_stage import caption_stage_identity, open_caption_stage
 from action100m.runs.discovery import find_videos
+from action100m.runs.executors.gpus import helpers, other_gpus
 from action100m.runs.executors.local import run_stage
 from action100m.runs.export import export
 from action100m.runs.folder import RunFolder, StageKey
@@ -26,12 +27,10 @@ from action100m.runs.progress import StageProgress
 from action100m.runs.segment_stage import SegmentStage, open_segment_stage
 from action100m.runs.settings import Settings, read_config, stage_key, write_settings
 from action100m.runs.stages import Stage
-from action100m.runs.states import State, find_overall_states, find_states
+from action100m.runs.states import TO_DO, State, find_overall_states, find_states
 from action100m.segmentation.encoders import pin
 from action100m.text import counted
 from action100m.trace import span
-
-_TO_DO = (State.PENDING, State.STALE, State.FAILED)
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,10 @@ def run(
         write_settings(folder, settings)
         folder.sweep()
         todo = _to_do(stage.key, folder, manifest, manifest.videos, console)
-        _finish(nullcontext(stage), todo, folder, workers, console)
+        gpus = other_gpus(config.segmentation) if todo else []
+        share = max(1, workers // (1 + len(gpus)))
+        with helpers(folder, gpus, share, console):
+            _finish(stage.loaded(), todo, folder, share, console)
     openers: dict[str, Callable[[], AbstractContextManager[Stage]]] = {
         "caption": lambda: open_caption_stage(settings, folder, workers),
         "aggregate": lambda: open_aggregate_stage(settings, folder),
@@ -159,7 +161,7 @@ def _to_do(
     key: StageKey, folder: RunFolder, manifest: Manifest, videos: list[Video], console: Console
 ) -> list[Video]:
     states = find_states(folder, manifest, key).states
-    todo = [video for video in videos if states[video.uid] in _TO_DO]
+    todo = [video for video in videos if states[video.uid] in TO_DO]
     if already := len(videos) - len(todo):
         text = f"{key.name}: {counted(already, 'video')} of {len(videos)} left as they are"
         console.print(text, highlight=False, soft_wrap=True)

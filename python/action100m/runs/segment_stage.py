@@ -14,7 +14,7 @@ from action100m.runs.folder import RunFolder, StageKey
 from action100m.runs.manifest import Video
 from action100m.runs.settings import stage_key
 from action100m.runs.stages import Worker, unchanged
-from action100m.segmentation.encoders import Encoder, open_encoder
+from action100m.segmentation.encoders import Encoder, load_encoder, open_encoder
 from action100m.segmentation.part import to_table
 from action100m.segmentation.stage import Segmenter, segment_identity
 from action100m.video.backends import require_backend
@@ -23,7 +23,7 @@ from action100m.video.frames import Progress
 
 @contextmanager
 def open_segment_stage(config: Config, folder: RunFolder) -> Iterator[SegmentStage]:
-    """Stage 1, its encoder loaded. Workers share the encoder, and decode each for themselves.
+    """Stage 1, its encoder not loaded yet. Workers share that, and decode each for themselves.
 
     Raises:
         ConfigError: the encoder or the decoder is not to be had here.
@@ -50,6 +50,16 @@ class SegmentStage:
         self._encoder = encoder
         self.identity = segment_identity(config, encoder)
         self.key = stage_key("segment", self.identity)
+
+    @contextmanager
+    def loaded(self) -> Iterator[SegmentStage]:
+        """The stage with its encoder ready.
+
+        Raises:
+            ConfigError: it does not work here.
+        """
+        load_encoder(self._encoder)
+        yield self
 
     def crew(self, workers: int) -> int:
         return workers

@@ -26,6 +26,10 @@ class State(str, Enum):
     """Not done, and its file is no longer there."""
 
 
+TO_DO = (State.PENDING, State.STALE, State.FAILED)
+"""What a run takes up."""
+
+
 @dataclass(frozen=True)
 class StageStates:
     """The state of every video in one stage, found from listings alone.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from action100m.config import Config, CutConfig, available_cpus, parse_config
 from action100m.errors import VideoError
-from action100m.segmentation.encoders import Encoder, open_encoder
+from action100m.segmentation.encoders import Encoder, load_encoder, open_encoder
 from action100m.segmentation.filmstrip import Filmstrip, Thumbnail
 from action100m.segmentation.pieces import Pieces, encode_in_pieces
 from action100m.segmentation.windows import WindowedEncoder
@@ -218,6 +218,7 @@ def segment_file(path: Path, config: Config) -> Segmentation:
         open_encoder(config.segmentation) as encoder,
         Segmenter(config, encoder, threads=available_cpus()) as segmenter,
     ):
+        load_encoder(encoder)
         return segmenter.segment(path)
 
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from action100m.segmentation.batching import Batcher, OutOfDeviceMemoryError
+from action100m.segmentation.batching import Batcher
 from action100m.trace import span
 from action100m.video.frames import FrameBatch
 
@@ -65,6 +65,10 @@ class WindowModel(Protocol):
 
     @property
     def batch(self) -> int: ...
+
+    def load(self) -> None:
+        """Load what it needs. Called once, before all else."""
+        ...
 
     def prepare(self, pixels: NDArray[np.uint8]) -> Any:
         """(b, h, w, 3) uint8 -> Frames (b, ...) as the model takes them. Called from any thread."""
@@ -273,20 +277,14 @@ class WindowedEncoder:
         """End the model's thread. Videos still being encoded get a RuntimeError."""
         self._batcher.close()
 
-    def warm_up(self) -> None:
-        """Encode black frames before the first video: what cannot work here fails at once.
+    def load(self) -> None:
+        """Load the model.
 
         Raises:
-            OutOfDeviceMemoryError: not even one window fits.
             Exception: whatever the model raises.
         """
-        side = self.short_side
-        with span("warm up"):
-            window = self._model.prepare(np.zeros((self._layout.window, side, side, 3), np.uint8))
-            try:
-                self._model.embed([window] * self._model.batch)
-            except OutOfDeviceMemoryError:  # batches are halved when videos come
-                self._model.embed([window])
+        with span("load"):
+            self._model.load()
 
     @property
     def name(self) -> str:

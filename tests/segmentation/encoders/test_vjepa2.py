@@ -243,12 +243,40 @@ def test_a_full_memory_is_said_and_what_failed_is_freed(tiny: Path) -> None:
     architecture = open_checkpoint(str(tiny)).architecture
     place: dict[str, Any] = {"device": torch.device("cpu"), "dtype": torch.float32}
     model = VJepa2Model(
-        forward, architecture, name="full", identity="", window=8, stride=8, batch=2, **place
+        lambda: forward,
+        architecture,
+        name="full",
+        identity="",
+        window=8,
+        stride=8,
+        batch=2,
+        **place,
     )
+    model.load()
     with pytest.raises(batching.OutOfDeviceMemoryError, match="memory is full: CUDA out") as found:
         model.embed(list(random_pixels(2, 8, 64)))
     assert found.value is not None
     assert [reference() for reference in taken] == [None]
+
+
+@pytest.mark.parametrize(("room", "tried"), [(9, [5]), (3, [5, 1])])
+def test_a_model_is_tried_with_a_full_batch(tiny: Path, room: int, tried: list[int]) -> None:
+    batches = []
+
+    def forward(pixels: Any) -> Any:
+        batches.append(len(pixels))
+        if len(pixels) > room:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return torch.zeros(len(pixels), 4, 96)
+
+    architecture = open_checkpoint(str(tiny)).architecture
+    place: dict[str, Any] = {"device": torch.device("cpu"), "dtype": torch.float32}
+    model = VJepa2Model(
+        lambda: forward, architecture, name="", identity="", window=8, stride=8, batch=5, **place
+    )
+    model.load()
+    model.try_out()
+    assert batches == tried
 
 
 def test_importing_action100m_does_not_import_torch() -> None:

@@ -1,6 +1,11 @@
 """Frame encoders, behind one protocol."""
 
 from action100m.segmentation.encoders.base import Encoder
-from action100m.segmentation.encoders.choice import build_tensorrt_engine, open_encoder, pin
+from action100m.segmentation.encoders.choice import (
+    build_tensorrt_engine,
+    load_encoder,
+    open_encoder,
+    pin,
+)
 
-__all__ = ["Encoder", "build_tensorrt_engine", "open_encoder", "pin"]
+__all__ = ["Encoder", "build_tensorrt_engine", "load_encoder", "open_encoder", "pin"]

@@ -34,6 +34,10 @@ class Encoder(Protocol):
     @property
     def dimension(self) -> int: ...
 
+    def load(self) -> None:
+        """Load what encoding needs; what can be said of an encoder is known before."""
+        ...
+
     def encode(self, frames: Iterable[FrameBatch]) -> Iterator[NDArray[np.float32]]:
         """Yield (b, d) float32 rows in frame order, one row for every frame that came in.
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def open_encoder(config: SegmentationConfig) -> Iterator[Encoder]:
-    """The encoder that a configuration names, ready to be shared by threads.
+    """The encoder that a configuration names, to be shared by threads once it is loaded.
 
     Raises:
         ConfigError: a package, a checkpoint or a device that it needs is not to be had.
@@ -29,13 +29,29 @@ def open_encoder(config: SegmentationConfig) -> Iterator[Encoder]:
     if config.encoder == "descriptor":
         yield DescriptorEncoder()
         return
-    load = _load_torch if config.encoder == "vjepa2_torch" else _load_tensorrt
+    open_model = _open_torch if config.encoder == "vjepa2_torch" else _open_tensorrt
     with _explained():
-        model = load(config)
+        model = open_model(config)
     with WindowedEncoder(model) as encoder:
-        if model.device.type == "cuda":
-            _warm_up(encoder, model.device)
         yield encoder
+
+
+def load_encoder(encoder: Encoder) -> None:
+    """Load an opened encoder, and find out whether it works here.
+
+    Raises:
+        ConfigError: it does not, or its weights cannot be used.
+    """
+    try:
+        with _explained():
+            encoder.load()
+    except OutOfDeviceMemoryError as error:
+        raise ConfigError(f"Not even one window can be encoded. {error}") from error
+    except RuntimeError as error:
+        raise ConfigError(
+            f"The encoder does not run here: {error}. (Compiling it takes a C compiler; "
+            "with TORCH_COMPILE_DISABLE=1 nothing is compiled.)"
+        ) from error
 
 
 def pin(config: SegmentationConfig) -> SegmentationConfig:
@@ -74,23 +90,11 @@ def build_tensorrt_engine(config: SegmentationConfig) -> Path:
         )
 
 
-def _warm_up(encoder: WindowedEncoder, device: object) -> None:
-    try:
-        encoder.warm_up()
-    except OutOfDeviceMemoryError as error:
-        raise ConfigError(f"Not even one window can be encoded on {device}. {error}") from error
-    except RuntimeError as error:
-        raise ConfigError(
-            f"The encoder does not run on {device}: {error}. (What compiles it needs a C compiler; "
-            "with TORCH_COMPILE_DISABLE=1 nothing is compiled.)"
-        ) from error
-
-
-def _load_torch(config: SegmentationConfig) -> VJepa2Model:
-    from action100m.segmentation.encoders.vjepa2 import load_vjepa2
+def _open_torch(config: SegmentationConfig) -> VJepa2Model:
+    from action100m.segmentation.encoders.vjepa2 import open_vjepa2
 
     settings = config.vjepa2
-    return load_vjepa2(
+    return open_vjepa2(
         _open_checkpoint(config),
         device=settings.device,
         precision=settings.precision,
@@ -99,11 +103,11 @@ def _load_torch(config: SegmentationConfig) -> VJepa2Model:
     )
 
 
-def _load_tensorrt(config: SegmentationConfig) -> VJepa2Model:
-    from action100m.segmentation.encoders.vjepa2.tensorrt import load_engine
+def _open_tensorrt(config: SegmentationConfig) -> VJepa2Model:
+    from action100m.segmentation.encoders.vjepa2.tensorrt import open_engine
 
     engine = build_tensorrt_engine(config)
-    return load_engine(_open_checkpoint(config), engine, device=config.vjepa2.device)
+    return open_engine(_open_checkpoint(config), engine, device=config.vjepa2.device)
 
 
 def _open_checkpoint(config: SegmentationConfig) -> Any:

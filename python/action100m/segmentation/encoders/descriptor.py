@@ -24,6 +24,9 @@ class DescriptorEncoder:
     short_side = 96
     dimension = _core.DESCRIPTOR_DIMENSION
 
+    def load(self) -> None:
+        """There is nothing to load."""
+
     def encode(self, frames: Iterable[FrameBatch]) -> Iterator[NDArray[np.float32]]:
         """Yield (b, 672) float32 for every batch, see `describe`."""
         for batch in frames:

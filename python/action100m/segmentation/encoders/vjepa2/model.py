@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from action100m.segmentation.batching import OutOfDeviceMemoryError
 from action100m.segmentation.encoders.vjepa2.architecture import Architecture
 from action100m.segmentation.encoders.vjepa2.checkpoint import Checkpoint
 from action100m.segmentation.encoders.vjepa2.device import find_device, memory_errors
@@ -31,7 +32,7 @@ _BACKENDS = {"cudnn": SDPBackend.CUDNN_ATTENTION, "flash": SDPBackend.FLASH_ATTE
 
 
 class VJepa2Model:
-    """A WindowModel around a forward pass, PyTorch's or TensorRT's; see `load_vjepa2`.
+    """A WindowModel around a forward pass, PyTorch's or TensorRT's; see `open_vjepa2`.
 
     Attributes:
         name: how a config names it.
@@ -47,7 +48,7 @@ class VJepa2Model:
 
     def __init__(
         self,
-        forward: Forward,
+        make_forward: Callable[[], Forward],
         architecture: Architecture,
         *,
         name: str,
@@ -70,11 +71,34 @@ class VJepa2Model:
         self.short_side = architecture.short_side
         self.batch = batch
         self.device = device
-        self._forward = forward
+        self._make_forward = make_forward
+        self._forward: Forward | None = None
         self._architecture = architecture
         self._tera_operations = architecture.operations(window) / 1e12
         self._dtype = dtype
         self._uploads = torch.cuda.Stream(device) if device.type == "cuda" else None
+
+    def load(self) -> None:
+        """Load the weights; on a GPU, encode black frames too: what cannot work fails at once.
+
+        Raises:
+            CheckpointError: the weights cannot be used.
+            OutOfDeviceMemoryError: not even one window fits.
+            RuntimeError: the device cannot compute it.
+        """
+        with memory_errors():
+            self._forward = self._make_forward()
+        if self.device.type == "cuda":
+            self.try_out()
+
+    def try_out(self) -> None:
+        """Encode a batch of black frames, or one window where a batch does not fit."""
+        side = self.short_side
+        window = self.prepare(np.zeros((self.window, side, side, 3), np.uint8))
+        try:
+            self.embed([window] * self.batch)
+        except OutOfDeviceMemoryError:  # batches are halved when videos come
+            self.embed([window])
 
     def prepare(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
         """Preprocess frames, each once, on the device.
@@ -126,13 +150,21 @@ class VJepa2Model:
                 )
         if not windows:
             return np.empty((0, self.window // self.tubelet, self.dimension), np.float32)
+        assert self._forward is not None, "not loaded"
         work = {"windows": len(windows), "TFLOP": len(windows) * self._tera_operations}
         with span("embed", **work), memory_errors(), torch.no_grad():
             vectors: NDArray[np.float32] = self._forward(torch.stack(list(windows))).cpu().numpy()
         return vectors
 
 
-def load_vjepa2(
+def load_vjepa2(checkpoint: Checkpoint, **arguments: Any) -> VJepa2Model:
+    """`open_vjepa2`, and load its weights."""
+    model = open_vjepa2(checkpoint, **arguments)
+    model.load()
+    return model
+
+
+def open_vjepa2(
     checkpoint: Checkpoint,
     *,
     device: str,
@@ -144,7 +176,7 @@ def load_vjepa2(
     compiled: bool = False,
     graphed: bool = False,
 ) -> VJepa2Model:
-    """Load the encoder of a checkpoint in PyTorch.
+    """The encoder of a checkpoint in PyTorch; its weights are left to `load`.
 
     Args:
         checkpoint: of `open_checkpoint`.
@@ -161,7 +193,6 @@ def load_vjepa2(
     Raises:
         ValueError: the device or the precision is not to be had here, or the window's frames do
             not fill whole tubelets.
-        CheckpointError: the weights cannot be used.
     """
     place = find_device(device, precision)
     if graphed and place.type != "cuda":
@@ -169,8 +200,9 @@ def load_vjepa2(
     architecture = checkpoint.architecture
     frames = architecture.frames if window is None else window
     architecture.tubelets(frames)
-    with memory_errors():
-        forward = make_forward(
+
+    def forward() -> Forward:
+        return make_forward(
             architecture,
             checkpoint.weights(place),
             frames=frames,
@@ -179,6 +211,7 @@ def load_vjepa2(
             compiled=compiled,
             graphed=graphed,
         )
+
     return VJepa2Model(
         forward,
         architecture,
@@ -202,7 +235,7 @@ def make_forward(
     compiled: bool = False,
     graphed: bool = False,
 ) -> Forward:
-    """The forward pass on the device where the weights are; arguments as `load_vjepa2`."""
+    """The forward pass on the device where the weights are; arguments as `open_vjepa2`."""
     encoder = make_transformer(architecture, weights, frames, DTYPES[precision])
     for block in encoder.blocks:
         if precision == "fp8":

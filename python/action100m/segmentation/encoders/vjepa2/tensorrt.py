@@ -92,10 +92,10 @@ def build_engine(
     return path
 
 
-def load_engine(
+def open_engine(
     checkpoint: Checkpoint, path: Path, *, device: str = "cuda", stride: int = 8
 ) -> VJepa2Model:
-    """Load an engine that `build_engine` made.
+    """An engine that `build_engine` made; it is left to `load`.
 
     Args:
         checkpoint: what it was built from.
@@ -112,7 +112,7 @@ def load_engine(
     key = read_key(path)
     check_key(key, _key(checkpoint, place, key.window, key.batch, key.precision), path)
     return VJepa2Model(
-        EngineForward(path, checkpoint.architecture, place),
+        lambda: EngineForward(path, checkpoint.architecture, place),
         checkpoint.architecture,
         name="vjepa2_tensorrt",
         identity=f"{checkpoint.identity} {key.precision} TensorRT {key.tensorrt}",
@@ -150,6 +150,10 @@ class EngineForward:
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
         """(b, window, 3, crop, crop) to (b, window / tubelet, d) float32."""
+        with torch.cuda.device(self._device):  # TensorRT computes on the thread's current one
+            return self._run(pixels)
+
+    def _run(self, pixels: torch.Tensor) -> torch.Tensor:
         pixels = pixels.contiguous()
         tubelets = self._architecture.tubelets(pixels.shape[1])
         vectors = pixels.new_empty(

@@ -1,0 +1,119 @@
+"""One encoding process per GPU: the run itself has the first, a helper each of the others.
+
+A helper does stage 1 alone of what stands in the run folder. Like all runs on one folder, it takes
+the videos that no other has in hand; what a helper leaves when it dies, the others take over.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from action100m.config import SegmentationConfig
+from action100m.errors import ConfigError, RunStoppedError, UsageError
+from action100m.runs.executors.local import run_stage
+from action100m.runs.folder import RunFolder
+from action100m.runs.manifest import Manifest
+from action100m.runs.progress import StageProgress
+from action100m.runs.segment_stage import open_segment_stage
+from action100m.runs.settings import read_settings
+from action100m.runs.states import TO_DO, find_states
+
+_GRACE = 15.0  # seconds for a helper to put down what it has in hand
+
+
+def other_gpus(config: SegmentationConfig) -> list[str]:
+    """The GPUs besides the first, as CUDA_VISIBLE_DEVICES names them.
+
+    None where the configuration names one GPU, or needs none: device "cuda" means all.
+    """
+    if config.encoder == "descriptor" or config.vjepa2.device != "cuda":
+        return []
+    import torch  # noqa: PLC0415 (only where there is something to count)
+
+    count = torch.cuda.device_count()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return (visible.split(",") if visible else [str(gpu) for gpu in range(count)])[1:count]
+
+
+@contextmanager
+def helpers(folder: RunFolder, gpus: list[str], workers: int, console: Console) -> Iterator[None]:
+    """Let a process on each of these GPUs help with stage 1 for as long as the block runs.
+
+    Args:
+        folder: of the run, with its run.toml and manifest.
+        gpus: see `other_gpus`.
+        workers: videos that each of them decodes at once.
+        console: told of a helper that failed.
+    """
+    command = [sys.executable, "-m", __name__, str(folder.root), str(workers)]
+    started = [
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, env={**os.environ, "CUDA_VISIBLE_DEVICES": gpu}
+        )
+        for gpu in gpus
+    ]
+    try:
+        yield
+    finally:
+        for gpu, process in zip(gpus, started, strict=True):
+            if code := _end(process):
+                console.print(
+                    f"The encoding process on GPU {gpu} ended with {code}; its videos were left to "
+                    "the others.",
+                    highlight=False,
+                    soft_wrap=True,
+                )
+
+
+def _end(process: subprocess.Popen[bytes]) -> int:
+    assert process.stdin is not None
+    process.stdin.close()  # it ends with that, see _end_with_the_run
+    try:
+        return process.wait(_GRACE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
+
+
+def _end_with_the_run() -> None:
+    os.read(sys.stdin.fileno(), 1)  # nothing is ever written there
+    _thread.interrupt_main()
+
+
+def _help(folder: RunFolder, workers: int) -> None:
+    config = read_settings(folder).config
+    manifest = Manifest(folder)
+    with open_segment_stage(config, folder) as stage:
+        states = find_states(folder, manifest, stage.key).states
+        todo = [video for video in manifest.videos if states[video.uid] in TO_DO]
+        sizes = {video.uid: video.size for video in todo}
+        quiet = Console(quiet=True)
+        with stage.loaded(), StageProgress(stage.key.name, sizes, quiet) as progress:
+            run_stage(stage, todo, folder, workers, progress)
+
+
+def main() -> int:
+    """Help the run that started this process."""
+    root, workers = sys.argv[1:]
+    try:
+        threading.Thread(target=_end_with_the_run, daemon=True).start()
+        _help(RunFolder(Path(root)), int(workers))
+    except KeyboardInterrupt:
+        pass
+    except (ConfigError, UsageError, RunStoppedError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
