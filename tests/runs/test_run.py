@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 import action100m
-from action100m.config import Config, CutConfig, VideoConfig
+from action100m.config import Config, CutConfig, ExportConfig, VideoConfig
 from action100m.dataset.validate import validate
 from action100m.errors import NothingToDoError, RunStoppedError, UsageError
 from action100m.runs.folder import RunFolder
@@ -271,3 +271,30 @@ def test_embeddings_stay_on_request(videos: Path, tmp_path: Path) -> None:
     dendrogram = action100m.ward(rows)
     assert dendrogram.children.ravel().tolist() == row["children"]
     assert dendrogram.heights.tolist() == row["heights"]
+
+
+def test_a_dataset_that_stands_is_written_anew_only_where_it_must_be(
+    own_videos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    small = Config(export=ExportConfig(rows_per_shard=1))
+
+    def again(config: Config = small) -> bool:
+        """Whether a run writes the shards."""
+        before = {path: path.stat().st_ino for path in (out / "data").iterdir()}
+        result, _ = run([], out, config)
+        return {path: path.stat().st_ino for path in result.shards} != before
+
+    shards = run(own_videos, out, small)[0].shards
+    held = dataset(out)
+    assert not again()
+    shards[0].unlink()
+    assert again()
+    shards[1].write_bytes(b"torn")
+    assert again()
+    assert dataset(out) == held
+    assert not again()
+    next((out / "parts").rglob("*.parquet")).unlink()
+    assert again()
+    assert again(Config())
+    assert len(dataset(out)) == 1

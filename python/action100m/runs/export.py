@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,10 +10,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from action100m import __version__
 from action100m.captioning.questions import FIELDS
 from action100m.config import MetadataConfig
 from action100m.dataset.write import node_rows, video_row, write_shards
+from action100m.files import write_text
 from action100m.inference.answers import texts
+from action100m.locks import locked
 from action100m.runs.folder import RunFolder
 from action100m.runs.manifest import Manifest, Transcripts, Video
 from action100m.runs.metadata import uid_of
@@ -42,6 +46,39 @@ def export(folder: RunFolder, manifest: Manifest, settings: Settings) -> list[Pa
         _file_metadata(settings),
         settings.config.export.rows_per_shard,
     )
+
+
+def export_what_changed(folder: RunFolder, manifest: Manifest, settings: Settings) -> list[Path]:
+    """Do what `export` does, unless that dataset stands there already.
+
+    Of many runs that end at once, the first to come writes and the others find it written.
+    """
+    stamp = folder.root / ".exported"
+    with locked(folder.root / ".export.lock"):
+        made_of = _inputs(folder, manifest, settings)
+        standing = sorted(folder.data.glob("*.parquet"))
+        if standing and stamp.is_file() and stamp.read_text("utf-8") == _mark(made_of, standing):
+            return standing
+        shards = export(folder, manifest, settings)
+        write_text(stamp, _mark(made_of, shards))
+    return shards
+
+
+def _inputs(folder: RunFolder, manifest: Manifest, settings: Settings) -> list[object]:
+    """All that decides the dataset's bytes, or stands for it."""
+    parts = [folder.part_states(key) for key in settings.keys]
+    videos = [
+        (video.uid, str(video.place), *(states.get(video.key) for states in parts))
+        for video in manifest.videos
+    ]
+    how = (__version__, pa.__version__, settings.config.export.rows_per_shard)
+    return [*how, sorted(_file_metadata(settings).items()), videos]
+
+
+def _mark(made_of: list[object], shards: list[Path]) -> str:
+    states = [(shard.name, shard.stat()) for shard in shards]
+    files = [(name, state.st_size, state.st_mtime_ns) for name, state in states]
+    return hashlib.sha256(repr((made_of, files)).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def published_row(

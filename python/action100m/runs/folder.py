@@ -84,6 +84,12 @@ class RunFolder:
         """Keys of the videos whose part stands."""
         return set(_keys(self._stage("parts", stage), ".parquet"))
 
+    def part_states(self, stage: StageKey) -> dict[str, tuple[int, int]]:
+        """By key, size and modification time of every part that stands."""
+        entries = _entries(self._stage("parts", stage), ".parquet")
+        found = ((entry.name.removesuffix(".parquet"), entry.stat()) for entry in entries)
+        return {key: (state.st_size, state.st_mtime_ns) for key, state in found}
+
     def done_keys_elsewhere(self, stage: StageKey) -> set[str]:
         """Keys of the videos with a part under another configuration."""
         return {key for other in self.others(stage) for key in self.done_keys(other)}
@@ -182,11 +188,15 @@ def _is_torn(path: Path) -> bool:
 
 
 def _keys(folder: Path, suffix: str) -> Iterator[str]:
+    return (entry.name.removesuffix(suffix) for entry in _entries(folder, suffix))
+
+
+def _entries(folder: Path, suffix: str) -> Iterator[os.DirEntry[str]]:
     for name in _subfolders(folder):
         with os.scandir(folder / name) as entries:
             for entry in entries:
                 if entry.name.endswith(suffix):
-                    yield entry.name.removesuffix(suffix)
+                    yield entry
 
 
 def _subfolders(folder: Path) -> list[str]:

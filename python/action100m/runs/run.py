@@ -15,12 +15,13 @@ from action100m.config import Config, available_cpus
 from action100m.errors import NothingToDoError
 from action100m.inference import check_engine
 from action100m.inference import pin as pin_model
+from action100m.locks import locked
 from action100m.runs.aggregate_stage import aggregate_stage_identity, open_aggregate_stage
 from action100m.runs.caption_stage import caption_stage_identity, open_caption_stage
 from action100m.runs.discovery import find_videos
 from action100m.runs.executors.gpus import helpers, other_gpus
 from action100m.runs.executors.local import run_stage
-from action100m.runs.export import export
+from action100m.runs.export import export_what_changed
 from action100m.runs.folder import RunFolder, StageKey
 from action100m.runs.manifest import Manifest, Video
 from action100m.runs.progress import StageProgress
@@ -83,8 +84,10 @@ def run(
     paths = find_videos(inputs, leave_out=folder.root)
     config = config or read_config(folder) or Config()
     folder.root.mkdir(parents=True, exist_ok=True)
-    manifest = Manifest(folder)
-    for problem in manifest.add(paths, config.metadata):
+    with locked(folder.root / ".manifest.lock"):  # of runs that start together one reads it all
+        manifest = Manifest(folder)
+        problems = manifest.add(paths, config.metadata)
+    for problem in problems:
         console.print(f"Sidecar: {problem}", highlight=False, markup=False, soft_wrap=True)
     if not manifest.videos:
         raise NothingToDoError(
@@ -113,7 +116,7 @@ def run(
         todo = _to_do(key, folder, manifest, ready, console)
         _finish(openers[key.name](), todo, folder, workers, console)
     with span("export"):
-        shards = export(folder, manifest, settings)
+        shards = export_what_changed(folder, manifest, settings)
     counts = find_overall_states(folder, manifest, settings.keys).count()
     return RunResult(counts, shards)
 
