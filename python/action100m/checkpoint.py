@@ -10,7 +10,6 @@ from pathlib import Path
 
 _CHUNK = 2**22
 _MODEL_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "*.safetensors")
-_WEIGHTS = ("config.json", "*.safetensors")
 
 
 class CheckpointError(ValueError):
@@ -37,14 +36,12 @@ class Found:
         if self.revision is not None:
             return f"{self.source}@{self.revision}"
         digest = hashlib.sha256()
-        for path in self._identity_files():
+        for path in sorted({path for kind in _MODEL_FILES for path in self.folder.glob(kind)}):
+            digest.update(f"{path.name} {path.stat().st_size}\n".encode(errors="surrogateescape"))
             with path.open("rb") as file:
                 while chunk := file.read(_CHUNK):
                     digest.update(chunk)
         return f"sha256:{digest.hexdigest()}"
-
-    def _identity_files(self) -> list[Path]:
-        return sorted(path for pattern in _WEIGHTS for path in self.folder.glob(pattern))
 
 
 def find_checkpoint(

@@ -31,7 +31,7 @@ _EXTRAS = {
     "fiftyone": ("fiftyone",),
     "figures": ("wordcloud",),
     "hub": ("huggingface_hub",),
-    "test": ("hypothesis", "pytest", "sklearn"),
+    "test": ("hypothesis", "jsonschema", "pytest", "sklearn"),
     "bench": ("scenedetect",),
 }
 _LITTLE_SPACE = 10 * 2**30  # bytes; a run of some thousand videos fits

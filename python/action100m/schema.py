@@ -7,6 +7,8 @@ import pyarrow as pa
 MIN_SEGMENT = 0.5  # seconds; every segment lasts at least this, a video's lone root apart
 MIN_ANNOTATED = 4.0  # seconds; from here on, inner nodes carry `gpt`
 NO_ACTION = "N/A"  # what `gpt.action` says where nothing visible is done
+NO_ACTION_SPELLINGS = r"n ?[/\\.|-]? ?a|none|null|not applicable|no action"
+"""A regular expression, in small letters, for what models and published rows say instead."""
 TIME_DECIMALS = 2  # node times are rounded to so many decimals, then stored as float32
 
 

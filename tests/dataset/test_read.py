@@ -187,6 +187,8 @@ def test_a_torn_file_is_named_and_the_rest_goes_on(folder: Path, tmp_path: Path)
     errors: list[DatasetError] = []
     dataset = action100m.open([torn, spoilt, shards[2]], on_error=errors.append)
     assert [video.uid for video in dataset] == ["video0010", "video0011"]
+    assert len(dataset) == 7  # that of the torn one is unknown
+    assert len(list(dataset)) == 2
     assert "a-torn.parquet" in str(errors[0])
     assert "b-spoilt.parquet: Row group 0 (from row 0)" in str(errors[1])
 

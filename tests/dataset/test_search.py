@@ -201,7 +201,9 @@ def test_a_run_knows_where_its_videos_lie(rows: list[Row], tmp_path: Path) -> No
     file.write_bytes(b"a video")
     write_rows(run / "data" / "a.parquet", rows)
     Manifest(RunFolder(run)).add([file])
-    result = call("search", "fold the paper", run, "--json")
+    glob = tmp_path / "r*"
+    result = call("search", "fold the paper", glob, "--json")
+    assert result.stdout == call("search", "fold the paper", run, "--json").stdout
     links = {hit["video_uid"]: hit["link"] for hit in map(json.loads, result.stdout.splitlines())}
     assert links.pop(rows[2]["video_uid"]).startswith(f"{file}#t=")
     assert links

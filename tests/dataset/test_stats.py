@@ -118,6 +118,14 @@ def test_what_is_not_captioned_has_no_actions(tmp_path: Path) -> None:
     assert "actions" not in "\n".join(stats.lines())
 
 
+def test_long_videos_count_in_full(tmp_path: Path) -> None:
+    row = as_python(batches(1))[0]
+    root = next(node for node in row["nodes"] if node["level"] == 0)
+    root["end"] = 12 * 3600.0
+    stats = measure(action100m.open(write_rows(tmp_path / "a.parquet", [row])))
+    assert stats.seconds == 12 * 3600
+
+
 def test_an_empty_dataset_is_measured(tmp_path: Path) -> None:
     stats = measure(action100m.open(write_rows(tmp_path / "a.parquet", [])))
     assert (stats.segments, stats.durations, stats.deepest) == (0, None, None)

@@ -9,6 +9,7 @@ import pytest
 
 av = pytest.importorskip("av", reason="PyAV, the other decoder, is not installed")
 
+from action100m.errors import ConfigError  # noqa: E402
 from action100m.video import Decoder, FrameBatch, FrameSpec, FrameStream, VideoError  # noqa: E402
 from action100m.video.backends import require_backend  # noqa: E402
 from action100m.video.dali import DaliStream  # noqa: E402
@@ -34,7 +35,7 @@ STEADY = [round(number * 1000 / 30) for number in range(240)]
 def _gpu() -> None:
     try:
         require_backend("dali-gpu")
-    except (ModuleNotFoundError, RuntimeError) as error:
+    except ConfigError as error:
         pytest.skip(str(error))
 
 

@@ -240,6 +240,22 @@ def test_when_all_servers_stay_down_the_engine_stops_and_fails_nothing() -> None
             engine.submit(question("later")).result(timeout=5)
 
 
+def test_patience_begins_when_the_servers_go_down() -> None:
+    quiet = threading.Event()
+
+    def answer(call: Call) -> None:
+        call.drop() if quiet.is_set() else echo(call)
+
+    with serve(answer) as (url, _), open_openai(configured(url), patience=2.0) as engine:
+        assert engine.submit(question("early")).result(timeout=30).outcome == Outcome.COMPLETE
+        time.sleep(2.5)  # nothing was asked
+        quiet.set()
+        late = engine.submit(question("late"))
+        time.sleep(1.0)
+        quiet.clear()
+        assert late.result(timeout=30).outcome == Outcome.COMPLETE
+
+
 def test_a_server_that_comes_back_goes_on() -> None:
     down = threading.Event()
     down.set()

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from action100m.errors import ConfigError
 from action100m.video import Decoder
 from action100m.video.backends import require_backend
 
@@ -16,7 +17,7 @@ def test_pyav_is_always_here() -> None:
 
 def test_without_dali_the_command_that_brings_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "nvidia.dali", None)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'action100m\[dali\]'"):
+    with pytest.raises(ConfigError, match=r"pip install 'action100m\[dali\]'"):
         Decoder(backend="dali-cpu")
 
 
@@ -25,7 +26,7 @@ def test_without_a_gpu_asking_for_it_is_an_error() -> None:
     try:
         ctypes.CDLL("libcuda.so.1")
     except OSError:
-        with pytest.raises(RuntimeError, match="needs NVIDIA's driver"):
+        with pytest.raises(ConfigError, match="needs NVIDIA's driver"):
             Decoder(backend="dali-gpu")
     else:
         pytest.skip("a driver is here")

@@ -9,12 +9,10 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from action100m.schema import NO_ACTION
+from action100m.schema import NO_ACTION, NO_ACTION_SPELLINGS
 
 _FENCE = re.compile(r"^\s*```[a-zA-Z]*\s*|\s*```\s*$")
-_NOTHING = re.compile(
-    r"\W*(?:n\s*[/\\.|-]?\s*a|none|null|not applicable|no action)\W*", re.IGNORECASE
-)
+_NOTHING = re.compile(rf"\W*(?:{NO_ACTION_SPELLINGS})\W*", re.IGNORECASE)
 _MOST_CHARACTERS = 4000  # of a field; a model that runs on has lost its way
 
 

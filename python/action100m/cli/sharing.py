@@ -142,7 +142,7 @@ def _export_fiftyone(run: str, out: Path, chosen: Export) -> None:
 
     with opened([run]) as dataset:
         with Progress(console=err, transient=True, disable=not err.is_terminal) as bar:
-            task = bar.add_task("export", total=dataset.count_videos())
+            task = bar.add_task("export", total=len(dataset))
             written = export_fiftyone(dataset, out, chosen, lambda uid: bar.advance(task))
         print_lines(written.problems, sys.stderr)
         print_lines((f"Left out: {line}" for line in written.left_out), sys.stderr)

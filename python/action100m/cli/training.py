@@ -175,7 +175,7 @@ def clips_command(
         if not files:
             raise UsageError("No run folder knows the videos: say with --videos FOLDER where.")
         with Progress(console=err, transient=True, disable=not err.is_terminal) as bar:
-            task = bar.add_task("clips", total=data.count_videos())
+            task = bar.add_task("clips", total=len(data))
             written = cut_clips(
                 data,
                 out,

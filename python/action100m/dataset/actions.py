@@ -8,10 +8,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from action100m.dataset.columns import present
+from action100m.schema import NO_ACTION_SPELLINGS
 
 _SPACE = r"[\s\p{Z}\p{Cc}]+"
 _AROUND = " .!?,;:\"'\u2018\u2019\u201c\u201d"
-_NO_ACTION = r"^(n ?[/.\\|-]? ?a|not applicable)?$"
+_NO_ACTION = f"^({NO_ACTION_SPELLINGS})?$"
 
 
 def normalised(strings: pa.StringArray) -> pa.StringArray:

@@ -123,7 +123,7 @@ class _Gathering:
         if self._index is not None:
             places = self._index.find(batch)
             self._indexed += int((places >= 0).sum())
-            chosen = chosen & (places >= 0)
+            chosen = chosen & self._index.drawn(places)
             self._places.append(places)
         here = np.array([uid in self._uids for uid in batch.uid.to_pylist()], bool)
         self.absent += int((batch.rows_with(chosen) & ~here).sum())

@@ -81,7 +81,7 @@ class Report:
                 yield f"… and {unlisted} more of [{rule}]."
         yield from (f"note: {note}" for note in self.notes)
         broken = sum(self.totals.values())
-        verdict = f"{broken} errors" if broken else "no errors"
+        verdict = counted(broken, "error") if broken else "no errors"
         read = [counted(self.files, "file"), counted(self.videos, "video")]
         yield f"{', '.join(read)}, {counted(self.nodes, 'node')}: {verdict}"
 

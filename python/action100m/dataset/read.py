@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -53,8 +52,19 @@ class Dataset:
     on_error: OnError | None = None
 
     def __len__(self) -> int:
-        """How many videos there are, by the files' footers."""
-        return sum(source.count_rows() for source in self.sources)
+        """How many videos there are, by the footers of the files that can be opened.
+
+        Raises:
+            DatasetError: one cannot, and there is no `on_error`.
+        """
+        total = 0
+        for source in self.sources:
+            try:
+                total += source.count_rows()
+            except DatasetError:
+                if self.on_error is None:
+                    raise  # else reading it will tell
+        return total
 
     def __iter__(self) -> Iterator[Video]:
         return self.videos()
@@ -116,14 +126,6 @@ class Dataset:
         from action100m.dataset.sql import query as ask
 
         return ask(self, query)
-
-    def count_videos(self) -> int:
-        """How many rows there are in the files that can be opened."""
-        total = 0
-        for source in self.sources:
-            with suppress(DatasetError):  # reading it will tell
-                total += source.count_rows()
-        return total
 
     def refuse(self, error: DatasetError) -> None:
         """Hand the error to `on_error`; raise it where there is none."""

@@ -77,7 +77,8 @@ class Statistics:
             return
         firsts = batch.offsets[:-1][filled]
         self._depths.update(np.maximum.reduceat(batch.level, firsts).tolist())
-        seconds = length[firsts] / 100
+        whole = np.where(finite, batch.centiseconds, 0)[firsts]
+        seconds = np.maximum(whole, 0) / 100
         self._seconds += float(seconds.sum())
         long = seconds >= 60  # a short video's rate says nothing
         rates = 60 * batch.count[filled][long] / seconds[long]

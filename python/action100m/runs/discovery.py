@@ -69,7 +69,8 @@ def local_videos(places: Iterable[str | Path], folders: Iterable[str | Path]) ->
     Raises:
         UsageError: a folder is not there, or two files have one uid.
     """
-    runs = [Path(place) for place in places if (Path(place) / "run.toml").is_file()]
+    found = [path for place in places for path in matches(str(place))]
+    runs = [path for path in found if (path / "run.toml").is_file()]
     known = {video.uid: video.path for run in runs for video in Manifest(RunFolder(run)).videos}
     return known | videos_by_uid(folders)
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from action100m.config import Config
-from action100m.errors import ConfigError
 from action100m.runs.folder import RunFolder, StageKey
 from action100m.runs.manifest import Video
 from action100m.runs.settings import stage_key
@@ -28,10 +27,7 @@ def open_segment_stage(config: Config, folder: RunFolder) -> Iterator[SegmentSta
     Raises:
         ConfigError: the encoder or the decoder is not to be had here.
     """
-    try:
-        require_backend(config.video.decoder)
-    except (ImportError, RuntimeError) as error:
-        raise ConfigError(str(error)) from error
+    require_backend(config.video.decoder)
     with open_encoder(config.segmentation) as encoder:
         yield SegmentStage(config, encoder, folder)
 

@@ -6,6 +6,8 @@ import ctypes
 import importlib.util
 from typing import Literal
 
+from action100m.errors import ConfigError
+
 Backend = Literal["pyav", "dali-cpu", "dali-gpu"]
 
 
@@ -13,13 +15,12 @@ def require_backend(backend: Backend) -> None:
     """Check that a backend can work here, without loading it.
 
     Raises:
-        ModuleNotFoundError: DALI is not installed.
-        RuntimeError: no GPU, or a driver without video decoding.
+        ConfigError: DALI is not installed, there is no GPU, or its driver decodes no video.
     """
     if backend == "pyav":
         return
     if not is_installed("nvidia.dali"):
-        raise ModuleNotFoundError(
+        raise ConfigError(
             "Decoding with DALI needs it installed: pip install 'action100m[dali]' "
             "(on Linux; the package is nvidia-dali-cuda130)."
         )
@@ -39,14 +40,14 @@ def _require_gpu() -> None:
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
-        raise RuntimeError("Decoding on the GPU needs NVIDIA's driver: none is here.") from None
+        raise ConfigError("Decoding on the GPU needs NVIDIA's driver: none is here.") from None
     count = ctypes.c_int(0)
     if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
-        raise RuntimeError("Decoding on the GPU needs one: CUDA shows none to this process.")
+        raise ConfigError("Decoding on the GPU needs one: CUDA shows none to this process.")
     try:
         ctypes.CDLL("libnvcuvid.so.1")
     except OSError:
-        raise RuntimeError(
+        raise ConfigError(
             "Decoding on the GPU needs libnvcuvid.so.1, and the driver here comes without it: in "
             "a container set NVIDIA_DRIVER_CAPABILITIES=video,compute,utility."
         ) from None

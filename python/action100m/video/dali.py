@@ -121,7 +121,7 @@ class DaliStream:
 
         Raises:
             VideoError: no usable video, or one that DALI would not decode as PyAV does.
-            ModuleNotFoundError, RuntimeError: as `require_backend` raises them.
+            ConfigError: as `require_backend` raises it.
         """
         require_backend("dali-gpu" if device == "gpu" else "dali-cpu")
         self._path, self._spec, self._device = path, spec, device

@@ -67,7 +67,7 @@ class Decoder:
             threads: of the decoder.
 
         Raises:
-            ModuleNotFoundError, RuntimeError: DALI or its device is not here (`require_backend`).
+            ConfigError: DALI or its device is not here (`require_backend`).
         """
         require_backend(backend)
         self._limits, self._backend = limits or DecodeLimits(), backend

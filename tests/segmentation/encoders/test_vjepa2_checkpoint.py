@@ -90,6 +90,8 @@ def test_the_identity_of_a_folder_is_that_of_its_contents(tiny: Path, tmp_path: 
     assert open_checkpoint(str(copy)).identity == first.identity
     other = checkpoints.save_vjepa2(tmp_path / "other", seed=1)
     assert open_checkpoint(str(other)).identity != first.identity
+    (copy / "chat_template.jinja").write_text("{{ messages }}")
+    assert open_checkpoint(str(copy)).identity != first.identity
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,7 @@ class _Writer:
     ) -> None:
         self._dataset, self._folder, self._export = dataset, folder, export
         self._on_video = on_video
-        self._total = dataset.count_videos()
+        self._total = len(dataset)
         self._seen: set[str] = set()
         self._written = Written()
 

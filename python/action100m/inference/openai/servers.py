@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -64,6 +65,7 @@ class Servers:
         self.all = [Server(url, concurrency) for url in urls]
         self._patience = patience
         self._last_success = time.monotonic()
+        self._all_down_since = -math.inf  # first seen after the last success
 
     @asynccontextmanager
     async def lend(self, group: str) -> AsyncIterator[Server]:
@@ -91,7 +93,9 @@ class Servers:
 
     async def _choose(self, group: str) -> Server:
         while not (up := [server for server in self.all if server.open]):
-            down = time.monotonic() - self._last_success
+            if self._all_down_since < self._last_success:
+                self._all_down_since = time.monotonic()
+            down = time.monotonic() - self._all_down_since
             if down > self._patience:
                 urls = ", ".join(server.url for server in self.all)
                 raise EngineStoppedError(f"No server has answered for {down:.0f} s: {urls}.")
