@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from action100m.video import Decoder, VideoError
-from action100m.video.clip import Clip, Cuts, Obtained
+from action100m.video.clip import Clip, Obtained, Outcome
 from synthetic import ORIENTATIONS, read_numbers, with_matrix, write_numbered, write_video
 
 pytestmark = pytest.mark.skipif(
@@ -74,7 +74,9 @@ def ffprobe_times(path: Path) -> list[float]:
     return [float(frame["pts_time"]) for frame in frames]
 
 
-def cut(video: Path, folder: Path, spans: list[tuple[float, float]], *, copy: bool = False) -> Cuts:
+def cut(
+    video: Path, folder: Path, spans: list[tuple[float, float]], *, copy: bool = False
+) -> list[Outcome]:
     clips = [Clip(*span, folder / f"{number}.mp4") for number, span in enumerate(spans)]
     with Decoder() as decoder:
         return decoder.cut(video, clips, copy=copy)
@@ -88,7 +90,7 @@ def test_nested_clips_of_uneven_frames_hold_their_own(tmp_path: Path) -> None:
     video = write_numbered(tmp_path / "a.webm", [time + 500 for time in UNEVEN])
     times = np.array(ffprobe_times(video))
     times -= times[0]
-    outcomes = cut(video, tmp_path, SPANS).outcomes
+    outcomes = cut(video, tmp_path, SPANS)
     for number, (span, outcome) in enumerate(zip(SPANS, outcomes, strict=True)):
         expected = shown_in(times, *span)
         clip = tmp_path / f"{number}.mp4"
@@ -116,7 +118,7 @@ def test_a_clip_past_the_end_is_told_and_the_others_are_there(tmp_path: Path) ->
     video = write_video(tmp_path / "a.mp4", [2.0])
     for copy in (False, True):
         spans = [(0.0, 1.0), (1.0, 2.2), (1.0, 3.0), (5.0, 6.0)]
-        first, second, *others = cut(video, tmp_path, spans, copy=copy).outcomes
+        first, second, *others = cut(video, tmp_path, spans, copy=copy)
         assert isinstance(first, Obtained)
         assert isinstance(second, Obtained)  # half a second may be missing
         assert second.end == pytest.approx(2.0)
@@ -129,7 +131,7 @@ def test_a_clip_past_the_end_is_told_and_the_others_are_there(tmp_path: Path) ->
 def test_clips_stand_upright(matrix: tuple[int, int, int, int], tmp_path: Path) -> None:
     plain = write_video(tmp_path / "plain.mp4", [0.5], size=(160, 96))
     video = with_matrix(plain, tmp_path / "turned.mp4", matrix)
-    (outcome,) = cut(video, tmp_path, [(0.0, 0.5)]).outcomes
+    (outcome,) = cut(video, tmp_path, [(0.0, 0.5)])
     assert isinstance(outcome, Obtained)
     ours, theirs = ffmpeg_frames(tmp_path / "0.mp4"), ffmpeg_frames(video)
     assert ours.shape == theirs.shape
@@ -148,7 +150,7 @@ def test_copies_begin_with_the_key_frame_and_are_bit_for_bit(name: str, tmp_path
     keys = np.array([float(p["pts_time"]) - origin for p in packets if "K" in p["flags"]])
     whole = ffmpeg_frames(video)
     spans = [(0.0, 5.0), (0.0, 1.0), (0.5, 1.0), (1.1, 3.3), (3.3, 5.0)]
-    outcomes = cut(video, tmp_path, spans, copy=True).outcomes
+    outcomes = cut(video, tmp_path, spans, copy=True)
     for number, (span, outcome) in enumerate(zip(spans, outcomes, strict=True)):
         assert isinstance(outcome, Obtained), outcome
         clip = ffmpeg_frames(tmp_path / f"{number}.mp4")
@@ -187,7 +189,7 @@ def test_every_damaged_file(copy: bool, shared: Path, tmp_path: Path) -> None:
             name, end = entry["file"], min(0.5, (entry["last_s"] or 0) + 0.01)
             video = shared / "damaged" / name
             try:
-                (outcome,) = decoder.cut(video, [Clip(0, end, target)], copy=copy).outcomes
+                (outcome,) = decoder.cut(video, [Clip(0, end, target)], copy=copy)
             except VideoError as error:
                 refused.add(name)
                 reason = str(error)

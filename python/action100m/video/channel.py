@@ -26,7 +26,7 @@ class Open:
 
 @dataclass(frozen=True)
 class Cut:
-    """Asks for clips of a file; the child answers with `Cuts`, a `VideoError` or an `OSError`."""
+    """Asks for clips of a file; the child answers with a list of `Outcome`, or an error."""
 
     path: str
     clips: list[Clip]

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from action100m.errors import VideoError
-from action100m.video.frames import DecodeReport
 
 WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 """Of the disk that is written to, and not of the video."""
@@ -54,19 +53,6 @@ class Obtained:
 
 Outcome = Obtained | VideoError
 """Of one clip: what it holds, or why it could not be had."""
-
-
-@dataclass(frozen=True)
-class Cuts:
-    """What became of the clips of a video.
-
-    Attributes:
-        outcomes: of each clip, in the order in which they were asked for.
-        report: of decoding as far as that went; None where nothing was decoded.
-    """
-
-    outcomes: list[Outcome]
-    report: DecodeReport | None
 
 
 def tracks(clips: Iterable[Clip]) -> list[list[Clip]]:

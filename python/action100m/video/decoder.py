@@ -17,7 +17,7 @@ from typing import IO
 from action100m.errors import VideoError
 from action100m.video.backends import Backend, require_backend
 from action100m.video.channel import Batch, Channel, Cut, Heartbeat, Look, Open, Request
-from action100m.video.clip import Clip, Cuts
+from action100m.video.clip import Clip, Outcome
 from action100m.video.frames import DecodeReport, FrameBatch, FrameSpec, FrameStream, VideoInfo
 
 # DALI keeps an index of every file that it has read: 120 bytes a frame were measured.
@@ -84,7 +84,9 @@ class Decoder:
         self._stream = _ChildStream(self._ready(), Path(path).absolute(), spec)
         return self._stream
 
-    def cut(self, path: str | os.PathLike[str], clips: list[Clip], *, copy: bool = False) -> Cuts:
+    def cut(
+        self, path: str | os.PathLike[str], clips: list[Clip], *, copy: bool = False
+    ) -> list[Outcome]:
         """Write clips of a video as silent MP4 files, in one pass as far as memory allows.
 
         Args:
@@ -93,13 +95,16 @@ class Decoder:
             copy: take the coded pictures as they are, from the key frame before a clip's start on;
                 else a clip is H.264, exact to the frame, upright, with square pixels.
 
+        Returns:
+            What became of each clip, in the order of `clips`.
+
         Raises:
             VideoError: no clip can be had.
             OSError: the clips cannot be written: a full disk.
         """
         absolute = [Clip(clip.start, clip.end, clip.target.absolute()) for clip in clips]
         answer = self._ask(Cut(str(Path(path).absolute()), absolute, copy), "cutting it")
-        assert isinstance(answer, Cuts)
+        assert isinstance(answer, list)
         return answer
 
     def frames_at(

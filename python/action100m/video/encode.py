@@ -15,7 +15,7 @@ from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
 from action100m.errors import VideoError
-from action100m.video.clip import Clip, Cuts, Obtained, Outcome, judged, tracks
+from action100m.video.clip import Clip, Obtained, Outcome, judged, tracks
 from action100m.video.geometry import Orientation
 from action100m.video.mp4 import Mp4
 from action100m.video.pictures import Pictures
@@ -31,7 +31,7 @@ _MOST_OPEN = 16
 
 def encode_clips(
     path: Path, clips: list[Clip], threads: int, on_progress: Callable[[], None]
-) -> Cuts:
+) -> list[Outcome]:
     """Write clips of a video, silent, upright, with square pixels, as H.264 in MP4.
 
     Each holds the frames that appear from its start on and before its end, at their own times, the
@@ -44,6 +44,9 @@ def encode_clips(
         threads: of the decoder.
         on_progress: called for every packet decoded and every frame encoded.
 
+    Returns:
+        What became of each clip, in the order of `clips`.
+
     Raises:
         VideoError: no clip can be had.
         OSError: the targets cannot be written.
@@ -55,25 +58,18 @@ def encode_clips(
         )
     outcomes: dict[Path, Outcome] = {}
     rows = tracks(clips)
-    report = None
     while rows:
         with Pictures(path, threads=threads, on_progress=on_progress) as pictures:
             width, height = pictures.info.width, pictures.info.height
             fitting = _ENCODERS_MEMORY // (width * height * _BYTES_PER_PIXEL)
             most = max(1, min(_MOST_OPEN, fitting))
             now, rows = rows[:most], rows[most:]
-            cutting = _Pass(pictures, list(chain.from_iterable(now)), on_progress)
-            outcomes.update(cutting.run())
-            report = pictures.report(whole=cutting.whole)
-    return Cuts([outcomes[clip.target] for clip in clips], report)
+            outcomes |= _Pass(pictures, list(chain.from_iterable(now)), on_progress).run()
+    return [outcomes[clip.target] for clip in clips]
 
 
 class _Pass:
-    """One pass over the file.
-
-    Attributes:
-        whole: it went to the file's end, as clips were still waiting or open.
-    """
+    """One pass over the file, to the end of the last clip."""
 
     def __init__(
         self, pictures: Pictures, clips: list[Clip], on_progress: Callable[[], None]
@@ -83,14 +79,12 @@ class _Pass:
         self._open: list[_Encoder] = []
         self._done: list[tuple[Clip, Obtained | None]] = []
         self._upright = _Upright(pictures)
-        self.whole = True
 
     def run(self) -> dict[Path, Outcome]:
         try:
             for time, until, frame in self._shown():
                 self._turn_to(time)
                 if not (self._open or self._waiting):
-                    self.whole = False
                     break
                 self._encode(time, until, frame)
         except BaseException:

@@ -93,17 +93,12 @@ class Pictures:
         """Seconds where the latest frame ends."""
         return self.clock.end(self._duration)
 
-    def report(self, *, whole: bool = True) -> DecodeReport:
-        """An account of the pass.
-
-        Args:
-            whole: it was read to its end; else nothing is said of what would have come.
-        """
+    def report(self) -> DecodeReport:
+        """An account of the pass, once the file was read to its end."""
         tally = self._tally
-        missing = tally.missing(self.container, self.stream, self.clock) if whole else 0
         return DecodeReport(
             frames=tally.frames,
-            expected=tally.frames + tally.lost + missing,
+            expected=tally.expected(self.container, self.stream, self.clock),
             end=self.end,
             repaired_times=self.clock.repaired,
             errors=tally.errors,

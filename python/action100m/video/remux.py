@@ -16,7 +16,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from action100m.errors import VideoError
-from action100m.video.clip import WRITE_ERRORS, Clip, Cuts, Obtained, Outcome, judged, tracks
+from action100m.video.clip import WRITE_ERRORS, Clip, Obtained, Outcome, judged, tracks
 from action100m.video.log import FFmpegLog, clean
 from action100m.video.mp4 import Mp4
 from action100m.video.opening import open_video
@@ -26,7 +26,7 @@ _MOST_MOVED = 32  # places between coded and shown order; H.264 and HEVC move 16
 _INSTEAD = "Cut it without --copy."
 
 
-def copy_clips(path: Path, clips: list[Clip], on_progress: Callable[[], None]) -> Cuts:
+def copy_clips(path: Path, clips: list[Clip], on_progress: Callable[[], None]) -> list[Outcome]:
     """Write clips of a video, silent, its coded pictures as they are, in MP4.
 
     A clip begins with the last key frame that does not come after its start, and ends with the last
@@ -36,6 +36,9 @@ def copy_clips(path: Path, clips: list[Clip], on_progress: Callable[[], None]) -
         path: the video.
         clips: in any order; each `target` is written.
         on_progress: called for every packet read.
+
+    Returns:
+        What became of each clip, in the order of `clips`.
 
     Raises:
         VideoError: no clip can be had.
@@ -59,7 +62,7 @@ def copy_clips(path: Path, clips: list[Clip], on_progress: Callable[[], None]) -
             with container:
                 wanted = {clip.target: parts[clip.target] for clip in chain.from_iterable(now)}
                 _copy(container, stream, wanted, table, on_progress)
-    return Cuts([outcomes[clip.target] for clip in clips], None)
+    return [outcomes[clip.target] for clip in clips]
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ class Order:
                 clips[segment.node_id] = self._clip(segment, folder)
             except ValueError as error:
                 outcomes[segment.node_id] = str(error)
-        cuts = decoder.cut(self.video, [*clips.values()], copy=self.copy).outcomes if clips else []
+        cuts = decoder.cut(self.video, [*clips.values()], copy=self.copy) if clips else []
         for (node_id, clip), outcome in zip(clips.items(), cuts, strict=True):
             if isinstance(outcome, VideoError):
                 clip.target.unlink(missing_ok=True)
