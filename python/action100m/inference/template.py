@@ -9,10 +9,9 @@ from typing import Any
 import PIL.Image
 
 from action100m.inference.engine import Clip, Image, Message, Part, Request, Text
+from action100m.inference.reasoning import HARMONY, THOUGHT, THOUGHT_ENDS
 
-_HARMONY = "<|channel|>"
-_HARMONY_FINAL = "<|channel|>final<|message|>"
-_THINK, _THOUGHT = "<think>", "</think>"
+_HARMONY_FINAL = f"{HARMONY}final<|message|>"
 _ROLES = ("system", "user", "assistant")
 _PROBE = "Xylophone."
 
@@ -46,8 +45,8 @@ class ChatTemplate:
         if not self._template:
             raise ValueError("it has no chat template")
         tokenizer = processor.tokenizer if sees else processor
-        self.harmony = _HARMONY in tokenizer.get_vocab()
-        self.thinks = _THOUGHT in self._template or _THINK in self._template
+        self.harmony = HARMONY in tokenizer.get_vocab()
+        self.thinks = THOUGHT_ENDS in self._template or THOUGHT in self._template
         self.films = getattr(processor, "video_processor", None) is not None
         self._control = _control_tokens(processor, tokenizer)
         self._plain = {role for role in _ROLES if not self._takes_parts(role)}
@@ -74,8 +73,8 @@ class ChatTemplate:
             return prompt
         if self.harmony:
             return prompt + _HARMONY_FINAL
-        if prompt.rstrip().endswith(_THINK):
-            return f"{prompt.rstrip()}\n\n{_THOUGHT}\n\n"
+        if prompt.rstrip().endswith(THOUGHT):
+            return f"{prompt.rstrip()}\n\n{THOUGHT_ENDS}\n\n"
         return prompt
 
     def images(self, request: Request) -> list[PIL.Image.Image]:
@@ -139,7 +138,7 @@ def opening_of(prompt: str) -> str:
     """What a prompt already says of the answer: its text goes before the model's own."""
     if prompt.endswith(_HARMONY_FINAL):
         return _HARMONY_FINAL
-    return _THINK if prompt.rstrip().endswith(_THINK) else ""
+    return THOUGHT if prompt.rstrip().endswith(THOUGHT) else ""
 
 
 def parts_of(request: Request) -> list[Part]:

@@ -28,10 +28,11 @@ _NOT_SO = (
     IndexError,
     pa.ArrowException,
 )
+_ROWS_PER_SHARD = 512
 _NO_ACTION = dict.fromkeys(("brief", "detailed", "actor"), NO_ACTION)
 
 
-def import_fiftyone(folder: Path, out: Path, rows_per_shard: int = 512) -> list[Path]:
+def import_fiftyone(folder: Path, out: Path) -> list[Path]:
     """Write Parquet shards from a folder in FiftyOne's own format.
 
     What the preview does not hold stays null or away: segments without a label, captions, and what
@@ -41,7 +42,6 @@ def import_fiftyone(folder: Path, out: Path, rows_per_shard: int = 512) -> list[
     Args:
         folder: holds samples.json and metadata.json, written by `export_fiftyone` or FiftyOne.
         out: the folder of the shards.
-        rows_per_shard: videos per file.
 
     Returns:
         The shards, videos sorted by uid, which is the name of the media file.
@@ -63,7 +63,7 @@ def import_fiftyone(folder: Path, out: Path, rows_per_shard: int = 512) -> list[
             raise DatasetError(f"{file}: sample {number}: Another before it is named {uid} too.")
         rows[uid] = row
     ordered = (rows[uid] for uid in sorted(rows))
-    return write_shards(ordered, out, len(rows), made_by, rows_per_shard)
+    return write_shards(ordered, out, len(rows), made_by, _ROWS_PER_SHARD)
 
 
 def _made_by(file: Path) -> dict[str, str]:
@@ -144,9 +144,7 @@ def _nodes(sample: Sample, clock: FrameClock) -> list[dict[str, Any]]:
     for node in nodes.values():
         summary, action = node["gpt"]["summary"], node["gpt"]["action"]
         if summary:
-            node["gpt"]["action"] = (
-                dict.fromkeys(("brief", "detailed", "actor"), NO_ACTION) | action
-            )
+            node["gpt"]["action"] = _NO_ACTION | action
     return sorted(nodes.values(), key=lambda node: (node["level"], node["start"]))
 
 
