@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch")
 checkpoints = pytest.importorskip("checkpoints", exc_type=ImportError)
 
 from action100m.checkpoint import CheckpointError  # noqa: E402
+from action100m.inference import EngineStoppedError  # noqa: E402
 from action100m.segmentation.encoders.vjepa2 import load_vjepa2, open_checkpoint  # noqa: E402
 from action100m.segmentation.encoders.vjepa2.architecture import Architecture  # noqa: E402
 from action100m.segmentation.encoders.vjepa2.model import VJepa2Model, make_forward  # noqa: E402
@@ -277,6 +278,20 @@ def test_a_model_is_tried_with_a_full_batch(tiny: Path, room: int, tried: list[i
     model.load()
     model.try_out()
     assert batches == tried
+
+
+def test_a_device_that_fails_ends_the_work_on_all_videos(tiny: Path) -> None:
+    def forward(pixels: Any) -> Any:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nMore.")
+
+    architecture = open_checkpoint(str(tiny)).architecture
+    place: dict[str, Any] = {"device": torch.device("cpu"), "dtype": torch.float32}
+    model = VJepa2Model(
+        lambda: forward, architecture, name="", identity="", window=8, stride=8, batch=5, **place
+    )
+    model.load()
+    with pytest.raises(EngineStoppedError, match=r"device failed: CUDA error: an illegal .*red\.$"):
+        model.embed(list(random_pixels(1, 8, 64)))
 
 
 def test_importing_action100m_does_not_import_torch() -> None:

@@ -1,4 +1,4 @@
-"""Finds the device, and tells when its memory is full."""
+"""Finds the device, and tells when its memory is full or it fails."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from contextlib import contextmanager
 import torch
 
 from action100m.device import find_device as find_named
+from action100m.inference import EngineStoppedError
 from action100m.segmentation.batching import OutOfDeviceMemoryError
 
 _FLOAT8_SINCE = (8, 9)
+_DEVICE_ERROR = getattr(torch, "AcceleratorError", ())  # since PyTorch 2.8
 
 
 def find_device(name: str, precision: str) -> torch.device:
@@ -29,8 +31,13 @@ def find_device(name: str, precision: str) -> torch.device:
 
 
 @contextmanager
-def memory_errors() -> Iterator[None]:
-    """Turn PyTorch's and the kernels' out of memory into ours, with what was cached given back."""
+def device_errors() -> Iterator[None]:
+    """Turn what PyTorch and the kernels raise into ours; where memory is full, free what is cached.
+
+    Raises:
+        OutOfDeviceMemoryError: the memory is full.
+        EngineStoppedError: the device failed. After that CUDA refuses all that this process asks.
+    """
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
@@ -38,3 +45,5 @@ def memory_errors() -> Iterator[None]:
         traceback.clear_frames(error.__traceback__)
         torch.cuda.empty_cache()
         raise OutOfDeviceMemoryError(f"The device's memory is full: {error}") from error
+    except _DEVICE_ERROR as error:
+        raise EngineStoppedError(f"The device failed: {str(error).splitlines()[0]}.") from error

@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from action100m.segmentation.batching import OutOfDeviceMemoryError
 from action100m.segmentation.encoders.vjepa2.architecture import Architecture
 from action100m.segmentation.encoders.vjepa2.checkpoint import Checkpoint
-from action100m.segmentation.encoders.vjepa2.device import find_device, memory_errors
+from action100m.segmentation.encoders.vjepa2.device import device_errors, find_device
 from action100m.segmentation.encoders.vjepa2.float8 import use_float8
 from action100m.segmentation.encoders.vjepa2.graphs import GraphedForward
 from action100m.segmentation.encoders.vjepa2.preprocess import preprocess
@@ -86,7 +86,7 @@ class VJepa2Model:
             OutOfDeviceMemoryError: not even one window fits.
             RuntimeError: the device cannot compute it.
         """
-        with memory_errors():
+        with device_errors():
             self._forward = self._make_forward()
         if self.device.type == "cuda":
             self.try_out()
@@ -115,7 +115,7 @@ class VJepa2Model:
         """
         check_pixels(pixels)
         # Beside the stream that encodes: there a copy would wait for the windows before it.
-        with memory_errors(), torch.no_grad(), torch.cuda.stream(self._uploads):
+        with device_errors(), torch.no_grad(), torch.cuda.stream(self._uploads):
             prepared = preprocess(pixels, self._architecture, self._dtype, self.device)
         if self._uploads is not None:
             self._uploads.synchronize()
@@ -124,7 +124,7 @@ class VJepa2Model:
 
     def empty(self, frames: int, like: torch.Tensor) -> torch.Tensor:
         """An uninitialised buffer of so many prepared frames."""
-        with memory_errors():
+        with device_errors():
             return like.new_empty((frames, *like.shape[1:]))
 
     def embed(self, windows: Sequence[torch.Tensor]) -> NDArray[np.float32]:
@@ -152,7 +152,7 @@ class VJepa2Model:
             return np.empty((0, self.window // self.tubelet, self.dimension), np.float32)
         assert self._forward is not None, "not loaded"
         work = {"windows": len(windows), "TFLOP": len(windows) * self._tera_operations}
-        with span("embed", **work), memory_errors(), torch.no_grad():
+        with span("embed", **work), device_errors(), torch.no_grad():
             vectors: NDArray[np.float32] = self._forward(torch.stack(list(windows))).cpu().numpy()
         return vectors
 
