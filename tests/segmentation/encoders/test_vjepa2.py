@@ -44,6 +44,23 @@ def random_pixels(windows: int, frames: int, crop: int) -> Any:
     return torch.randn((windows, frames, 3, crop, crop), generator=generator)
 
 
+def around(forward: Any, tiny: Path, batch: int) -> VJepa2Model:
+    """A model that computes something else."""
+    model = VJepa2Model(
+        lambda: forward,
+        open_checkpoint(str(tiny)).architecture,
+        name="",
+        identity="",
+        device=torch.device("cpu"),
+        dtype=torch.float32,
+        window=8,
+        stride=8,
+        batch=batch,
+    )
+    model.load()
+    return model
+
+
 def architecture_of(model: Any) -> Architecture:
     return Architecture.of(model.config.to_dict())
 
@@ -241,19 +258,7 @@ def test_a_full_memory_is_said_and_what_failed_is_freed(tiny: Path) -> None:
         taken.append(weakref.ref(scratch))
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    architecture = open_checkpoint(str(tiny)).architecture
-    place: dict[str, Any] = {"device": torch.device("cpu"), "dtype": torch.float32}
-    model = VJepa2Model(
-        lambda: forward,
-        architecture,
-        name="full",
-        identity="",
-        window=8,
-        stride=8,
-        batch=2,
-        **place,
-    )
-    model.load()
+    model = around(forward, tiny, batch=2)
     with pytest.raises(batching.OutOfDeviceMemoryError, match="memory is full: CUDA out") as found:
         model.embed(list(random_pixels(2, 8, 64)))
     assert found.value is not None
@@ -270,12 +275,7 @@ def test_a_model_is_tried_with_a_full_batch(tiny: Path, room: int, tried: list[i
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return torch.zeros(len(pixels), 4, 96)
 
-    architecture = open_checkpoint(str(tiny)).architecture
-    place: dict[str, Any] = {"device": torch.device("cpu"), "dtype": torch.float32}
-    model = VJepa2Model(
-        lambda: forward, architecture, name="", identity="", window=8, stride=8, batch=5, **place
-    )
-    model.load()
+    model = around(forward, tiny, batch=5)
     model.try_out()
     assert batches == tried
 
@@ -284,12 +284,7 @@ def test_a_device_that_fails_ends_the_work_on_all_videos(tiny: Path) -> None:
     def forward(pixels: Any) -> Any:
         raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nMore.")
 
-    architecture = open_checkpoint(str(tiny)).architecture
-    place: dict[str, Any] = {"device": torch.device("cpu"), "dtype": torch.float32}
-    model = VJepa2Model(
-        lambda: forward, architecture, name="", identity="", window=8, stride=8, batch=5, **place
-    )
-    model.load()
+    model = around(forward, tiny, batch=5)
     with pytest.raises(EngineStoppedError, match=r"device failed: CUDA error: an illegal .*red\.$"):
         model.embed(list(random_pixels(1, 8, 64)))
 
