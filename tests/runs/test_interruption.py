@@ -40,8 +40,8 @@ def dataset(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted((out / "data").iterdir())}
 
 
-def start(longer_videos: Path, out: Path, *more: object) -> subprocess.Popen[bytes]:
-    words = command("run", longer_videos, "--out", out, "--workers", "1", *more)
+def start(videos: Path, out: Path, *more: object) -> subprocess.Popen[bytes]:
+    words = command("run", videos, "--out", out, "--workers", "1", *more)
     return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
@@ -88,6 +88,23 @@ def test_two_runs_on_one_folder_share_its_videos(
     assert min(done) > 0
     assert sum(done) == 6  # none twice
     assert not [path for path in (tmp_path / "run" / "claims").rglob("*") if path.is_file()]
+
+
+def test_what_a_run_adds_is_not_lost_to_one_that_began_before(
+    longer_videos: Path, uninterrupted: dict[str, bytes], tmp_path: Path
+) -> None:
+    most = tmp_path / "most"
+    most.mkdir()
+    for number in range(5):
+        (most / f"v{number}.mp4").symlink_to(longer_videos / f"v{number}.mp4")
+    first = start(most, tmp_path / "run")
+    while not any(path.is_file() for path in (tmp_path / "run" / "claims").rglob("*")):
+        assert first.poll() is None
+        time.sleep(0.01)
+    (most / "v5.mp4").symlink_to(longer_videos / "v5.mp4")
+    second = start(most / "v5.mp4", tmp_path / "run")
+    assert first.wait(120) == second.wait(120) == 0
+    assert dataset(tmp_path / "run") == uninterrupted
 
 
 def test_a_run_takes_over_what_another_had_in_hand_when_it_died(

@@ -115,6 +115,7 @@ def run(
         ready = [video for video in manifest.videos if video.key in finished]
         todo = _to_do(key, folder, manifest, ready, console)
         _finish(openers[key.name](), todo, folder, workers, console)
+    manifest = Manifest(folder)  # with what other runs have added meanwhile
     with span("export"):
         shards = export_what_changed(folder, manifest, settings)
     counts = find_overall_states(folder, manifest, settings.keys).count()
