@@ -13,7 +13,6 @@ from action100m.inference import EngineStoppedError
 from action100m.segmentation.batching import OutOfDeviceMemoryError
 
 _FLOAT8_SINCE = (8, 9)
-_DEVICE_ERROR = getattr(torch, "AcceleratorError", ())  # since PyTorch 2.8
 
 
 def find_device(name: str, precision: str) -> torch.device:
@@ -45,5 +44,5 @@ def device_errors() -> Iterator[None]:
         traceback.clear_frames(error.__traceback__)
         torch.cuda.empty_cache()
         raise OutOfDeviceMemoryError(f"The device's memory is full: {error}") from error
-    except _DEVICE_ERROR as error:
+    except torch.AcceleratorError as error:
         raise EngineStoppedError(f"The device failed: {str(error).splitlines()[0]}.") from error
