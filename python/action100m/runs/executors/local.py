@@ -126,23 +126,23 @@ class _Crew:
         self.trouble = self.trouble or error
         self.stop.set()
 
-    def _do(self, worker: Worker, video: Video) -> None:
-        key = self._stage.key
-        with self._folder.claim(key, video.key) as mine:
+    def _do(self, worker: Worker, video: Video) -> bool:
+        """Whether no other run has the video in hand."""
+        with self._folder.claim(self._stage.key, video.key) as mine:
             if not mine:
                 self._elsewhere.append((video, self._attempts(video)))
-            elif self._folder.part(key, video.key).exists():  # another run has done it
+            elif self._folder.part(self._stage.key, video.key).exists():  # another run has done it
                 self._progress.finish(video.uid, failed=False)
             else:
                 self._do_claimed(worker, video)
+        return mine
 
     def _look_again(self, worker: Worker, video: Video, attempts: int) -> None:
         """At a video that another run had in hand: that may have done it, failed, or died."""
         if self._attempts(video) > attempts:
             self._progress.finish(video.uid, failed=True)
-        else:
+        elif not self._do(worker, video):
             self.stop.wait(_POLL)
-            self._do(worker, video)
 
     def _attempts(self, video: Video) -> int:
         attempts: int = self._folder.read_failure(self._stage.key, video.key).get("attempts", 0)
