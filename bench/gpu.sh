@@ -52,7 +52,7 @@ nvidia-smi >"$out/machine.log" 2>&1
 step 90 build bash -euo pipefail -c build || exit 1
 
 step 100 tests python3 -m pytest -v -m gpu tests/gpu --ignore tests/gpu/test_dali.py
-bench 240 encode python3 bench/encode.py
+bench 210 encode python3 bench/encode.py
 bench 45 kernels python3 bench/kernels.py
 # 5: it skips as a whole where DALI or PyAV is not installed.
 step 40 dali bash -c 'python3 -m pytest -v -m gpu tests/gpu/test_dali.py || [ $? = 5 ]'

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import fcntl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -33,14 +33,13 @@ def claimed(path: Path) -> Iterator[bool]:
     with path.open("ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        except OSError:
-            yield True
-            return
+            mine = True
+        except OSError as error:
+            mine = not isinstance(error, BlockingIOError)
         try:
-            yield True
+            yield mine
         finally:
-            path.unlink(missing_ok=True)
-            fcntl.flock(file, fcntl.LOCK_UN)  # a forked process may have the file open too
+            if mine:
+                path.unlink(missing_ok=True)
+                with suppress(OSError):  # a forked process may have the file open too
+                    fcntl.flock(file, fcntl.LOCK_UN)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 torch = pytest.importorskip("torch")
 checkpoints = pytest.importorskip("checkpoints", exc_type=ImportError)
 
-from action100m.segmentation.encoders.vjepa2 import load_vjepa2, open_checkpoint  # noqa: E402
+from action100m.segmentation.encoders.vjepa2 import open_checkpoint  # noqa: E402
 from action100m.segmentation.encoders.vjepa2.architecture import Architecture  # noqa: E402
 from action100m.segmentation.encoders.vjepa2.model import VJepa2Model, make_forward  # noqa: E402
 
@@ -25,7 +25,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def load(tiny: Path, **arguments: Any) -> VJepa2Model:
-    return load_vjepa2(open_checkpoint(str(tiny)), **{"device": "cuda", **arguments})
+    return checkpoints.load_vjepa2(open_checkpoint(str(tiny)), **{"device": "cuda", **arguments})
 
 
 def random_pixels(windows: int) -> Any:

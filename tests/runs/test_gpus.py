@@ -58,11 +58,15 @@ def test_a_helper_puts_down_what_it_has_when_the_run_goes(begun: RunFolder) -> N
 
 
 def test_a_helper_that_fails_is_told_of(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    told = io.StringIO()
+    told, said = io.StringIO(), ""
+    deadline = time.monotonic() + 60
     with helpers(RunFolder(tmp_path), ["3"], 1, Console(file=told, width=200)):
-        time.sleep(5)
+        while "is no run folder" not in said:
+            assert time.monotonic() < deadline, said
+            time.sleep(0.05)
+            said += capfd.readouterr().err
+        time.sleep(1)  # all that is left for it is to end
     assert "encoding process on GPU 3 ended with 1" in told.getvalue()
-    assert "is no run folder" in capfd.readouterr().err
 
 
 def test_one_gpu_or_none_needs_no_help() -> None:

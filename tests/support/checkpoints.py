@@ -27,6 +27,12 @@ declare_torchvision_operators()
 
 from transformers import VJEPA2Config, VJEPA2ForVideoClassification, VJEPA2Model  # noqa: E402
 
+from action100m.segmentation.encoders.vjepa2 import (  # noqa: E402
+    Checkpoint,
+    VJepa2Model,
+    open_vjepa2,
+)
+
 TINY_VJEPA2 = {
     "crop_size": 64,
     "frames_per_clip": 8,
@@ -95,3 +101,10 @@ def pooled(model: torch.nn.Module, pixels: torch.Tensor) -> torch.Tensor:
         tokens = encoder(pixels).last_hidden_state
     tubelets = pixels.shape[1] // config.tubelet_size
     return tokens.unflatten(1, (tubelets, -1)).float().mean(2)
+
+
+def load_vjepa2(checkpoint: Checkpoint, **arguments: Any) -> VJepa2Model:
+    """Our model of it, ready to encode."""
+    model = open_vjepa2(checkpoint, **arguments)
+    model.load()
+    return model

@@ -68,11 +68,16 @@ def _inputs(folder: RunFolder, manifest: Manifest, settings: Settings) -> list[o
     """All that decides the dataset's bytes, or stands for it."""
     parts = [folder.part_states(key) for key in settings.keys]
     videos = [
-        (video.uid, str(video.place), *(states.get(video.key) for states in parts))
+        (video.uid, _row_of(video), *(states.get(video.key) for states in parts))
         for video in manifest.videos
     ]
     how = (__version__, pa.__version__, settings.config.export.rows_per_shard)
     return [*how, sorted(_file_metadata(settings).items()), videos]
+
+
+def _row_of(video: Video) -> tuple[str, int] | None:
+    """Where the manifest has the video, wherever the run folder stands."""
+    return video.place and (video.place[0].name, video.place[1])
 
 
 def _mark(made_of: list[object], shards: list[Path]) -> str:

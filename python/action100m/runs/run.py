@@ -83,17 +83,7 @@ def run(
     inputs = [videos] if isinstance(videos, (str, Path)) else videos
     paths = find_videos(inputs, leave_out=folder.root)
     config = config or read_config(folder) or Config()
-    folder.root.mkdir(parents=True, exist_ok=True)
-    with locked(folder.root / ".manifest.lock"):  # of runs that start together one reads it all
-        manifest = Manifest(folder)
-        problems = manifest.add(paths, config.metadata)
-    for problem in problems:
-        console.print(f"Sidecar: {problem}", highlight=False, markup=False, soft_wrap=True)
-    if not manifest.videos:
-        raise NothingToDoError(
-            "No video was found: give files, folders or globs that hold some. What lies in the run "
-            f"folder {out} is not looked at."
-        )
+    manifest = _take_in(paths, folder, config, console)
     workers = workers or available_cpus()
     _check_engines(config)
     config = _pinned(config)
@@ -120,6 +110,22 @@ def run(
         shards = export_what_changed(folder, manifest, settings)
     counts = find_overall_states(folder, manifest, settings.keys).count()
     return RunResult(counts, shards)
+
+
+def _take_in(paths: list[Path], folder: RunFolder, config: Config, console: Console) -> Manifest:
+    """The run's manifest, with these videos."""
+    folder.root.mkdir(parents=True, exist_ok=True)
+    with locked(folder.root / ".manifest.lock"):  # of runs that start together one reads it all
+        manifest = Manifest(folder)
+        problems = manifest.add(paths, config.metadata)
+    for problem in problems:
+        console.print(f"Sidecar: {problem}", highlight=False, markup=False, soft_wrap=True)
+    if not manifest.videos:
+        raise NothingToDoError(
+            "No video was found: give files, folders or globs that hold some. What lies in the run "
+            f"folder {folder.root} is not looked at."
+        )
+    return manifest
 
 
 def _settings(config: Config, stage: SegmentStage) -> Settings:

@@ -15,7 +15,7 @@ checkpoints = pytest.importorskip("checkpoints", exc_type=ImportError)
 
 from action100m.checkpoint import CheckpointError  # noqa: E402
 from action100m.inference import EngineStoppedError  # noqa: E402
-from action100m.segmentation.encoders.vjepa2 import load_vjepa2, open_checkpoint  # noqa: E402
+from action100m.segmentation.encoders.vjepa2 import open_checkpoint  # noqa: E402
 from action100m.segmentation.encoders.vjepa2.architecture import Architecture  # noqa: E402
 from action100m.segmentation.encoders.vjepa2.model import VJepa2Model, make_forward  # noqa: E402
 
@@ -69,7 +69,9 @@ def architecture_of(model: Any) -> Architecture:
 def test_vectors_are_those_of_transformers(sizes: dict[str, Any], tmp_path: Path) -> None:
     rival = checkpoints.make_vjepa2(**sizes)
     rival.save_pretrained(tmp_path)
-    model = load_vjepa2(open_checkpoint(str(tmp_path)), device="cpu", precision="float32")
+    model = checkpoints.load_vjepa2(
+        open_checkpoint(str(tmp_path)), device="cpu", precision="float32"
+    )
     pixels = random_pixels(2, model.window, rival.config.crop_size)
     truth = checkpoints.pooled(rival, pixels)
     assert truth.std() > 0.05  # or nothing would be compared
@@ -79,7 +81,7 @@ def test_vectors_are_those_of_transformers(sizes: dict[str, Any], tmp_path: Path
 @pytest.mark.parametrize("frames", [2, 6, 14])
 def test_windows_of_another_length_are_those_of_transformers(tiny: Path, frames: int) -> None:
     pixels = random_pixels(1, frames, 64)
-    model = load_vjepa2(
+    model = checkpoints.load_vjepa2(
         open_checkpoint(str(tiny)), device="cpu", precision="float32", window=frames
     )
     truth = checkpoints.pooled(checkpoints.make_vjepa2(), pixels)
@@ -109,7 +111,9 @@ def test_classifiers_and_shards_give_the_same_vectors(
     tmp_path: Path, arguments: dict[str, Any]
 ) -> None:
     checkpoints.save_vjepa2(tmp_path, **arguments)
-    model = load_vjepa2(open_checkpoint(str(tmp_path)), device="cpu", precision="float32")
+    model = checkpoints.load_vjepa2(
+        open_checkpoint(str(tmp_path)), device="cpu", precision="float32"
+    )
     pixels = random_pixels(1, 8, 64)
     arguments.pop("shard", None)
     truth = checkpoints.pooled(checkpoints.make_vjepa2(**arguments), pixels)
@@ -126,13 +130,13 @@ def test_bfloat16_is_nearer_to_the_truth_than_transformers(tiny: Path) -> None:
     rival = checkpoints.make_vjepa2()
     truth = checkpoints.pooled(rival, pixels)
     theirs = checkpoints.pooled(rival.bfloat16(), pixels.bfloat16())
-    model = load_vjepa2(open_checkpoint(str(tiny)), device="cpu")
+    model = checkpoints.load_vjepa2(open_checkpoint(str(tiny)), device="cpu")
     ours = torch.from_numpy(model.embed(list(pixels.bfloat16())))
     assert (ours - truth).norm() < (theirs - truth).norm()
 
 
 def test_vectors_do_not_depend_on_the_batch(tiny: Path) -> None:
-    model = load_vjepa2(open_checkpoint(str(tiny)), device="cpu", precision="float32")
+    model = checkpoints.load_vjepa2(open_checkpoint(str(tiny)), device="cpu", precision="float32")
     pixels = random_pixels(5, 8, 64)
     one_by_one = np.concatenate([model.embed([window]) for window in pixels])
     np.testing.assert_allclose(model.embed(list(pixels)), one_by_one, atol=1e-5)
@@ -140,7 +144,7 @@ def test_vectors_do_not_depend_on_the_batch(tiny: Path) -> None:
 
 
 def test_a_model_says_what_windows_it_wants(tiny: Path) -> None:
-    model = load_vjepa2(open_checkpoint(str(tiny)), device="cpu", stride=2, batch=3)
+    model = checkpoints.load_vjepa2(open_checkpoint(str(tiny)), device="cpu", stride=2, batch=3)
     assert (model.window, model.stride, model.tubelet, model.batch) == (8, 2, 2, 3)
     assert (model.dimension, model.short_side, model.name) == (96, 73, "vjepa2")
 
@@ -150,14 +154,14 @@ def test_the_identity_tells_weights_precision_and_windows_apart(tiny: Path, tmp_
     same = checkpoints.save_vjepa2(tmp_path / "same")
     first = open_checkpoint(str(tiny))
     models = [
-        load_vjepa2(first, device="cpu"),
-        load_vjepa2(first, device="cpu", precision="float32"),
-        load_vjepa2(first, device="cpu", window=4),
-        load_vjepa2(first, device="cpu", stride=4),
-        load_vjepa2(open_checkpoint(str(other)), device="cpu"),
+        checkpoints.load_vjepa2(first, device="cpu"),
+        checkpoints.load_vjepa2(first, device="cpu", precision="float32"),
+        checkpoints.load_vjepa2(first, device="cpu", window=4),
+        checkpoints.load_vjepa2(first, device="cpu", stride=4),
+        checkpoints.load_vjepa2(open_checkpoint(str(other)), device="cpu"),
     ]
     assert len({model.identity for model in models}) == len(models)
-    again = load_vjepa2(open_checkpoint(str(same)), device="cpu", batch=1)
+    again = checkpoints.load_vjepa2(open_checkpoint(str(same)), device="cpu", batch=1)
     assert again.identity == models[0].identity
 
 
@@ -168,7 +172,7 @@ def test_compiled_blocks_give_the_same_vectors(tiny: Path) -> None:
     pixels = list(random_pixels(2, 8, 64))
     checkpoint = open_checkpoint(str(tiny))
     plain, compiled = (
-        load_vjepa2(checkpoint, device="cpu", precision="float32", compiled=choice)
+        checkpoints.load_vjepa2(checkpoint, device="cpu", precision="float32", compiled=choice)
         for choice in (False, True)
     )
     counters = torch._dynamo.utils.counters
@@ -182,8 +186,9 @@ def test_compiled_blocks_give_the_same_vectors(tiny: Path) -> None:
 def test_compilation_can_be_switched_off(tiny: Path) -> None:
     code = (
         "import sys, torch; from pathlib import Path\n"
-        "from action100m.segmentation.encoders.vjepa2 import load_vjepa2, open_checkpoint\n"
-        "model = load_vjepa2(open_checkpoint(sys.argv[1]), device='cpu', compiled=True)\n"
+        "from action100m.segmentation.encoders.vjepa2 import open_checkpoint, open_vjepa2\n"
+        "model = open_vjepa2(open_checkpoint(sys.argv[1]), device='cpu', compiled=True)\n"
+        "model.load()\n"
         "model.embed([torch.zeros(8, 3, 64, 64, dtype=torch.bfloat16)])\n"
         "sys.exit(torch._dynamo.utils.counters['stats']['unique_graphs'])"
     )
@@ -193,7 +198,7 @@ def test_compilation_can_be_switched_off(tiny: Path) -> None:
 
 
 def test_windows_of_other_shapes_are_refused(tiny: Path) -> None:
-    model = load_vjepa2(open_checkpoint(str(tiny)), device="cpu", precision="float32")
+    model = checkpoints.load_vjepa2(open_checkpoint(str(tiny)), device="cpu", precision="float32")
     for shape in [(7, 3, 64, 64), (8, 3, 48, 48), (8, 64, 64, 3)]:
         with pytest.raises(ValueError, match="8 frames of 64 x 64"):
             model.embed([torch.zeros(shape)])
@@ -217,11 +222,11 @@ def test_what_cannot_be_had_is_an_error(
     tiny: Path, arguments: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        load_vjepa2(open_checkpoint(str(tiny)), **{"device": "cpu", **arguments})
+        checkpoints.load_vjepa2(open_checkpoint(str(tiny)), **{"device": "cpu", **arguments})
 
 
 def test_buffers_take_prepared_frames(tiny: Path) -> None:
-    model = load_vjepa2(open_checkpoint(str(tiny)), device="cpu")
+    model = checkpoints.load_vjepa2(open_checkpoint(str(tiny)), device="cpu")
     pixels = np.random.default_rng(0).integers(0, 256, (5, 80, 120, 3), dtype=np.uint8)
     prepared = model.prepare(pixels)
     buffer = model.empty(9, prepared)
@@ -233,7 +238,7 @@ def test_buffers_take_prepared_frames(tiny: Path) -> None:
 
 
 def test_frames_of_other_types_and_shapes_are_refused(tiny: Path) -> None:
-    model = load_vjepa2(open_checkpoint(str(tiny)), device="cpu")
+    model = checkpoints.load_vjepa2(open_checkpoint(str(tiny)), device="cpu")
     with pytest.raises(TypeError, match="uint8"):
         model.prepare(np.zeros((1, 80, 80, 3), np.float32))  # type: ignore[arg-type]
     for shape in [(80, 80, 3), (1, 80, 80, 4), (1, 0, 80, 3)]:
@@ -242,7 +247,7 @@ def test_frames_of_other_types_and_shapes_are_refused(tiny: Path) -> None:
 
 
 def test_frames_may_be_read_only_and_flipped(tiny: Path) -> None:
-    model = load_vjepa2(open_checkpoint(str(tiny)), device="cpu")
+    model = checkpoints.load_vjepa2(open_checkpoint(str(tiny)), device="cpu")
     pixels = np.random.default_rng(0).integers(0, 256, (2, 73, 80, 3), dtype=np.uint8)
     pixels.flags.writeable = False
     flipped = pixels[:, ::-1, :, ::-1]
@@ -306,4 +311,4 @@ def test_errors_of_weights_name_the_checkpoint(tiny: Path, tmp_path: Path) -> No
         assert old in config
         (tmp_path / "config.json").write_text(config.replace(old, new), "utf-8")
         with pytest.raises(CheckpointError, match="do not fit the checkpoint's own config"):
-            load_vjepa2(open_checkpoint(str(tmp_path)), device="cpu")
+            checkpoints.load_vjepa2(open_checkpoint(str(tmp_path)), device="cpu")

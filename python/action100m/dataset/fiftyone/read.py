@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from action100m.config import ExportConfig
 from action100m.dataset.fiftyone.clock import FrameClock
 from action100m.dataset.fiftyone.fields import LABELS, TRANSCRIPT
 from action100m.dataset.fiftyone.names import uid_of_media
@@ -28,7 +29,6 @@ _NOT_SO = (
     IndexError,
     pa.ArrowException,
 )
-_ROWS_PER_SHARD = 512
 _NO_ACTION = dict.fromkeys(("brief", "detailed", "actor"), NO_ACTION)
 
 
@@ -63,7 +63,7 @@ def import_fiftyone(folder: Path, out: Path) -> list[Path]:
             raise DatasetError(f"{file}: sample {number}: Another before it is named {uid} too.")
         rows[uid] = row
     ordered = (rows[uid] for uid in sorted(rows))
-    return write_shards(ordered, out, len(rows), made_by, _ROWS_PER_SHARD)
+    return write_shards(ordered, out, len(rows), made_by, ExportConfig().rows_per_shard)
 
 
 def _made_by(file: Path) -> dict[str, str]:

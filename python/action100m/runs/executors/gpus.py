@@ -37,7 +37,7 @@ def other_gpus(config: SegmentationConfig) -> list[str]:
     """
     if config.encoder == "descriptor" or config.vjepa2.device != "cuda":
         return []
-    import torch  # noqa: PLC0415 (only where there is something to count)
+    import torch
 
     count = torch.cuda.device_count()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")

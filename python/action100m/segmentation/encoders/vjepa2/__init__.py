@@ -12,6 +12,6 @@ except ImportError as error:
     ) from error
 
 from action100m.segmentation.encoders.vjepa2.checkpoint import Checkpoint, open_checkpoint
-from action100m.segmentation.encoders.vjepa2.model import VJepa2Model, load_vjepa2, open_vjepa2
+from action100m.segmentation.encoders.vjepa2.model import VJepa2Model, open_vjepa2
 
-__all__ = ["Checkpoint", "VJepa2Model", "load_vjepa2", "open_checkpoint", "open_vjepa2"]
+__all__ = ["Checkpoint", "VJepa2Model", "open_checkpoint", "open_vjepa2"]

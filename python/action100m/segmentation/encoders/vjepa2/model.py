@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -155,13 +155,6 @@ class VJepa2Model:
         with span("embed", **work), device_errors(), torch.no_grad():
             vectors: NDArray[np.float32] = self._forward(torch.stack(list(windows))).cpu().numpy()
         return vectors
-
-
-def load_vjepa2(checkpoint: Checkpoint, **arguments: Any) -> VJepa2Model:
-    """`open_vjepa2`, and load its weights."""
-    model = open_vjepa2(checkpoint, **arguments)
-    model.load()
-    return model
 
 
 def open_vjepa2(
