@@ -1,8 +1,24 @@
 """What the public functions raise for what their caller can mend, in words for a person."""
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+"""The numbers of an OSError for which the disk is to blame that is written to."""
+
 
 class ConfigError(ValueError):
     """A configuration that cannot be used."""
+
+
+@contextmanager
+def as_config_errors() -> Iterator[None]:
+    """What is missing or refused is the fault of the configuration that asked for it."""
+    try:
+        yield
+    except (ImportError, ValueError) as error:
+        raise ConfigError(str(error)) from error
 
 
 class DatasetError(ValueError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import os
 import signal
@@ -18,6 +17,7 @@ from rich.console import Console
 
 from action100m import __version__
 from action100m.errors import (
+    DISK_ERRORS,
     ConfigError,
     DatasetError,
     NothingToDoError,
@@ -30,7 +30,6 @@ NOTHING = 1
 USAGE = 2
 INTERRUPTED = 130
 BROKEN_PIPE = 141
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 app = typer.Typer(
     help="Turn a folder of instructional videos into an Action100M-style dataset.",
@@ -81,7 +80,7 @@ def explained() -> Iterator[None]:
     except OSError as error:
         place = f"Cannot use {error.filename}: " if error.filename else ""
         reason = (error.strerror or str(error)).rstrip(".")
-        fail(f"{place}{reason}.", NOTHING if error.errno in _DISK_ERRORS else USAGE)
+        fail(f"{place}{reason}.", NOTHING if error.errno in DISK_ERRORS else USAGE)
     except KeyboardInterrupt:
         fail("Interrupted. What a run has done is kept: the same command goes on.", INTERRUPTED)
 

@@ -125,7 +125,7 @@ class Dataset:
         """
         from action100m.dataset.sql import query as ask
 
-        return ask(self, query)
+        return ask(query, self.sources, self.refuse)
 
     def refuse(self, error: DatasetError) -> None:
         """Hand the error to `on_error`; raise it where there is none."""

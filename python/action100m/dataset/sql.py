@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset as pads
 
 from action100m.dataset.columns import Batch
+from action100m.dataset.sources import Source
 from action100m.errors import DatasetError
 from action100m.schema import GPT, METADATA, NODE
-
-if TYPE_CHECKING:
-    from action100m.dataset.read import Dataset  # which asks us
 
 VIDEOS = {field.name: (f"metadata.{field.name}", field.type) for field in METADATA}
 """By column of the view `videos`: its path in the published schema, and its type."""
@@ -39,13 +37,22 @@ TEXTS = {
 """Of these the paths of what is said of a segment."""
 
 
-def query(dataset: Dataset, sql: str) -> pa.Table:
-    """What `Dataset.sql` gives and raises."""
+def query(
+    sql: str, sources: Sequence[Source], refuse: Callable[[DatasetError], object]
+) -> pa.Table:
+    """What `Dataset.sql` gives and raises.
+
+    Args:
+        sql: the query.
+        sources: the files to ask.
+        refuse: is told what cannot be read, and may raise it.
+    """
     try:
         import duckdb
     except ImportError as error:
         raise DatasetError("SQL needs: pip install 'action100m[query]'.") from error
-    videos, segments = _View(dataset, VIDEOS, ()), _View(dataset, SEGMENTS, ("nodes.level",))
+    videos = _View(sources, refuse, VIDEOS, ())
+    segments = _View(sources, refuse, SEGMENTS, ("nodes.level",))
     with duckdb.connect() as connection:
         connection.register("videos", videos)
         connection.register("segments", segments)
@@ -65,18 +72,19 @@ class _View(pads.Dataset):  # type: ignore[misc]  # it has no types; DuckDB asks
 
     def __init__(
         self,
-        dataset: Dataset,
+        sources: Sequence[Source],
+        refuse: Callable[[DatasetError], object],
         columns: Mapping[str, tuple[str, pa.DataType]],
         least: Sequence[str],
     ) -> None:
         """Read nothing yet.
 
         Args:
-            dataset: whose rows.
+            sources, refuse: as `query` takes them.
             columns: paths and types by name, beside `video_uid`.
             least: the fields to read where no column is asked for, so that rows can be counted.
         """
-        self._dataset = dataset
+        self._sources, self._refuse = sources, refuse
         self._paths = {name: path for name, (path, _) in columns.items()}
         self._least = least
         types = {name: kind for name, (_, kind) in columns.items()}
@@ -103,12 +111,12 @@ class _View(pads.Dataset):  # type: ignore[misc]  # it has no types; DuckDB asks
 
     def _rows(self, schema: pa.Schema, condition: Any) -> Iterator[pa.RecordBatch]:
         fields = [self._paths[name] for name in schema.names if name in self._paths]
-        for source in self._dataset.sources:
+        for source in self._sources:
             try:
                 groups = source.row_groups(condition, self._schema)
                 for first_row, rows in source.batches(fields or self._least, groups=groups):
                     if isinstance(rows, DatasetError):
-                        self._dataset.refuse(rows)
+                        self._refuse(rows)
                     else:
                         yield self._flat(Batch(rows, first_row), schema)
             except DatasetError as error:

@@ -9,7 +9,7 @@ from typing import Any
 
 from action100m.checkpoint import find_checkpoint
 from action100m.config import EngineConfig, OpenAIConfig, TransformersConfig
-from action100m.errors import ConfigError
+from action100m.errors import ConfigError, as_config_errors
 from action100m.inference.engine import Engine
 
 _PACKAGES = {
@@ -54,7 +54,7 @@ def open_engine(config: EngineConfig) -> Iterator[Engine]:
         ConfigError: a package, a checkpoint, a key or a device that it needs is not to be had.
     """
     check_engine(config, annotates=False)
-    with _explained():
+    with as_config_errors():
         opened = _open(config)
         engine = opened.__enter__()
     try:
@@ -73,7 +73,7 @@ def pin(config: EngineConfig) -> EngineConfig:
     """
     if isinstance(config, OpenAIConfig):
         return config
-    with _explained():
+    with as_config_errors():
         found = find_checkpoint(config.model, config.revision, ["config.json"])
     return config.model_copy(update={"revision": found.revision})
 
@@ -86,7 +86,7 @@ def identity(config: EngineConfig) -> dict[str, Any]:
     """
     if isinstance(config, OpenAIConfig):
         return {"engine": config.engine, "model": config.model, "revision": config.revision or ""}
-    with _explained():
+    with as_config_errors():
         found = find_checkpoint(config.model, config.revision, ["config.json"])
         return {"engine": config.engine, "model": found.identity, "precision": config.precision}
 
@@ -103,12 +103,3 @@ def _open(config: EngineConfig) -> AbstractContextManager[Engine]:
     from action100m.inference.vllm import open_vllm
 
     return open_vllm(config)
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """What cannot be had is the configuration's affair."""
-    try:
-        yield
-    except (ImportError, ValueError) as error:
-        raise ConfigError(str(error)) from error

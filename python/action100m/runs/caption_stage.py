@@ -17,7 +17,7 @@ from action100m.runs.manifest import Video
 from action100m.runs.settings import Settings, stage_key
 from action100m.runs.stages import Worker, unchanged
 from action100m.segmentation.part import from_table
-from action100m.video import DecodeLimits, Decoder
+from action100m.video import Decoder
 from action100m.video.frames import Progress
 from action100m.video.pool import DecoderPool
 
@@ -51,10 +51,7 @@ def open_caption_stage(
     """
     config = settings.config
     threads = max(1, available_cpus() // workers)
-    limits = DecodeLimits(int(config.video.memory_limit_gib * 2**30), config.video.stall_seconds)
-    decoders = [
-        Decoder(limits, backend=config.video.decoder, threads=threads) for _ in range(workers)
-    ]
+    decoders = [Decoder.of(config.video, threads=threads) for _ in range(workers)]
     with DecoderPool(decoders) as pool, open_captioners(config, pool) as captioner:
         yield CaptionStage(settings, captioner, folder)
 

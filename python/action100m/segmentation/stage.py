@@ -19,7 +19,7 @@ from action100m.segmentation.pieces import Pieces, encode_in_pieces
 from action100m.segmentation.windows import WindowedEncoder
 from action100m.trace import span
 from action100m.tree import ABSORB_ABOVE, MIN_DURATION, Dendrogram, Tree, cut, ward
-from action100m.video import DecodeLimits, Decoder, FrameSpec
+from action100m.video import Decoder, FrameSpec
 from action100m.video.frames import DecodeReport, FrameBatch, FrameStream, Progress, VideoInfo
 
 _VERSION = 1  # of everything here that decides a part's content
@@ -108,11 +108,7 @@ class Segmenter:
     def __init__(self, config: Config, encoder: Encoder, *, threads: int = 1) -> None:
         self._config = config
         self._encoder = encoder
-        limits = DecodeLimits(
-            memory=int(config.video.memory_limit_gib * 2**30),
-            stall_seconds=config.video.stall_seconds,
-        )
-        self._decoder = Decoder(limits, backend=config.video.decoder, threads=threads)
+        self._decoder = Decoder.of(config.video, threads=threads)
 
     def __enter__(self) -> Segmenter:
         return self

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import av
 
-from action100m.errors import VideoError
+from action100m.errors import DISK_ERRORS, VideoError
 from action100m.video.backends import Backend
 from action100m.video.channel import Channel, Heartbeat, Look, Open, Request
-from action100m.video.clip import WRITE_ERRORS, TargetError
+from action100m.video.clip import TargetError
 from action100m.video.dali import DaliStream, Device
 from action100m.video.encode import encode_clips
 from action100m.video.frames import FrameStream
@@ -87,7 +87,7 @@ def _blamed(error: BaseException, reason: str) -> Exception:
     """The reason why the file cannot be used, unless it is the disk that is written to."""
     if isinstance(error, TargetError):
         return OSError(error.errno, error.strerror, error.filename)
-    if isinstance(error, OSError) and error.errno in WRITE_ERRORS:
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
         return OSError(error.errno, error.strerror)
     return VideoError(reason)
 

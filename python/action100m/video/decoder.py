@@ -12,13 +12,16 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from action100m.errors import VideoError
 from action100m.video.backends import Backend, require_backend
 from action100m.video.channel import Batch, Channel, Cut, Heartbeat, Look, Open, Request
 from action100m.video.clip import Clip, Outcome
 from action100m.video.frames import DecodeReport, FrameBatch, FrameSpec, FrameStream, VideoInfo
+
+if TYPE_CHECKING:
+    from action100m.config import VideoConfig
 
 # DALI keeps an index of every file that it has read: 120 bytes a frame were measured.
 _FILES_PER_CHILD = 256
@@ -74,6 +77,13 @@ class Decoder:
         self._threads = threads
         self._child: _Child | None = None
         self._stream: _ChildStream | None = None
+
+    @classmethod
+    def of(cls, config: VideoConfig, *, threads: int) -> Decoder:
+        """A decoder as a configuration wants it."""
+        memory = int(config.memory_limit_gib * 2**30)
+        limits = DecodeLimits(memory, config.stall_seconds)
+        return cls(limits, backend=config.decoder, threads=threads)
 
     def open(self, path: str | os.PathLike[str], spec: FrameSpec) -> FrameStream:
         """Open a video; an earlier stream of this decoder is closed.

@@ -15,8 +15,8 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from action100m.errors import VideoError
-from action100m.video.clip import WRITE_ERRORS, Clip, Obtained, Outcome, judged, tracks
+from action100m.errors import DISK_ERRORS, VideoError
+from action100m.video.clip import Clip, Obtained, Outcome, judged, tracks
 from action100m.video.log import FFmpegLog, clean
 from action100m.video.mp4 import Mp4
 from action100m.video.opening import open_video
@@ -213,7 +213,7 @@ class _Copy:
         try:
             self._file.container.mux(copied)
         except av.FFmpegError as error:
-            if error.errno in WRITE_ERRORS:
+            if error.errno in DISK_ERRORS:
                 raise
             raise self._refused(error) from error
 

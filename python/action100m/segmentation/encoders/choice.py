@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from action100m.config import SegmentationConfig
-from action100m.errors import ConfigError
+from action100m.errors import ConfigError, as_config_errors
 from action100m.segmentation.batching import OutOfDeviceMemoryError
 from action100m.segmentation.encoders.base import Encoder
 from action100m.segmentation.encoders.descriptor import DescriptorEncoder
@@ -30,7 +30,7 @@ def open_encoder(config: SegmentationConfig) -> Iterator[Encoder]:
         yield DescriptorEncoder()
         return
     open_model = _open_torch if config.encoder == "vjepa2_torch" else _open_tensorrt
-    with _explained():
+    with as_config_errors():
         model = open_model(config)
     with WindowedEncoder(model) as encoder:
         yield encoder
@@ -43,7 +43,7 @@ def load_encoder(encoder: Encoder) -> None:
         ConfigError: it does not, or its weights cannot be used.
     """
     try:
-        with _explained():
+        with as_config_errors():
             encoder.load()
     except OutOfDeviceMemoryError as error:
         raise ConfigError(f"Not even one window can be encoded. {error}") from error
@@ -62,7 +62,7 @@ def pin(config: SegmentationConfig) -> SegmentationConfig:
     """
     if config.encoder == "descriptor":
         return config
-    with _explained():
+    with as_config_errors():
         revision = _open_checkpoint(config).revision
     return config.model_copy(
         update={"vjepa2": config.vjepa2.model_copy(update={"revision": revision})}
@@ -75,7 +75,7 @@ def build_tensorrt_engine(config: SegmentationConfig) -> Path:
     Raises:
         ConfigError: TensorRT, the checkpoint or the GPU is not to be had.
     """
-    with _explained():
+    with as_config_errors():
         from action100m.segmentation.encoders.vjepa2.tensorrt import build_engine
 
         settings = config.vjepa2
@@ -114,15 +114,6 @@ def _open_checkpoint(config: SegmentationConfig) -> Any:
     from action100m.segmentation.encoders.vjepa2 import open_checkpoint
 
     return open_checkpoint(config.vjepa2.model, config.vjepa2.revision)
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """What cannot be had is the configuration's affair."""
-    try:
-        yield
-    except (ImportError, ValueError) as error:
-        raise ConfigError(str(error)) from error
 
 
 def _cache() -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
@@ -10,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from action100m.segmentation import kernels
 from action100m.segmentation.batching import OutOfDeviceMemoryError
 from action100m.segmentation.encoders.vjepa2.architecture import Architecture
 from action100m.segmentation.encoders.vjepa2.checkpoint import Checkpoint
@@ -25,6 +27,8 @@ Precision = Literal["float32", "bf16", "fp8"]
 Attention = Literal["cudnn", "flash"]
 Forward = Callable[[torch.Tensor], torch.Tensor]
 """(b, window, 3, crop, crop) prepared frames to (b, window / tubelet, d) float32, on a device."""
+
+_log = logging.getLogger(__name__)
 
 _VERSION = 2  # of everything here that decides the numbers
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp8": torch.bfloat16}
@@ -88,8 +92,11 @@ class VJepa2Model:
         """
         with device_errors():
             self._forward = self._make_forward()
-        if self.device.type == "cuda":
-            self.try_out()
+        if self.device.type != "cuda":
+            return
+        if kernels.COMPILED_FOR is None:
+            _log.warning("This build has no CUDA kernels: frames are prepared on the CPU.")
+        self.try_out()
 
     def try_out(self) -> None:
         """Encode a batch of black frames, or one window where a batch does not fit."""
