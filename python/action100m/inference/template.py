@@ -26,7 +26,7 @@ class ChatTemplate:
     Attributes:
         harmony: whether the model answers in OpenAI's Harmony channels.
         thinks: whether the model may think between "<think>" and "</think>" before it answers.
-        films: whether the model knows clips; else it sees their frames as pictures.
+        takes_clips: whether the model knows clips; else it sees their frames as pictures.
     """
 
     def __init__(self, processor: Any, *, sees: bool) -> None:
@@ -47,7 +47,7 @@ class ChatTemplate:
         tokenizer = processor.tokenizer if sees else processor
         self.harmony = HARMONY in tokenizer.get_vocab()
         self.thinks = THOUGHT_ENDS in self._template or THOUGHT in self._template
-        self.films = getattr(processor, "video_processor", None) is not None
+        self.takes_clips = getattr(processor, "video_processor", None) is not None
         self._control = _control_tokens(processor, tokenizer)
         self._plain = {role for role in _ROLES if not self._takes_parts(role)}
 
@@ -83,13 +83,13 @@ class ChatTemplate:
         for part in parts_of(request):
             if isinstance(part, Image):
                 images.append(PIL.Image.fromarray(part.pixels))
-            elif isinstance(part, Clip) and not self.films:
+            elif isinstance(part, Clip) and not self.takes_clips:
                 images.extend(map(PIL.Image.fromarray, part.frames))
         return images
 
     def clips(self, request: Request) -> list[Clip]:
         """The clips of a request, if the model knows clips."""
-        return [part for part in parts_of(request) if isinstance(part, Clip) and self.films]
+        return [part for part in parts_of(request) if isinstance(part, Clip) and self.takes_clips]
 
     def _render(self, turns: Sequence[dict[str, Any]], **options: Any) -> str:
         return str(
@@ -129,7 +129,7 @@ class ChatTemplate:
             return [{"type": "text", "text": self._control.sub(_broken, part.text)}]
         if not self._sees:
             raise RequestError("The model reads text alone: it takes no pictures.")
-        if isinstance(part, Clip) and self.films:
+        if isinstance(part, Clip) and self.takes_clips:
             return [{"type": "video"}]
         return [{"type": "image"}] * (len(part.frames) if isinstance(part, Clip) else 1)
 

@@ -16,8 +16,6 @@ os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
 
 import vllm
-from transformers import AutoConfig, AutoProcessor, AutoTokenizer
-from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 from vllm.exceptions import VLLMError
 from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 from vllm.v1.engine.async_llm import AsyncLLM
@@ -34,8 +32,9 @@ from action100m.inference.engine import (
     outcome_of,
 )
 from action100m.inference.loop import Loop
+from action100m.inference.processor import open_processor
 from action100m.inference.reasoning import answer_in
-from action100m.inference.template import ChatTemplate, RequestError, metadata_of
+from action100m.inference.template import RequestError, metadata_of
 
 _DTYPES = {"auto": "auto", "bf16": "bfloat16", "float32": "float32"}
 _PICTURES = 32  # of one request to a model that knows no clips
@@ -62,38 +61,12 @@ class VllmEngine:
     """An `Engine` on vLLM's asynchronous interface, which takes requests as they come."""
 
     def __init__(self, found: Found, config: VllmConfig, loop: Loop) -> None:
-        options = {"local_files_only": True, "trust_remote_code": False}
-        folder = str(found.folder)
-        try:
-            kind = AutoConfig.from_pretrained(folder, **options).model_type
-            sees = kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
-            opener = AutoProcessor if sees else AutoTokenizer
-            processor = opener.from_pretrained(folder, **options)
-            self._template = ChatTemplate(processor, sees=sees)
-        except (OSError, ValueError, KeyError) as error:
-            reason = str(error).split("\n", 1)[0]
-            raise ValueError(
-                f"{found.source} cannot be loaded as a chat model: {reason}"
-            ) from error
-        self._tokenizer = processor.tokenizer if sees else processor
-        shown = {"image": 1 if self._template.films else _PICTURES, "video": 1}
-        arguments = vllm.AsyncEngineArgs(
-            model=folder,
-            dtype=_DTYPES[config.precision],
-            load_format="safetensors",
-            tensor_parallel_size=config.tensor_parallel,
-            data_parallel_size=config.data_parallel,
-            gpu_memory_utilization=config.memory_share,
-            max_model_len=config.context_length,
-            max_num_seqs=config.sequences,
-            enable_prefix_caching=True,
-            # Or an answer may fill its limit with spaces.
-            structured_outputs_config={"backend": "guidance", "disable_any_whitespace": True},
-            limit_mm_per_prompt=shown if sees else {},
-            disable_log_stats=True,
-        )
+        inputs = open_processor(found)
+        self._template, self._tokenizer = inputs.template, inputs.tokenizer
+        shown = {"image": 1 if inputs.template.takes_clips else _PICTURES, "video": 1}
         self._loop = loop
         try:
+            arguments = _arguments(found, config, shown if inputs.sees else {})
             self._llm = loop.start(_start(arguments)).result()
         except (RuntimeError, ValueError) as error:
             reason = str(error).strip().split("\n")[-1]
@@ -169,6 +142,25 @@ class VllmEngine:
             skip_special_tokens=not self._template.harmony,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
+
+
+def _arguments(found: Found, config: VllmConfig, shown: dict[str, int]) -> Any:
+    """`shown`: pictures and clips that one request may hold."""
+    return vllm.AsyncEngineArgs(
+        model=str(found.folder),
+        dtype=_DTYPES[config.precision],
+        load_format="safetensors",
+        tensor_parallel_size=config.tensor_parallel,
+        data_parallel_size=config.data_parallel,
+        gpu_memory_utilization=config.memory_share,
+        max_model_len=config.context_length,
+        max_num_seqs=config.sequences,
+        enable_prefix_caching=True,
+        # Or an answer may fill its limit with spaces.
+        structured_outputs_config={"backend": "guidance", "disable_any_whitespace": True},
+        limit_mm_per_prompt=shown,
+        disable_log_stats=True,
+    )
 
 
 async def _start(arguments: Any) -> Any:

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import transformers
 from safetensors import SafetensorError
-from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, GenerationConfig
 from transformers.utils.logging import disable_progress_bar
 
-from action100m.checkpoint import CheckpointError, find_checkpoint
+from action100m.checkpoint import CheckpointError, Found, find_checkpoint
 from action100m.config import TransformersConfig
 from action100m.device import find_device
+from action100m.inference.processor import SAFE, not_loaded, open_processor
 from action100m.inference.template import ChatTemplate
 
 _DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
@@ -53,52 +53,43 @@ def load(config: TransformersConfig) -> Loaded:
         ImportError: its processor needs a package that is not installed.
     """
     device = find_device(config.device)
-    folder = find_checkpoint(config.model, config.revision).folder
-    safe = {"trust_remote_code": False, "local_files_only": True}
-    disable_progress_bar()  # ours is enough
-    try:
-        kind = transformers.AutoConfig.from_pretrained(folder, **safe).model_type
-        sees = kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
-        opener = transformers.AutoProcessor if sees else transformers.AutoTokenizer
-        loader = (
-            transformers.AutoModelForImageTextToText if sees else transformers.AutoModelForCausalLM
-        )
-        processor = opener.from_pretrained(folder, **safe)
-        template = ChatTemplate(processor, sees=sees)
-        model, report = loader.from_pretrained(
-            folder,
-            dtype=_DTYPES[config.precision],
-            use_safetensors=True,
-            output_loading_info=True,
-            **safe,
-        )
-    except (OSError, KeyError, ValueError, SafetensorError) as error:
-        reason = str(error).split("\n", 1)[0]
-        raise CheckpointError(
-            f"{config.model} cannot be loaded as a chat model: {reason}"
-        ) from error
-    if report["missing_keys"]:  # they would be random
-        missing = sorted(report["missing_keys"])
-        raise CheckpointError(f"{config.model} lacks {len(missing)} weights, {missing[0]} first.")
-    tokenizer = processor.tokenizer if sees else processor
-    ends = _ends(model, tokenizer)
+    found = find_checkpoint(config.model, config.revision)
+    inputs = open_processor(found)
+    model = _load_model(found, sees=inputs.sees, dtype=_DTYPES[config.precision])
+    ends = _ends(model, inputs.tokenizer)
     if not ends:
         raise CheckpointError(f"{config.model} does not tell which token ends an answer.")
-    padding = ends[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    named = inputs.tokenizer.pad_token_id
+    padding = ends[0] if named is None else named
     # The published habits of sampling (top-p and the like) are not part of a request.
-    model.generation_config = transformers.GenerationConfig(
+    model.generation_config = GenerationConfig(
         do_sample=False, eos_token_id=list(ends), pad_token_id=padding
     )
     return Loaded(
         name=config.model,
         model=model.to(device).eval(),
-        tokenizer=tokenizer,
-        processor=processor,
-        template=template,
+        tokenizer=inputs.tokenizer,
+        processor=inputs.processor,
+        template=inputs.template,
         ends=ends,
         padding=padding,
         context_length=getattr(model.config.get_text_config(), "max_position_embeddings", None),
     )
+
+
+def _load_model(found: Found, *, sees: bool, dtype: torch.dtype) -> Any:
+    disable_progress_bar()  # ours is enough
+    loader = AutoModelForImageTextToText if sees else AutoModelForCausalLM
+    try:
+        model, report = loader.from_pretrained(
+            found.folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **SAFE
+        )
+    except (OSError, KeyError, ValueError, SafetensorError) as error:
+        raise not_loaded(found, error) from error
+    if report["missing_keys"]:  # they would be random
+        missing = sorted(report["missing_keys"])
+        raise CheckpointError(f"{found.source} lacks {len(missing)} weights, {missing[0]} first.")
+    return model
 
 
 def _ends(model: Any, tokenizer: Any) -> tuple[int, ...]:
