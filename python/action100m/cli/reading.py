@@ -46,7 +46,7 @@ MaxDuration = Annotated[float, typer.Option(min=0, metavar="SECONDS", show_defau
 
 
 @contextmanager
-def opened(places: list[str]) -> Iterator[Dataset]:
+def opened(places: list[str], *, keep_going: bool = True) -> Iterator[Dataset]:
     """The dataset; what of it cannot be read is told, and the rest goes on to exit code 1."""
     from action100m.dataset.read import open_dataset
 
@@ -56,7 +56,7 @@ def opened(places: list[str]) -> Iterator[Dataset]:
         print_lines([str(error)], sys.stderr)
         unread.append(error)
 
-    yield open_dataset(places, tell)
+    yield open_dataset(places, tell if keep_going else None)
     if unread:
         raise typer.Exit(FINDINGS)
 

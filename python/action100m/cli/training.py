@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from action100m.cli.app import FINDINGS, NOTHING, app, check_figure, err, explained, print_lines
+from action100m.cli.app import NOTHING, app, check_figure, err, explained, print_lines
 from action100m.cli.reading import (
     DatasetArgument,
     MaxDuration,
@@ -20,7 +20,7 @@ from action100m.cli.reading import (
     opened,
     words_of,
 )
-from action100m.errors import DatasetError, UsageError
+from action100m.errors import UsageError
 
 _PANEL = "Pass a dataset on"
 _SOME_LEFT_OUT = 3
@@ -71,33 +71,26 @@ def balance_command(
     """
     from action100m.dataset.balance import balance
     from action100m.dataset.embeddings import SentenceEmbedder
-    from action100m.dataset.read import open_dataset
     from action100m.dataset.select import Selection
 
     check_figure(figure)
-    unread: list[DatasetError] = []
+    with opened(dataset, keep_going=keep_going) as data:
+        result = balance(
+            data,
+            out,
+            clusters=clusters,
+            samples=samples,
+            seed=seed,
+            embedder=SentenceEmbedder(model) if model else None,
+            selection=Selection(min_level, max_level, min_duration, max_duration),
+            on_stage=lambda stage: print_lines([stage], sys.stderr),
+        )
+        print_lines(result.lines())
+        if figure is not None:
+            from action100m.report.before_after import before_after
+            from action100m.report.figures import save
 
-    def leave_out(error: DatasetError) -> None:
-        print_lines([str(error)], sys.stderr)
-        unread.append(error)
-
-    result = balance(
-        open_dataset(dataset, leave_out if keep_going else None),
-        out,
-        clusters=clusters,
-        samples=samples,
-        seed=seed,
-        embedder=SentenceEmbedder(model) if model else None,
-        selection=Selection(min_level, max_level, min_duration, max_duration),
-        on_stage=lambda stage: print_lines([stage], sys.stderr),
-    )
-    print_lines(result.lines())
-    if figure is not None:
-        from action100m.report.before_after import before_after
-        from action100m.report.figures import save
-
-        save(before_after(result.tails), figure)
-    raise typer.Exit(FINDINGS if unread else 0)
+            save(before_after(result.tails), figure)
 
 
 @app.command("clips", rich_help_panel=_PANEL)
