@@ -151,7 +151,7 @@ def caption(folder: RunFolder, *, crowd: bool) -> tuple[float, int, float]:
             settings, VideoCaptioner(config, {"segments": feed, "leaves": feed}, pool), folder
         )
         if not crowd:
-            stage.crew = lambda workers: 1  # type: ignore[method-assign]
+            stage.concurrency = lambda workers: 1  # type: ignore[method-assign]
         sizes = {video.uid: video.size for video in manifest.videos}
         with StageProgress("caption", sizes, Console(quiet=True)) as progress:
             run_stage(stage, manifest.videos, folder, _WORKERS, progress)

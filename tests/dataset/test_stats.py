@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import action100m
 from action100m.dataset.actions import normalised
 from action100m.dataset.distinct import Distinct
-from action100m.dataset.statistics import count_words
+from action100m.dataset.running_statistics import count_words
 from action100m.dataset.stats import Stats, measure
 from action100m.dataset.vocabulary import Vocabulary
 from command import call

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from action100m.dataset.read import Dataset
-from action100m.dataset.statistics import Lengths, Statistics
+from action100m.dataset.running_statistics import Lengths, RunningStatistics
 from action100m.dataset.vocabulary import Vocabulary
 from action100m.text import clean, clock, counted
 
@@ -170,7 +170,7 @@ def measure(dataset: Dataset) -> Stats:
     Raises:
         DatasetError: a file cannot be read, and the dataset has no `on_error`.
     """
-    statistics, vocabulary = Statistics(), Vocabulary()
+    statistics, vocabulary = RunningStatistics(), Vocabulary()
     for _, batch in dataset.batches(["nodes"]):
         statistics.add(batch)
         vocabulary.add(batch.gpt_strings["action.brief"])

@@ -11,9 +11,9 @@ from action100m.dataset.columns import Batch
 from action100m.dataset.findings import Errors, Finding, Report
 from action100m.dataset.identity import NodeIds, Uids
 from action100m.dataset.rules import RULES, Breach
+from action100m.dataset.running_statistics import RunningStatistics
 from action100m.dataset.schema_diff import schema_differences
 from action100m.dataset.sources import Source, find_sources
-from action100m.dataset.statistics import Statistics
 from action100m.errors import DatasetError
 
 _SHARD = re.compile(r"(.+)-([0-9]{5,})-of-([0-9]{5,})\.parquet")
@@ -36,7 +36,7 @@ class _Validation:
         self._errors = Errors()
         self._uids = Uids()
         self._node_ids = NodeIds()
-        self._statistics = Statistics()
+        self._statistics = RunningStatistics()
 
     def run(self, places: Iterable[str | Path]) -> Report:
         files = {source.name: source for place in places for source in self._sources(str(place))}

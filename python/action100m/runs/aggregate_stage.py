@@ -67,7 +67,7 @@ class AggregateStage:
         self._transcripts = Transcripts()
         self.key = stage_key("aggregate", settings.identities["aggregate"])
 
-    def crew(self, workers: int) -> int:
+    def concurrency(self, workers: int) -> int:
         """As many as fill the model: nothing is decoded."""
         return 2 + self._aggregator.capacity // _REQUESTS_A_VIDEO
 

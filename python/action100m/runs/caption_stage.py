@@ -69,7 +69,7 @@ class CaptionStage:
         self._folder = folder
         self.key = stage_key("caption", settings.identities["caption"])
 
-    def crew(self, workers: int) -> int:
+    def concurrency(self, workers: int) -> int:
         """More than are decoded: a video that only waits for answers must not hold up the next."""
         return 2 * workers + self._captioner.capacity // _REQUESTS_A_VIDEO
 

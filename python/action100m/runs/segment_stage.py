@@ -57,7 +57,7 @@ class SegmentStage:
         load_encoder(self._encoder)
         yield self
 
-    def crew(self, workers: int) -> int:
+    def concurrency(self, workers: int) -> int:
         return workers
 
     @contextmanager

@@ -34,7 +34,7 @@ class Stage(Protocol):
     @property
     def key(self) -> StageKey: ...
 
-    def crew(self, workers: int) -> int:
+    def concurrency(self, workers: int) -> int:
         """Videos to have in hand at once, where `workers` are to be decoded at once."""
         ...
 

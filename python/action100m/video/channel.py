@@ -34,7 +34,7 @@ class Cut:
 
 
 @dataclass(frozen=True)
-class Look:
+class Seek:
     """Asks for the frames at some seconds; the child answers with a `Batch` or a `VideoError`."""
 
     path: str
@@ -42,7 +42,7 @@ class Look:
     times: list[float]
 
 
-Request = Open | Cut | Look
+Request = Open | Cut | Seek
 
 
 @dataclass(frozen=True, eq=False)

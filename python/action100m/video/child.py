@@ -16,7 +16,7 @@ import av
 
 from action100m.errors import DISK_ERRORS, VideoError
 from action100m.video.backends import Backend
-from action100m.video.channel import Channel, Heartbeat, Look, Open, Request
+from action100m.video.channel import Channel, Heartbeat, Open, Request, Seek
 from action100m.video.clip import TargetError
 from action100m.video.dali import DaliStream, Device
 from action100m.video.encode import encode_clips
@@ -96,7 +96,7 @@ def _answer(channel: BeatingChannel, request: Request, backend: Backend, threads
     path = Path(request.path)
     if isinstance(request, Open):
         _decode(channel, _open(request, backend, threads, channel.beat))
-    elif isinstance(request, Look):
+    elif isinstance(request, Seek):
         channel.send_batch(frames_at(path, request.times, request.spec, threads, channel.beat))
     elif request.copy:
         channel.send(copy_clips(path, request.clips, channel.beat))

@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING
 
 from action100m.errors import VideoError
 from action100m.video.backends import Backend, require_backend
-from action100m.video.channel import Batch, Channel, Cut, Heartbeat, Look, Open, Request
+from action100m.video.channel import Batch, Channel, Cut, Heartbeat, Open, Request, Seek
 from action100m.video.clip import Clip, Outcome
 from action100m.video.frames import DecodeReport, FrameBatch, FrameSpec, FrameStream, VideoInfo
 
@@ -125,7 +125,7 @@ class Decoder:
         Raises:
             VideoError: the file is no usable video, or ends before one of the times.
         """
-        answer = self._ask(Look(str(Path(path).absolute()), spec, times), "seeking in it")
+        answer = self._ask(Seek(str(Path(path).absolute()), spec, times), "seeking in it")
         assert isinstance(answer, FrameBatch)
         return answer
 

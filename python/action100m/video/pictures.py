@@ -122,20 +122,8 @@ class Pictures:
         yield from self._frames
 
     def _decode(self) -> Iterator[VideoFrame]:
-        packets = self.container.demux(self.stream)
         cut: Packet[VideoStream] | None = None
-        while True:
-            try:
-                packet = next(packets, None)
-            except MemoryError:
-                raise
-            except av.FFmpegError as error:
-                self._complain(error)
-                self._tally.stops_short = True
-                break
-            if packet is None:
-                break
-            self._tally.packet(packet)
+        for packet in self._tally.demux(self.container, self.stream, self._log):
             if not packet.size:
                 continue  # it would tell the decoder that the stream has ended
             if cut is not None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import av
 from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
 from action100m.video.clock import Clock
+from action100m.video.log import FFmpegLog, clean
 
 _EARLY_END = re.compile("ended prematurely|partial file", re.IGNORECASE)
 
@@ -37,8 +40,26 @@ class Tally:
     errors: int = 0
     first_error: str = ""
 
-    def packet(self, packet: Packet[VideoStream]) -> None:
-        """Count a demuxed packet."""
+    def demux(
+        self, container: InputContainer, stream: VideoStream, log: FFmpegLog
+    ) -> Iterator[Packet[VideoStream]]:
+        """The packets of the stream, counted; an error of the demuxer ends them."""
+        packets = container.demux(stream)
+        while True:
+            try:
+                packet = next(packets, None)
+            except MemoryError:
+                raise
+            except av.FFmpegError as error:
+                self.complain(log.take() or [clean(str(error))])
+                self.stops_short = True
+                return
+            if packet is None:
+                return
+            self._count(packet)
+            yield packet
+
+    def _count(self, packet: Packet[VideoStream]) -> None:
         if not packet.size:
             self.demuxed += packet.pos is not None  # PyAV ends with a packet from nowhere
             return

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
-import av
 import numpy as np
 from av.container import InputContainer
 from av.packet import Packet
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from action100m.errors import VideoError
 from action100m.video.clock import Clock
 from action100m.video.frames import DecodeReport, VideoInfo
-from action100m.video.log import FFmpegLog, clean
+from action100m.video.log import FFmpegLog
 from action100m.video.tally import Tally
 
 
@@ -97,20 +96,8 @@ def _packets(
     tally: Tally,
     on_progress: Callable[[], None],
 ) -> Iterator[Packet[VideoStream]]:
-    """The packets that hold something, counted."""
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets, None)
-        except MemoryError:
-            raise
-        except av.FFmpegError as error:
-            tally.complain(log.take() or [clean(str(error))])
-            tally.stops_short = True
-            return
-        if packet is None:
-            return
-        tally.packet(packet)
+    """The packets that hold something."""
+    for packet in tally.demux(container, stream, log):
         if messages := log.take():
             tally.complain(messages)
         if packet.size:

@@ -193,19 +193,19 @@ class _Cutting:
         decoders = [Decoder(threads=threads) for _ in range(workers)]
         seen: set[str] = set()
         waiting: deque[tuple[str, list[Segment], Future[Clips | str]]] = deque()
-        with ThreadPoolExecutor(workers) as crew, DecoderPool(decoders) as pool:
+        with ThreadPoolExecutor(workers) as executor, DecoderPool(decoders) as pool:
             try:
                 for uid, segments in wanted:
                     work = self._again if uid in seen else self._video
                     seen.add(uid)
-                    waiting.append((uid, segments, crew.submit(work, uid, segments, pool)))
+                    waiting.append((uid, segments, executor.submit(work, uid, segments, pool)))
                     if len(waiting) > _AHEAD * workers:
                         yield _result(*waiting.popleft())
                 while waiting:
                     yield _result(*waiting.popleft())
             except BaseException:
                 self._stop.set()
-                crew.shutdown(wait=False, cancel_futures=True)
+                executor.shutdown(wait=False, cancel_futures=True)
                 pool.interrupt()
                 raise
 

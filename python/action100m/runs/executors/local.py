@@ -53,10 +53,13 @@ def run_stage(
         RunStoppedError: the run folder cannot be written.
         KeyboardInterrupt: passed on, once the workers have stopped.
     """
-    count = max(1, min(stage.crew(workers), len(videos)))
-    crew = _Crew(stage, videos, folder, progress, threads=max(1, available_cpus() // count))
+    count = max(1, min(stage.concurrency(workers), len(videos)))
+    execution = _Execution(
+        stage, videos, folder, progress, threads=max(1, available_cpus() // count)
+    )
     pool = [
-        threading.Thread(target=crew.work, name=f"worker {k}", daemon=True) for k in range(count)
+        threading.Thread(target=execution.work, name=f"worker {k}", daemon=True)
+        for k in range(count)
     ]
     for thread in pool:
         thread.start()
@@ -65,16 +68,16 @@ def run_stage(
             while thread.is_alive():
                 thread.join(0.2)  # a bare join would not let Ctrl-C through
     except BaseException:
-        crew.stop.set()
+        execution.stop.set()
         deadline = time.monotonic() + _GRACE
         for thread in pool:
             thread.join(max(0.0, deadline - time.monotonic()))
         raise
-    if crew.trouble is not None:
-        raise crew.trouble
+    if execution.trouble is not None:
+        raise execution.trouble
 
 
-class _Crew:
+class _Execution:
     """What the workers of one stage share."""
 
     def __init__(

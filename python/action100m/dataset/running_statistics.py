@@ -30,7 +30,7 @@ _WORDS = {
 }
 
 
-class Statistics:
+class RunningStatistics:
     """Takes in batches, and gives the notes at the end. Its size does not grow with the data."""
 
     def __init__(self) -> None:
