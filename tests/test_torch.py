@@ -105,7 +105,7 @@ def test_taken_up_in_the_middle_the_rest_comes(place: Path) -> None:
     assert sorted(seen) == sorted(keys(whole[5:]))
     again.load_state_dict(whole[-1]["state"])
     assert loaded(again) == []
-    with pytest.raises(ValueError, match="with seed 5; here are"):
+    with pytest.raises(ValueError, match="of seed 5, and here is"):
         segments(place).load_state_dict(state)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 TEMPORARY = ".tmp-"
@@ -44,6 +44,36 @@ def matches(given: str) -> list[Path]:
         return [path]
     found = glob.glob(given, recursive=True)  # noqa: PTH207 (Path.glob takes no absolute pattern)
     return sorted(map(Path, found))
+
+
+def walk(folder: Path, leave_out: Path | None = None) -> Iterator[Path]:
+    """Every file below a folder, in any order; links are followed, what is hidden is left out.
+
+    Args:
+        folder: where to begin.
+        leave_out: a resolved folder not to walk into.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+    seen: set[Path] = set()  # links may form loops
+    if folder.resolve() == leave_out:
+        return
+    for root, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
+        here = Path(root)
+        seen.add(here.resolve())
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith(".")
+            and (here / name).resolve() not in seen
+            and (here / name).resolve() != leave_out
+        ]
+        yield from (here / name for name in files if not name.startswith("."))
+
+
+def _refuse(error: OSError) -> None:
+    raise error
 
 
 def absolute(path: str | Path) -> Path:

@@ -39,13 +39,13 @@ class State(TypedDict):
 
     Attributes:
         seed, epoch: decide the order.
-        samples: of the epoch.
+        segments: what there is to draw from; see `Pool.identity`.
         done: those at its beginning that all ranks together have had.
     """
 
     seed: int
     epoch: int
-    samples: int
+    segments: str
     done: int
 
 
@@ -166,11 +166,10 @@ class Segments(IterableDataset[Batch]):
         Raises:
             ValueError: it is of other segments or of another seed.
         """
-        if (state["seed"], state["samples"]) != (self._seed, len(self._pool)):
-            raise ValueError(
-                f"The state is of {state['samples']:,} samples with seed {state['seed']}; here are "
-                f"{len(self._pool):,} with seed {self._seed}."
-            )
+        if state["segments"] != self._pool.identity:
+            raise ValueError("The state is of other segments than these.")
+        if state["seed"] != self._seed:
+            raise ValueError(f"The state is of seed {state['seed']}, and here is {self._seed}.")
         self._place.copy_(torch.tensor([state["epoch"], state["done"]]))
 
     def __iter__(self) -> Iterator[Batch]:
@@ -189,7 +188,7 @@ class Segments(IterableDataset[Batch]):
                 state = State(
                     seed=self._seed,
                     epoch=epoch,
-                    samples=len(self._pool),
+                    segments=self._pool.identity,
                     done=dealing.after(number),
                 )
                 yield self._batch(samples, state)

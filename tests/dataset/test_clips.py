@@ -271,3 +271,18 @@ def test_what_cannot_be_had_is_listed_with_its_reason(place: Path, tmp_path: Pat
     assert all(row["end"] <= 3.5 for row in table(tmp_path / "out"))
     none = call(*words, "--videos", videos / "first.mkv")
     assert none.returncode == 1
+
+
+@pytest.mark.parametrize("torn", [False, True])
+def test_a_shard_that_is_gone_or_torn_is_told(torn: bool, place: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    cut(place, out, packed=True)
+    shard = out / "clips-000000.tar"
+    if torn:
+        shard.write_bytes(shard.read_bytes()[:1500])
+    else:
+        shard.rename(tmp_path / "uploaded.tar")
+    listed = (out / "clips.parquet").read_bytes()
+    with pytest.raises(FileExistsError, match=r"clips-000000\.tar is gone or not whole"):
+        cut(place, out, packed=True)
+    assert (out / "clips.parquet").read_bytes() == listed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from action100m.dataset.balance.index import Index
 from action100m.dataset.clips.choice import Choice
 from action100m.dataset.epochs import Dealing, Pool, gather_pool
 from action100m.dataset.select import Selection
+from action100m.dataset.write import write_shards
 from action100m.errors import DatasetError
-from rows import write_rows
+from rows import batches, write_rows
 
 Row = dict[str, Any]
 UIDS = [f"video{number:04d}" for number in range(12)]
@@ -150,3 +152,20 @@ def test_an_index_of_another_dataset_is_refused(
         gather_pool(action100m.open(folder), Choice(), None, [])
     with pytest.raises(DatasetError, match="no index that `balance` wrote"):
         Index.read(tmp_path / "some.parquet")
+
+
+def test_a_dataset_written_anew_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    write_shards(islice(batches(6), 1, None), folder, 5, {}, 512)
+    uids = {f"video{number:04d}" for number in range(6)}
+    pool, _ = gather_pool(action100m.open(folder), Choice(), None, uids)
+    moved = tmp_path / "moved"
+    write_shards(islice(batches(6), 1, None), moved, 5, {}, 2)
+    other, _ = gather_pool(action100m.open(moved), Choice(), None, uids)
+    assert other.identity == pool.identity
+    write_shards(batches(6), folder, 6, {}, 512)
+    for segment in range(len(pool)):
+        with pytest.raises(DatasetError, match="open the dataset again"):
+            pool.read(segment, ["nodes.node_id"])
+    anew, _ = gather_pool(action100m.open(folder), Choice(), None, uids)
+    assert anew.identity != pool.identity

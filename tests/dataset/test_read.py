@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,9 @@ import pytest
 import action100m
 from action100m import DatasetError, UsageError
 from action100m.dataset.select import Selection
+from action100m.dataset.write import write_shards
 from action100m.schema import METADATA, NODE, SCHEMA
-from rows import random_tree, write_rows
+from rows import batches, random_tree, write_rows
 
 Row = dict[str, Any]
 VIDEOS = 12
@@ -216,3 +219,87 @@ def test_a_selection_is_what_its_bounds_say(folder: Path) -> None:
         assert selection.mask(batch).tolist() == expected
     with pytest.raises(UsageError, match="level of at least 3 and at most 1"):
         Selection(min_level=3, max_level=1)
+
+
+def test_linked_folders_and_folders_named_as_files_are_walked(folder: Path, tmp_path: Path) -> None:
+    shards = sorted(folder.glob("*.parquet"))
+    here, there = tmp_path / "here", tmp_path / "there"
+    (here / "parts.parquet").mkdir(parents=True)
+    (here / "parts.parquet" / "0.parquet").write_bytes(shards[0].read_bytes())
+    there.mkdir()
+    (there / "b.parquet").write_bytes(shards[1].read_bytes())
+    (here / "linked").symlink_to(there)
+    (there / "back").symlink_to(here)
+    assert len(action100m.open(here)) == 10
+    assert len(action100m.open([here, there, there / "b.parquet", here / "linked"])) == 10
+
+
+@pytest.mark.parametrize("element", ["l", "item", "element", "array", "x y"])
+def test_the_elements_of_lists_bear_any_name(element: str, rows: list[Row], tmp_path: Path) -> None:
+    table = pa.Table.from_pylist(rows, SCHEMA)
+    column = SCHEMA.get_field_index("nodes")
+    kind = pa.list_(pa.field(element, NODE))
+    path = tmp_path / "a.parquet"
+    pq.write_table(
+        table.set_column(column, pa.field("nodes", kind), table.column(column).cast(kind)),
+        path,
+        use_compliant_nested_type=False,
+    )
+    for video, row in zip(action100m.open(path), rows, strict=True):
+        assert video.column("node_id").to_pylist() == [node["node_id"] for node in row["nodes"]]
+        assert video.metadata == row["metadata"]
+
+
+def test_columns_of_their_own_leave_the_published_ones_in_place(
+    rows: list[Row], tmp_path: Path
+) -> None:
+    table = pa.Table.from_pylist(rows, SCHEMA)
+    own = {
+        "map": pa.array([[("a", 1)]] * VIDEOS, pa.map_(pa.string(), pa.int64())),
+        "struct": pa.array([{"x": [1], "y": {"z": 2}}] * VIDEOS),
+        "words": pa.array(["a"] * VIDEOS).dictionary_encode(),
+    }
+    for name, values in own.items():
+        table = table.add_column(0, name, values)
+    path = tmp_path / "a.parquet"
+    pq.write_table(table, path)
+    (video, *_) = action100m.open(path)
+    assert video.column("end").to_pylist() == [node["end"] for node in rows[0]["nodes"]]
+    pq.write_table(table.append_column("video_uid", table.column("video_uid")), path)
+    with pytest.raises(DatasetError, match="video_uid twice"):
+        list(action100m.open(path))
+
+
+def test_json_nested_without_end_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("[" * 100_000)
+    with pytest.raises(DatasetError, match=r"a\.json: It cannot be read"):
+        list(action100m.open(tmp_path / "a.json"))
+
+
+def test_a_lone_picture_is_a_tree(rows: list[Row], tmp_path: Path) -> None:
+    lone = {**rows[3], "nodes": [{**rows[3]["nodes"][0], "start": 0.0, "end": 0.0}]}
+    (video,) = action100m.open(write_rows(tmp_path / "a.parquet", [lone]))
+    assert len(video.tree) == 1
+    assert "0.00-0.00 s" in video.markdown()
+
+
+def test_readers_meet_whole_datasets_while_others_replace_them(tmp_path: Path) -> None:
+    """Where folders change names in one step."""
+    folder = tmp_path / "data"
+    write_shards(batches(2), folder, 2, {}, 512)
+    stop = threading.Event()
+
+    def write() -> None:
+        for size in itertools.cycle([5, 2]):
+            write_shards(batches(size), folder, size, {}, 512)
+            if stop.is_set():
+                return
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        found = {len(list(action100m.open(folder))) for _ in range(300)}
+    finally:
+        stop.set()
+        writer.join()
+    assert found <= {2, 5}

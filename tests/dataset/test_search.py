@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +20,7 @@ from action100m.dataset.select import Selection
 from action100m.dataset.words import Words
 from action100m.runs.folder import RunFolder
 from action100m.runs.manifest import Manifest
+from action100m.schema import SCHEMA
 from command import call
 from rows import as_python, batches, write_rows
 
@@ -216,3 +218,19 @@ def test_what_is_found_cannot_steer_the_terminal(rows: list[Row], tmp_path: Path
     result = call("search", "wipe", write_rows(tmp_path / "a.parquet", [row]))
     assert "wipe" in result.stdout
     assert not {"\x1b", "\u202e"} & set(result.stdout)
+
+
+def test_what_is_found_does_not_depend_on_the_row_groups(rows: list[Row], tmp_path: Path) -> None:
+    table = pa.Table.from_pylist([{**row, "nodes": rows[3]["nodes"]} for row in rows], SCHEMA)
+    found = set()
+    for size in (1, 5, 64):
+        path = tmp_path / f"{size}.parquet"
+        pq.write_table(table, path, row_group_size=size)
+        hits = search(action100m.open(path), ByWords(Words("words")), Selection(), 3)
+        found.add(tuple(hit.video_uid for hit in hits))
+    assert found == {tuple(row["video_uid"] for row in rows[:3])}
+
+
+def test_a_phrase_without_end_is_refused() -> None:
+    with pytest.raises(ValueError, match="too long to look for"):
+        Words('"' + "word " * 50_000 + '"')

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import action100m
 from action100m import DatasetError
 from action100m.dataset.sources import Source
+from action100m.schema import SCHEMA
 from rows import write_rows
 
 pytest.importorskip("duckdb", reason="DuckDB is optional: pip install 'action100m[query]'")
@@ -125,4 +127,29 @@ def test_what_cannot_be_read_is_named_or_told(rows: list[Row], tmp_path: Path) -
     told: list[DatasetError] = []
     data = action100m.open(tmp_path, told.append)
     assert data.sql("select count(*) as n from videos").to_pylist() == [{"n": VIDEOS}]
+    assert len(told) == 1
+
+
+def test_columns_of_the_file_are_not_those_of_the_view(rows: list[Row], tmp_path: Path) -> None:
+    table = pa.Table.from_pylist(rows, SCHEMA)
+    for name, value in {"duration": 999, "level": 77, "title": 5}.items():
+        table = table.append_column(name, pa.array([value] * len(rows)))
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=3)
+    dataset = action100m.open(tmp_path)
+    found = dataset.sql("select count(*) n from videos where duration < 100 and title = 'Crane'")
+    assert found.column("n").to_pylist() == [len(rows)]
+    level = sum(node["level"] == 1 for row in rows for node in row["nodes"])
+    found = dataset.sql("select count(*) n from segments where level = 1")
+    assert found.column("n").to_pylist() == [level]
+
+
+def test_a_condition_leaves_out_what_cannot_be_read(rows: list[Row], tmp_path: Path) -> None:
+    write_rows(tmp_path / "a.parquet", rows)
+    (tmp_path / "b.parquet").write_bytes(b"torn")
+    told: list[DatasetError] = []
+    uid = rows[0]["video_uid"]
+    found = action100m.open(tmp_path, told.append).sql(
+        f"select count(*) n from videos where video_uid = '{uid}'"
+    )
+    assert found.column("n").to_pylist() == [1]
     assert len(told) == 1

@@ -136,6 +136,7 @@ BREAKS: dict[str, tuple[Callable[[Row], object], set[str]]] = {
     ),
     "no such day": (lambda row: row["metadata"].update(upload_date="20200231"), {"upload_date"}),
     "short date": (lambda row: row["metadata"].update(upload_date="2020131"), {"upload_date"}),
+    "long date": (lambda row: row["metadata"].update(upload_date="2" * 30), {"upload_date"}),
     "clock time": (transcript("0.0", "1:05"), {"transcript"}),
     "negative time": (transcript("-1"), {"transcript"}),
     "no time": (transcript(None), {"transcript"}),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _PANEL = "Pass a dataset on"
 _SECONDS = 90.0  # of each video, as in the published preview
+_DAY = 86_400.0
 _SOME_LEFT_OUT = 3
 
 FolderArgument = Annotated[
@@ -66,7 +67,9 @@ def export_command(
     ] = False,
     seconds: Annotated[
         float | None,
-        typer.Option(help=f"For FiftyOne: of each video.  [default: {_SECONDS:g}]", min=0.1),
+        typer.Option(
+            help=f"For FiftyOne: of each video.  [default: {_SECONDS:g}]", min=0.1, max=_DAY
+        ),
     ] = None,
     url: Annotated[
         str | None,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
+from functools import cached_property
+from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +28,7 @@ class Pool:
         sources: the files of the dataset.
         source, group, row: (v,) where each video stands: its file, the row group in it, and its
             row in the file.
+        digest: (v,) uint64 of each video's uid and its segments' times.
         video, node: (n,) int32: each segment's video among the v, and its place in that.
         weights: (n,) how likely each is drawn; None: all alike, and without replacement.
         draws: (n,) how often each is drawn in an epoch; None: once, or by weight.
@@ -35,6 +38,7 @@ class Pool:
     source: _Array
     group: _Array
     row: _Array
+    digest: NDArray[np.uint64]
     video: NDArray[np.int32]
     node: NDArray[np.int32]
     weights: NDArray[np.float64] | None = None
@@ -43,6 +47,15 @@ class Pool:
     def __len__(self) -> int:
         """How many samples an epoch has."""
         return len(self.video) if self.draws is None else int(self.draws.sum())
+
+    @cached_property
+    def identity(self) -> str:
+        """The same for the same segments, drawn as often, wherever the dataset lies."""
+        digest = blake2b(digest_size=8)
+        for part in (self.digest, self.video, self.node, self.weights, self.draws):
+            if part is not None:
+                digest.update(np.ascontiguousarray(part).data)
+        return digest.hexdigest()
 
     def order(self, seed: int, epoch: int) -> NDArray[np.int64]:
         """(N,) the segments of an epoch in the order in which they come.
@@ -60,20 +73,22 @@ class Pool:
         return generator.permutation(every)
 
     def read(self, segment: int, fields: Iterable[str]) -> tuple[Video, int]:
-        """A segment's video with these fields, and its place in that.
+        """A segment's video with these fields and its times, and its place in that.
 
         Raises:
-            DatasetError: the file cannot be read any more.
+            DatasetError: the file cannot be read any more, or was written anew.
         """
         video = self.video[segment]
         source, row = self.sources[self.source[video]], int(self.row[video])
-        for first_row, rows in source.batches(fields, groups={int(self.group[video])}):
+        asked = {*fields, "nodes.start", "nodes.end"}
+        for first_row, rows in source.batches(asked, groups={int(self.group[video])}):
             if isinstance(rows, DatasetError):
                 raise rows
             if first_row <= row < first_row + len(rows):
                 found = Video(source, Batch(rows, first_row), row - first_row)
-                return found, int(self.node[segment])
-        raise source.error(f"It has no row {row} any more.")
+                if _digest(found.batch, found.row) == self.digest[video]:
+                    return found, int(self.node[segment])
+        raise source.error(f"Its row {row} is another than it was: open the dataset again.")
 
 
 def gather_pool(
@@ -113,6 +128,7 @@ class _Gathering:
         self._numbers = {source.name: number for number, source in enumerate(dataset.sources)}
         self._first_rows: dict[int, _Array] = {}
         self._videos: list[_Array] = []
+        self._digests: list[int] = []
         self._segments: list[NDArray[np.int32]] = []
         self._places: list[_Array] = []
         self._count = self._indexed = 0
@@ -134,6 +150,7 @@ class _Gathering:
         node = nodes - batch.offsets[batch.row[nodes]]
         self._segments.append(np.stack([self._count + video, node]).astype(np.int32))
         self._videos.append(self._where(source, batch.first_row + rows))
+        self._digests += [_digest(batch, row) for row in rows.tolist()]
         self._count += len(rows)
 
     def pool(self) -> Pool:
@@ -150,7 +167,8 @@ class _Gathering:
             places = np.concatenate(self._places)
             draws = None if index.draws is None else index.draws[places]
             weights = index.weights[places] if draws is None else None
-        return Pool(self._sources, source, group, row, video, node, weights, draws)
+        digest = np.array(self._digests, np.uint64)
+        return Pool(self._sources, source, group, row, digest, video, node, weights, draws)
 
     def _where(self, source: Source, rows: _Array) -> _Array:
         """(3, r) file, row group and row of some rows of a file."""
@@ -159,6 +177,15 @@ class _Gathering:
             self._first_rows[number] = np.array(source.first_rows())
         group = np.searchsorted(self._first_rows[number], rows, side="right") - 1
         return np.stack([np.full(len(rows), number), group, rows])
+
+
+def _digest(batch: Batch, row: int) -> int:
+    """Of a video's uid and its segments' times."""
+    segments = slice(int(batch.offsets[row]), int(batch.offsets[row + 1]))
+    digest = blake2b(str(batch.uid[row].as_py()).encode(), digest_size=8)
+    for times in (batch.start, batch.end):
+        digest.update(times[segments].tobytes())
+    return int.from_bytes(digest.digest(), "little")
 
 
 @dataclass(frozen=True)

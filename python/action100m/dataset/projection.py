@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from action100m.schema import SCHEMA
-
-_LIST_LEVEL = re.compile(r"\.(?:list|bag)\.(?:element|item|array|array_element)(?=\.|$)")
 
 
 class Projection:
@@ -39,14 +36,16 @@ class Projection:
         """
         wanted = None if fields is None else {"video_uid", *fields}
         self._schema = SCHEMA if wanted is None else _pruned_schema(wanted)
-        there = _fields(pa.struct(list(arrow)))
-        published = _fields(pa.struct(list(self._schema)))
+        for name in self._schema.names:
+            if arrow.names.count(name) > 1:
+                raise ValueError(f"It has {name} twice; it is not in the published format.")
+        there, published = _fields(arrow), _fields(self._schema)
         if missing := [path for path in published if path not in there]:
             raise ValueError(f"It has no {', '.join(missing)}; it is not in the published format.")
         for path, kind in published.items():
             if not _castable(there[path], kind):
                 raise ValueError(f"{path} is {there[path]}, published {kind}.")
-        self.columns = None if schema is None else _columns(schema, published)
+        self.columns = None if schema is None else _columns(schema, arrow, published)
 
     def published(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         """The rows with the asked fields only, in the published order and types."""
@@ -56,7 +55,7 @@ class Projection:
 
 def _pruned_schema(wanted: set[str]) -> pa.Schema:
     for path in wanted:
-        if not any(path == name or name.startswith(f"{path}.") for name in _fields(_published())):
+        if not any(path == name or name.startswith(f"{path}.") for name in _fields(SCHEMA)):
             raise ValueError(f"The published format has no field {path}.")
     return pa.schema(
         [
@@ -65,10 +64,6 @@ def _pruned_schema(wanted: set[str]) -> pa.Schema:
             if (kind := _pruned(field.type, field.name, wanted)) is not None
         ]
     )
-
-
-def _published() -> pa.StructType:
-    return pa.struct(list(SCHEMA))
 
 
 def _pruned(kind: pa.DataType, path: str, wanted: set[str]) -> pa.DataType | None:
@@ -85,24 +80,41 @@ def _pruned(kind: pa.DataType, path: str, wanted: set[str]) -> pa.DataType | Non
     return pa.struct(fields) if fields else None
 
 
-def _fields(kind: pa.DataType, path: str = "") -> dict[str, pa.DataType]:
-    """Every leaf by its dotted path, lists passed through."""
+def _leaves(kind: pa.DataType, path: str = "") -> Iterator[tuple[str, pa.DataType]]:
+    """Every leaf with its dotted path, lists passed through, in the order of Parquet's columns."""
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return _fields(kind.value_type, path)
-    if not pa.types.is_struct(kind):
-        return {path: kind}
-    prefix = f"{path}." if path else ""
-    return {
-        inner: leaf
-        for field in kind
-        for inner, leaf in _fields(field.type, f"{prefix}{field.name}").items()
-    }
+        yield from _leaves(kind.value_type, path)
+    elif pa.types.is_struct(kind):
+        prefix = f"{path}." if path else ""
+        for field in kind:
+            yield from _leaves(field.type, f"{prefix}{field.name}")
+    else:
+        yield path, kind
 
 
-def _columns(schema: pq.ParquetSchema, published: Iterable[str]) -> list[str]:
-    paths = (schema.column(at).path for at in range(len(schema)))
+def _fields(schema: pa.Schema) -> dict[str, pa.DataType]:
+    return dict(_leaves(pa.struct(list(schema))))
+
+
+def _columns(schema: pq.ParquetSchema, arrow: pa.Schema, published: Iterable[str]) -> list[str]:
+    """The paths in the file, in which the elements of lists bear this name or that."""
     wanted = set(published)
-    return [path for path in paths if _LIST_LEVEL.sub("", path) in wanted]
+    columns: list[str] = []
+    at = 0
+    for path, kind in _leaves(pa.struct(list(arrow))):
+        width = _width(kind)
+        columns += [schema.column(at + k).path for k in range(width) if path in wanted]
+        at += width
+    return columns
+
+
+def _width(kind: pa.DataType) -> int:
+    """How many columns of Parquet a type takes."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return _width(kind.storage_type)
+    if not pa.types.is_nested(kind):
+        return 1
+    return sum(_width(kind.field(at).type) for at in range(kind.num_fields))
 
 
 def _castable(found: pa.DataType, published: pa.DataType) -> bool:

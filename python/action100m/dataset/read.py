@@ -201,7 +201,8 @@ class Video:
         deeper = level != np.where(parents < 0, -1, level[parents]) + 1
         self._check(deeper, "is not one level below its parent")
         start, end = self.batch.start[span], self.batch.end[span]
-        self._check(~(start < end), "does not end after it starts")
+        lasting = (start < end) | ((start == end) & (len(start) == 1))  # a lone picture
+        self._check(~lasting, "does not end after it starts")
         return Tree(start, end, parents, level)
 
     def _check(self, broken: Any, complaint: str) -> None:

@@ -61,11 +61,13 @@ def upload_dates(batch: Batch) -> Iterator[Breach]:
 def _is_day(text: str | None) -> bool:
     if text is None:
         return True
+    if not (len(text) == 8 and text.isascii() and text.isdigit()):
+        return False
     try:
         date(int(text[:4]), int(text[4:6]), int(text[6:]))
     except ValueError:
         return False
-    return len(text) == 8 and text.isascii() and text.isdigit()
+    return True
 
 
 def transcripts(batch: Batch) -> Iterator[Breach]:

@@ -108,7 +108,7 @@ class RunningStatistics:
     @property
     def every(self) -> Lengths:
         """How long segments are."""
-        return Lengths(_added(self._leaves, self._inner))
+        return Lengths(_added(self._leaves.copy(), self._inner))
 
     @property
     def seconds(self) -> float:
@@ -178,11 +178,11 @@ class RunningStatistics:
 
 
 def _added(one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The sum of two histograms, as long as the longer."""
-    total = np.zeros(max(len(one), len(other)), np.int64)
-    total[: len(one)] += one
-    total[: len(other)] += other
-    return total
+    """The sum of two histograms, as long as the longer; where that is `one`, it is added to."""
+    if len(one) < len(other):
+        one = np.pad(one, (0, len(other) - len(one)))
+    one[: len(other)] += other
+    return one
 
 
 class Lengths:

@@ -179,8 +179,7 @@ class _Best:
         length = batch.end - batch.start
         fresh: dict[int, tuple[_Key, Hit]] = {}
         for one in found:
-            order = np.lexsort((length[one.nodes], one.cost))[: self.limit]
-            for k in order.tolist():
+            for k in _lowest(one.cost, length[one.nodes], self.limit).tolist():
                 node = int(one.nodes[k])
                 if node not in fresh or one.cost[k] < fresh[node][0][0]:
                     fresh[node] = self._hit(batch, one, k, float(length[node]))
@@ -202,3 +201,15 @@ class _Best:
             score=-cost if one.scored else None,
         )
         return (cost, length, uid, start), hit
+
+
+def _lowest(
+    cost: NDArray[np.float64], length: NDArray[np.float64], limit: int
+) -> NDArray[np.int64]:
+    """The places of the `limit` lowest by cost, then length; and of those that are as low."""
+    order = np.lexsort((length, cost))
+    if len(order) <= limit:
+        return order
+    last = order[limit - 1]
+    tied = (cost[order] == cost[last]) & (length[order] == length[last])
+    return order[: max(limit, int(np.flatnonzero(tied)[-1]) + 1)]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Container, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -18,7 +19,7 @@ from pyarrow import fs
 from action100m.dataset.ahead import read_ahead
 from action100m.dataset.projection import Projection
 from action100m.errors import DatasetError
-from action100m.files import matches
+from action100m.files import matches, walk
 from action100m.schema import SCHEMA
 
 ROWS_AT_ONCE = 64
@@ -86,7 +87,7 @@ class Source:
         """
         try:
             yield from self._json(fields) if self._is_json else self._groups(fields, uids, groups)
-        except (OSError, pa.ArrowException) as error:
+        except self._troubles as error:
             yield 0, self.unreadable(error)
 
     def schema(self) -> pa.Schema:
@@ -104,8 +105,8 @@ class Source:
         """The row groups whose statistics leave room for rows that meet a condition; None: all.
 
         Args:
-            condition: on columns of `schema`; says something of those that the file has itself.
-            schema: may have others than the file.
+            condition: on columns of `schema`.
+            schema: video_uid, which is the file's too, and others.
         """
         if condition is None or self._is_json:
             return None
@@ -113,6 +114,11 @@ class Source:
 
         with self.explained():
             file = ParquetFileFormat().make_fragment(self.path, self.filesystem)
+            own = file.physical_schema
+            # Other columns of these names are not those that the condition is on.
+            shared = set(own.names) & set(schema.names)
+            if shared != {"video_uid"} or own.field("video_uid").type != pa.string():
+                return None
             parts = file.split_by_row_group(filter=condition, schema=schema)
         return {group.id for part in parts for group in part.row_groups}
 
@@ -126,20 +132,35 @@ class Source:
         return self.error(f"It cannot be read as {kind}: {first_line(error)}")
 
     @property
+    def identity(self) -> str:
+        """The same for two names of one file."""
+        is_local = isinstance(self.filesystem, fs.LocalFileSystem)
+        return os.path.realpath(self.path) if is_local else self.name
+
+    @property
     def _is_json(self) -> bool:
         return self.path.endswith(".json")
 
-    def _parquet(self, metadata: pq.FileMetaData | None = None) -> pq.ParquetFile:
-        return pq.ParquetFile(
-            self.path,
-            metadata=metadata,
-            filesystem=self.filesystem,
-            page_checksum_verification=True,
-        )
+    @property
+    def _troubles(self) -> tuple[type[Exception], ...]:
+        """What reading may raise; of a remote store that is up to the HTTP library it uses."""
+        is_local = isinstance(self.filesystem, fs.LocalFileSystem)
+        return (OSError, pa.ArrowException) if is_local else (Exception,)
 
-    def explained(self) -> _Explained:
-        """Raises DatasetError for what Arrow raises inside the block."""
-        return _Explained(self)
+    @contextmanager
+    def _parquet(self) -> Iterator[pq.ParquetFile]:
+        with self.filesystem.open_input_file(self.path) as stream:
+            yield _reader(stream)
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Raises DatasetError for what cannot be read inside the block."""
+        try:
+            yield
+        except DatasetError:
+            raise
+        except self._troubles as error:
+            raise self.unreadable(error) from error
 
     def _groups(
         self,
@@ -147,8 +168,9 @@ class Source:
         uids: frozenset[str] | None,
         groups: Container[int] | None,
     ) -> Iterator[tuple[int, pa.RecordBatch | DatasetError]]:
-        with ExitStack() as stack:
-            file = stack.enter_context(self._parquet())
+        # One file is opened and not its name anew: another dataset may take its place meanwhile.
+        with self.filesystem.open_input_file(self.path) as stream:
+            file = _reader(stream)
             try:
                 projection = Projection(file.schema, file.schema_arrow, fields)
             except ValueError as error:
@@ -159,9 +181,8 @@ class Source:
                 if (groups is None or group in groups) and _may_hold(file, group, uids):
                     wanted.append((group, first_row))
                 first_row += file.metadata.row_group(group).num_rows
-            files = [file]  # one for each group that is open at the same time
-            for _ in range(min(_GROUPS_AHEAD, len(wanted) - 1)):
-                files.append(stack.enter_context(self._parquet(file.metadata)))
+            ahead = min(_GROUPS_AHEAD, len(wanted) - 1)  # a reader for each that is open at a time
+            files = [file, *(_reader(stream, file.metadata) for _ in range(ahead))]
             parts = (
                 self._group(files[number % len(files)], group, first_row, projection)
                 for number, (group, first_row) in enumerate(wanted)
@@ -178,7 +199,7 @@ class Source:
                 rows.validate(full=True)
                 yield first_row, projection.published(rows)
                 first_row += len(rows)
-        except (OSError, pa.ArrowException) as error:
+        except self._troubles as error:
             reason = f"Row group {group} (from row {first_row}) cannot be read: "
             yield first_row, self.error(reason + first_line(error))
 
@@ -189,38 +210,38 @@ class Source:
                 values = json.loads(stream.read())
                 row = {name: _unwrapped(values[name]) for name in SCHEMA.names}
                 table = pa.Table.from_pylist([row], SCHEMA)
-            except (ValueError, KeyError, TypeError, OverflowError) as error:
+            except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
                 raise pa.ArrowInvalid(f"It holds no video's row ({error!r}).") from error
         projection = Projection(None, SCHEMA, fields)
         yield 0, projection.published(table.to_batches()[0])
 
 
-class _Explained:
-    def __init__(self, source: Source) -> None:
-        self._source = source
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError | pa.ArrowException):
-            raise self._source.unreadable(error) from error
+def _reader(stream: pa.NativeFile, metadata: pq.FileMetaData | None = None) -> pq.ParquetFile:
+    return pq.ParquetFile(stream, metadata=metadata, page_checksum_verification=True)
 
 
 def find_sources(where: str | Path | Sequence[str | Path]) -> tuple[Source, ...]:
-    """The files that are meant, in the order of their names.
+    """The files that are meant, each once, in the order of their names.
 
     Args:
         where: one or several of: a Parquet file, a single-video JSON file, a folder of Parquet
-            files (walked whole), a run folder, a glob, or a URL that fsspec knows, such as
-            ``hf://datasets/NAME/data`` (needs huggingface_hub).
+            files (walked whole, links followed), a run folder, a glob, or a URL that fsspec knows,
+            such as ``hf://datasets/NAME/data`` (needs huggingface_hub).
 
     Raises:
         FileNotFoundError: nothing is there.
         DatasetError: a folder without Parquet files, or a URL that needs what is not installed.
     """
     places = [where] if isinstance(where, str | Path) else list(where)
-    found = [source for place in places for source in _sources(str(place))]
-    return tuple({source.name: source for source in found}.values())
+    return distinct(source for place in places for source in _sources(str(place)))
+
+
+def distinct(sources: Iterable[Source]) -> tuple[Source, ...]:
+    """Each file once, whatever its names."""
+    found: dict[str, Source] = {}
+    for source in sources:
+        found.setdefault(source.identity, source)
+    return tuple(found.values())
 
 
 def _sources(place: str) -> list[Source]:
@@ -235,9 +256,9 @@ def _sources(place: str) -> list[Source]:
 def _local(path: Path) -> list[Source]:
     files = [path]
     if path.is_dir():
-        files = sorted(
-            (path / "data" if (path / "run.toml").is_file() else path).rglob("*.parquet")
-        )
+        root = path / "data" if (path / "run.toml").is_file() else path
+        found = walk(root) if root.is_dir() else ()
+        files = sorted(file for file in found if file.suffix == ".parquet")
         if not files:
             raise DatasetError(f"{path}: The folder holds no *.parquet file.")
     local = fs.LocalFileSystem()
@@ -254,16 +275,21 @@ def _remote(url: str) -> list[Source]:
     protocol, _ = url.split("://", 1)
     try:
         store, path = fsspec.core.url_to_fs(url)
-    except (ImportError, ValueError) as error:
+        files = _remote_files(store, path)
+    except Exception as error:  # what the store's HTTP library raises
         raise DatasetError(f"{url}: {first_line(error)}") from error
-    found: Any = [path] if store.isfile(path) else sorted(store.glob(path))
-    files: list[str] = []
-    for place in found:
-        files += [place] if place.endswith(_FILE_ENDINGS) else store.glob(f"{place}/**/*.parquet")
     if not files:
         raise FileNotFoundError(2, "No Parquet file there", url)
     arrow = fs.PyFileSystem(fs.FSSpecHandler(store))
     return [Source(f"{protocol}://{file}", file, arrow) for file in files]
+
+
+def _remote_files(store: Any, path: str) -> list[str]:
+    found: Any = [path] if store.isfile(path) else sorted(store.glob(path))
+    files: list[str] = []
+    for place in found:
+        files += [place] if place.endswith(_FILE_ENDINGS) else store.glob(f"{place}/**/*.parquet")
+    return files
 
 
 def _may_hold(file: pq.ParquetFile, group: int, uids: frozenset[str] | None) -> bool:
@@ -275,7 +301,10 @@ def _may_hold(file: pq.ParquetFile, group: int, uids: frozenset[str] | None) -> 
     bounds = chunk.statistics
     if bounds is None or not bounds.has_min_max:
         return True
-    return any(bounds.min <= uid <= bounds.max for uid in uids)
+    try:
+        return any(bounds.min <= uid <= bounds.max for uid in uids)
+    except UnicodeDecodeError:
+        return True  # reading it will tell
 
 
 def _unwrapped(value: Any) -> Any:

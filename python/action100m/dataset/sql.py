@@ -114,14 +114,21 @@ class _View(pads.Dataset):  # type: ignore[misc]  # it has no types; DuckDB asks
         for source in self._sources:
             try:
                 groups = source.row_groups(condition, self._schema)
-                for first_row, rows in source.batches(fields or self._least, groups=groups):
-                    if isinstance(rows, DatasetError):
-                        self._refuse(rows)
-                    else:
-                        yield self._flat(Batch(rows, first_row), schema)
             except DatasetError as error:
-                self.refused = error
-                raise
+                self._tell(error)
+                continue
+            for first_row, rows in source.batches(fields or self._least, groups=groups):
+                if isinstance(rows, DatasetError):
+                    self._tell(rows)
+                else:
+                    yield self._flat(Batch(rows, first_row), schema)
+
+    def _tell(self, error: DatasetError) -> None:
+        try:
+            self._refuse(error)
+        except DatasetError:
+            self.refused = error  # DuckDB would pass its words on, and not itself
+            raise
 
     def _flat(self, batch: Batch, schema: pa.Schema) -> pa.RecordBatch:
         uid = batch.uid.take(pa.array(batch.row)) if self._least else batch.uid

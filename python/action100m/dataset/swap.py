@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import re
 import secrets
 import shutil
@@ -12,14 +14,18 @@ from pathlib import Path
 from action100m.files import sync
 from action100m.locks import locked
 
+_HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
+
 
 @contextmanager
 def replaced(folder: Path, own: re.Pattern[str]) -> Iterator[Path]:
     """Give an empty folder to fill, and put it in place of `folder` if nothing was raised.
 
-    The folder that gives way is first renamed to a hidden neighbour. Killed in between, the next
-    call renames it back before anything else. Exports of one folder take turns by a lock on a
-    hidden file beside it, so whatever else lies there under such a name is left from a crash.
+    The two change names in one step. Where the file system cannot do that (NFS), the folder that
+    gives way is first renamed to a hidden neighbour; killed in between, the next call renames it
+    back before anything else, and a reader may find nothing for a moment. Exports of one folder
+    take turns by a lock on a hidden file beside it, so whatever else lies there under such a name
+    is left from a crash.
 
     Raises:
         FileExistsError: `folder` is no folder, or holds a file whose name `own` does not match.
@@ -36,19 +42,32 @@ def replaced(folder: Path, own: re.Pattern[str]) -> Iterator[Path]:
             fresh.mkdir()
             yield fresh
             sync(fresh)
-            if folder.exists():
-                folder.rename(old)
-            try:
-                fresh.rename(folder)
-            except BaseException:
-                if old.exists():
-                    old.rename(folder)
-                raise
+            if not _exchange(fresh, folder):
+                _rename(fresh, folder, old)
             sync(folder.parent)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
             if folder.exists():
                 shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two folders change names in one step; False where that cannot be done."""
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)  # of Linux
+    paths = os.fsencode(one), os.fsencode(other)
+    return renameat2 is not None and not renameat2(_HERE, paths[0], _HERE, paths[1], _EXCHANGE)
+
+
+def _rename(fresh: Path, folder: Path, old: Path) -> None:
+    """Put `fresh` in the place of `folder`, which becomes `old` if it is there."""
+    if folder.exists():
+        folder.rename(old)
+    try:
+        fresh.rename(folder)
+    except BaseException:
+        if old.exists():
+            old.rename(folder)
+        raise
 
 
 def _heal(folder: Path) -> None:

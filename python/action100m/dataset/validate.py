@@ -13,7 +13,7 @@ from action100m.dataset.identity import NodeIds, Uids
 from action100m.dataset.rules import RULES, Breach
 from action100m.dataset.running_statistics import RunningStatistics
 from action100m.dataset.schema_diff import schema_differences
-from action100m.dataset.sources import Source, find_sources
+from action100m.dataset.sources import Source, distinct, find_sources
 from action100m.errors import DatasetError
 
 _SHARD = re.compile(r"(.+)-([0-9]{5,})-of-([0-9]{5,})\.parquet")
@@ -39,8 +39,8 @@ class _Validation:
         self._statistics = RunningStatistics()
 
     def run(self, places: Iterable[str | Path]) -> Report:
-        files = {source.name: source for place in places for source in self._sources(str(place))}
-        for source in files.values():
+        files = distinct(source for place in places for source in self._sources(str(place)))
+        for source in files:
             try:
                 self._check_file(source)
             except DatasetError as error:

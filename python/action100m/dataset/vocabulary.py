@@ -13,6 +13,7 @@ from action100m.dataset.actions import normalised
 from action100m.dataset.distinct import Distinct
 
 _AT_ONCE = 2**20  # actions; together each distinct one is brought into its spelling once
+_BYTES = 2**28  # of them: in one Arrow array fit 2^31
 
 
 @dataclass
@@ -30,13 +31,15 @@ class Vocabulary:
     words: Distinct = field(default_factory=Distinct)
     _waiting: list[pa.StringArray] = field(default_factory=list)
     _length: int = 0
+    _bytes: int = 0
 
     def add(self, briefs: pa.StringArray) -> None:
         """Take in `gpt.action.brief` of some segments, null and "N/A" too."""
         given = briefs.drop_null()
         self._waiting.append(given)
         self._length += len(given)
-        if self._length >= _AT_ONCE:
+        self._bytes += given.nbytes
+        if self._length >= _AT_ONCE or self._bytes >= _BYTES:
             self.finish()
 
     def finish(self) -> None:
@@ -44,7 +47,7 @@ class Vocabulary:
         if not self._length:
             return
         counted = normalised(pa.concat_arrays(self._waiting)).drop_null().value_counts()
-        self._waiting, self._length = [], 0
+        self._waiting, self._length, self._bytes = [], 0, 0
         texts, counts = counted.field("values"), counted.field("counts").to_numpy()
         self.actions.add(texts, counts)
         words = pc.split_pattern(texts, " ")

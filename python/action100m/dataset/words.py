@@ -32,7 +32,7 @@ class Words:
         """Parse the words, and the phrases in double quotes.
 
         Raises:
-            ValueError: there is no word in the query.
+            ValueError: there is no word in the query, or a phrase is too long to look for.
         """
         self.query = query
         found = [quoted or plain for quoted, plain in _TOKEN.findall(query)]
@@ -40,6 +40,10 @@ class Words:
         self._phrases = [phrase for phrase in phrases if phrase]
         if not self._phrases:
             raise ValueError(f"There is no word in the query {query!r}.")
+        try:
+            self._with_phrases(pa.array([""]))
+        except pa.ArrowInvalid as error:
+            raise ValueError("A phrase of the query is too long to look for.") from error
         words = {word for phrase in self._phrases for word in phrase}
         self._longest_first = sorted(words, key=lambda word: (-len(word), word))
 
@@ -50,8 +54,11 @@ class Words:
             for place, text in enumerate(texts.to_pylist())
             if text is not None and self._may_hold(folded := fold(text))
         ]
-        places = pa.array([place for place, _ in candidates], pa.int64())
-        folded = pa.array([text for _, text in candidates], pa.string())
+        places = np.array([place for place, _ in candidates], np.int64)
+        return places[self._with_phrases(pa.array([text for _, text in candidates], pa.string()))]
+
+    def _with_phrases(self, folded: pa.StringArray) -> NDArray[np.int64]:
+        places = pa.array(np.arange(len(folded)))
         for phrase in self._phrases:
             there = pc.match_substring_regex(folded, _pattern(phrase))
             folded, places = folded.filter(there), places.filter(there)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from action100m.errors import UsageError
-from action100m.files import absolute, matches
+from action100m.files import absolute, matches, walk
 from action100m.runs.folder import RunFolder
 from action100m.runs.manifest import Manifest
 from action100m.runs.metadata import read_sidecar, uid_of
@@ -80,30 +79,10 @@ def _expand(given: str, leave_out: Path | None) -> Iterator[Path]:
     if not paths:
         raise UsageError(f"There is no file, folder or match for {given!r}.")
     for path in paths:
-        yield from _walk(path, leave_out) if path.is_dir() else [path]
-
-
-def _walk(folder: Path, leave_out: Path | None) -> Iterator[Path]:
-    seen: set[Path] = set()  # links may form loops
-    if folder.resolve() == leave_out:
-        return
-    for root, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
-        here = Path(root)
-        seen.add(here.resolve())
-        folders[:] = [
-            name
-            for name in folders
-            if not name.startswith(".")
-            and (here / name).resolve() not in seen
-            and (here / name).resolve() != leave_out
-        ]
-        for name in files:
-            if not name.startswith(".") and _may_be_video(here / name):
-                yield here / name
-
-
-def _refuse(error: OSError) -> None:
-    raise error
+        if path.is_dir():
+            yield from filter(_may_be_video, walk(path, leave_out))
+        else:
+            yield path
 
 
 def _may_be_video(path: Path) -> bool:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -122,3 +123,17 @@ def test_the_command_stops_at_a_broken_file_or_leaves_it_out(folder: Path, tmp_p
     nothing = call("balance", tmp_path / "none", "-o", out)
     assert nothing.returncode == 2
     assert "Traceback" not in nothing.stderr
+
+
+def test_more_draws_than_32_bits_hold(folder: Path, tmp_path: Path) -> None:
+    samples = 2**33 + 1
+    balance(action100m.open(folder), tmp_path / "index.parquet", clusters=3, samples=samples)
+    draws = pq.read_table(tmp_path / "index.parquet").column("draws")
+    assert pc.sum(draws).as_py() == samples
+
+
+def test_two_rows_with_one_uid_are_refused(folder: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again.parquet"
+    again.write_bytes(next(folder.glob("*.parquet")).read_bytes())
+    with pytest.raises(DatasetError, match="video_uid also stands in"):
+        balance(action100m.open([folder, again]), tmp_path / "index.parquet", clusters=3)

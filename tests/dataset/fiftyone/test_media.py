@@ -13,8 +13,10 @@ import av
 import numpy as np
 import pytest
 
-from action100m import VideoError
+import action100m
+from action100m import DatasetError, VideoError
 from action100m.dataset.fiftyone.media import clip_video
+from action100m.dataset.fiftyone.write import Export, export_fiftyone
 from action100m.video import Decoder
 from command import command
 from previews import annotated_rows, export_rows
@@ -154,3 +156,26 @@ def test_a_killed_export_goes_on_and_leaves_nothing_torn(tmp_path: Path) -> None
     assert sorted(path.name for path in data.iterdir()) == [f"{r['video_uid']}.mp4" for r in rows]
     for path in data.iterdir():
         assert len(shown(path)[0]) == 600
+
+
+def test_the_clips_of_a_file_that_cannot_be_read_stay(tmp_path: Path) -> None:
+    rows = annotated_rows(2)
+    names = [row["video_uid"] for row in rows]
+    videos = {name: write_video(tmp_path / f"{name}.mp4", [1.0]) for name in names}
+    data = tmp_path / "data"
+    data.mkdir()
+    for name, row in zip(names, rows, strict=True):
+        write_rows(data / f"{name}.parquet", [row])
+    export = Export(videos, 0.5)
+    out = tmp_path / "out"
+    export_fiftyone(action100m.open(data), out, export)
+    clips = sorted((out / "data").iterdir())
+    assert len(clips) == 2
+    (data / f"{names[1]}.parquet").write_bytes(b"torn")
+    told: list[DatasetError] = []
+    assert export_fiftyone(action100m.open(data, told.append), out, export).samples == 1
+    assert len(told) == 1
+    assert sorted((out / "data").iterdir()) == clips
+    (data / f"{names[1]}.parquet").unlink()
+    export_fiftyone(action100m.open(data), out, export)
+    assert sorted((out / "data").iterdir()) == clips[:1]

@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from action100m.dataset.actions import normalised
 from action100m.dataset.columns import Batch, present
 from action100m.dataset.distinct import HashCounts, hashed
+from action100m.dataset.identity import Uids
 from action100m.dataset.read import Dataset
 from action100m.dataset.select import Selection
+from action100m.errors import DatasetError
 
 BRIEF = "nodes.gpt.action.brief"
-_AT_ONCE = 2**18  # segments
+_AT_ONCE, _BYTES = 2**18, 2**28  # segments, and what they take
 _TEXTS = pa.schema([("text", pa.string()), ("hash", pa.uint64())])
 _SEGMENTS = pa.schema([("video_uid", pa.string()), ("node_id", pa.string()), ("hash", pa.uint64())])
 
@@ -71,7 +73,8 @@ def gather(dataset: Dataset, selection: Selection, folder: Path) -> Gathered:
         folder: empty; takes some 60 bytes a segment and each distinct action.
 
     Raises:
-        DatasetError: a file cannot be read, and the dataset has no `on_error`.
+        DatasetError: a file cannot be read, and the dataset has no `on_error`; or a uid stands in
+            two rows, whose segments could not be told apart.
         OSError: the folder's disk is full.
     """
     found = Gathered(folder)
@@ -95,7 +98,10 @@ def gather(dataset: Dataset, selection: Selection, folder: Path) -> Gathered:
 
 def _acting(dataset: Dataset, selection: Selection, found: Gathered) -> Iterator[pa.Table]:
     """The selected segments that have an action; the others are counted."""
-    for _, batch in dataset.batches({*Selection.FIELDS, BRIEF}):
+    uids = Uids()
+    for source, batch in dataset.batches({*Selection.FIELDS, BRIEF}):
+        for repeated in uids.add(source.name, batch):
+            raise DatasetError(str(repeated))
         chosen = selection.mask(batch)
         briefs = batch.field(BRIEF)
         actions = normalised(briefs)
@@ -120,12 +126,12 @@ def _table(batch: Batch, actions: pa.StringArray, acting: NDArray[np.bool_]) -> 
 def _in_heaps(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
     """The rows some hundred thousands at once: what repeats among them is hashed once."""
     waiting: list[pa.Table] = []
-    rows = 0
+    rows = size = 0
     for table in tables:
         waiting.append(table)
-        rows += len(table)
-        if rows >= _AT_ONCE:
+        rows, size = rows + len(table), size + table.nbytes
+        if rows >= _AT_ONCE or size >= _BYTES:
             yield pa.concat_tables(waiting)
-            waiting, rows = [], 0
+            waiting, rows, size = [], 0, 0
     if rows:
         yield pa.concat_tables(waiting)

@@ -48,7 +48,8 @@ class Index:
                 dealt = "draws" in file.schema_arrow.names
                 columns = ["video_uid", "node_id", "weight", *(["draws"] if dealt else [])]
                 for batch in file.iter_batches(_ROWS_AT_ONCE, columns=columns):
-                    hashes.append(_hashes(batch.column("video_uid"), batch.column("node_id")))
+                    names = (batch.column(name).cast(pa.string()) for name in columns[:2])
+                    hashes.append(_hashes(*names))
                     weights.append(batch.column("weight").to_numpy())
                     draws += [batch.column("draws").to_numpy().astype(np.int64)] if dealt else []
         except (pa.ArrowException, KeyError) as error:
@@ -57,6 +58,8 @@ class Index:
         if not hashes:
             raise DatasetError(f"The index {path} is empty.")
         found = np.concatenate(hashes)
+        if len(np.unique(found)) < len(found):
+            raise DatasetError(f"The index {path} has a segment twice.")
         order = np.argsort(found)
         dealt_draws = np.concatenate(draws)[order] if dealt else None
         return cls(found[order], np.concatenate(weights)[order], dealt_draws)

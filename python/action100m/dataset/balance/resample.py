@@ -29,7 +29,7 @@ _COLUMNS = [
     ("cluster", pa.int32()),
     ("weight", pa.float64()),
 ]
-_DRAWS = ("draws", pa.int32())
+_DRAWS = ("draws", pa.int64())
 
 
 @dataclass(frozen=True)
@@ -129,8 +129,9 @@ def balance(
         on_stage: hears what begins.
 
     Raises:
-        DatasetError: a file cannot be read and the dataset has no `on_error`; no selected segment
-            has an action; faiss is not installed; or `out` is one of the dataset's files.
+        DatasetError: a file cannot be read and the dataset has no `on_error`; two rows have one
+            uid; no selected segment has an action; faiss is not installed; or `out` is one of the
+            dataset's files.
         ValueError: fewer than one cluster or sample.
         OSError: `out` cannot be written.
     """

@@ -57,7 +57,7 @@ class Draws:
         self._segments = segments
         self._dealt = generator.integers(segments)  # where the wheel of each text stands
 
-    def deal(self, texts: NDArray[np.int64]) -> NDArray[np.int32]:
+    def deal(self, texts: NDArray[np.int64]) -> NDArray[np.int64]:
         """How often each of the next (m,) segments is drawn.
 
         Args:
@@ -70,7 +70,7 @@ class Draws:
         earlier = np.arange(len(texts)) - np.repeat(first, counts)
         wheel = np.repeat(self._dealt[unique], counts) + earlier * np.repeat(draws, counts)
         per_turn = np.repeat(segments, counts)
-        drawn = np.empty(len(texts), np.int32)
+        drawn = np.empty(len(texts), np.int64)
         drawn[order] = (wheel + np.repeat(draws, counts)) // per_turn - wheel // per_turn
         self._dealt[unique] += counts * draws
         return drawn

@@ -10,10 +10,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from action100m.files import write_atomically
+from action100m.files import write_atomically, write_text
 
 SHARD_BYTES = 10**9
 _SHARDS = "clips-[0-9][0-9][0-9][0-9][0-9][0-9].tar"
+_RECORD = "shards.json"  # the bytes of every shard that was written, by its name
 
 Row = dict[str, Any]
 
@@ -32,11 +33,14 @@ class ShardWriter:
             folder: of the shards.
             clips: the folder of the clips; a clip's path in it, without its suffix, is its key.
             limit: bytes that the clips of a shard do not exceed, unless there is only one.
+
+        Raises:
+            FileExistsError: a shard of an earlier writer is gone, or not what it was.
         """
         self._folder, self._clips, self._limit = folder, clips, limit
         self._waiting: list[tuple[str, Row]] = []
         self._bytes = 0
-        standing = shards(folder)
+        standing = _standing(folder)
         self._number = int(standing[-1].stem[-6:]) + 1 if standing else 0
         if standing:
             for key, _ in read_shard(standing[-1]):  # it may have been killed in between
@@ -61,6 +65,7 @@ class ShardWriter:
         if not self._waiting:
             return
         write_atomically(self._folder / f"clips-{self._number:06}.tar", self._write)
+        _standing(self._folder)
         for key, _ in self._waiting:
             self._path(key).unlink()
         self._waiting, self._bytes, self._number = [], 0, self._number + 1
@@ -84,6 +89,22 @@ class ShardWriter:
 def shards(folder: Path) -> list[Path]:
     """The shards that stand, in order."""
     return sorted(folder.glob(_SHARDS))
+
+
+def _standing(folder: Path) -> list[Path]:
+    """The shards, once it is sure that all are there; they are noted for the next time."""
+    record = folder / _RECORD
+    noted: dict[str, int] = json.loads(record.read_text("utf-8")) if record.exists() else {}
+    standing = shards(folder)
+    sizes = {shard.name: shard.stat().st_size for shard in standing}
+    if wrong := [name for name, size in noted.items() if sizes.get(name) != size]:
+        raise FileExistsError(
+            f"{folder} is to go on, but {wrong[0]} is gone or not whole, and with it clips that "
+            "would be listed: bring it back, or choose another folder with --out."
+        )
+    if sizes != noted:
+        write_text(record, json.dumps(sizes, indent=1))
+    return standing
 
 
 def read_shard(shard: Path) -> Iterator[tuple[str, Row]]:

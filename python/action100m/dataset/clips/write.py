@@ -95,7 +95,7 @@ def cut_clips(
 
     Raises:
         DatasetError: the dataset cannot be read.
-        FileExistsError: the folder holds clips that were asked for otherwise.
+        FileExistsError: the folder holds clips that were asked for otherwise, or lacks a shard.
         OSError: a file cannot be written; what is done is kept.
     """
     clips = folder / "clips"

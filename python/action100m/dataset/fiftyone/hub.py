@@ -52,6 +52,6 @@ def push(folder: Path, repository: str, *, public: bool = False) -> str:
             delete_patterns=["data/**"],  # clips that the dataset has no longer
             commit_message="Upload dataset",
         )
-    except (OSError, ValueError, RuntimeError) as error:  # of the network, of names, of tokens
+    except Exception as error:  # of the network, whatever library speaks to it; of names, of tokens
         raise DatasetError(f"{repository}: {first_line(error)}") from error
     return str(commit)

@@ -92,8 +92,16 @@ def export_fiftyone(
         for name in ("samples.json", "metadata.json"):
             (folder / name).unlink(missing_ok=True)
         write_text(folder / CONFIG, config(export.name))
-        written = _Writer(dataset, folder, export, on_video).write()
-        _remove_others(folder, written.media)
+        unread: list[DatasetError] = []
+
+        def leave_out(error: DatasetError) -> None:
+            unread.append(error)
+            dataset.refuse(error)
+
+        readable = Dataset(dataset.sources, leave_out)
+        written = _Writer(readable, folder, export, on_video).write()
+        if not unread:  # the clips of a file that cannot be read are not made again in a minute
+            _remove_others(folder, written.media)
         models = made_by(dataset)
         write_text(folder / "frames.json", '{"frames": []}\n')
         write_text(folder / "README.md", card(export.name, written.samples, export.seconds, models))
