@@ -196,3 +196,13 @@ def test_captions_that_are_missing_are_left_out() -> None:
 def test_a_tree_of_one_node_has_nothing_to_annotate() -> None:
     tree = cut(ward(np.zeros((1, 3))), [0.0, 9.0])
     assert prompts_of(captioned(tree)) == []
+
+
+@given(limit=st.integers(4_000, 20_000), spoken=st.integers(0, 60))
+def test_a_prompt_has_no_more_tokens_than_it_may(limit: int, spoken: int) -> None:
+    """Where a token is a character, so that nothing merges."""
+    tree = grown(40, 3)
+    video = captioned(tree, transcript=[(k / 2, f"word {k} " * 9) for k in range(spoken)])
+    nodes = annotated_nodes(tree)
+    for prompt in write_prompts(video, nodes, lambda texts: [*map(len, texts)], limit):
+        assert len(prompt.system + prompt.text) <= limit

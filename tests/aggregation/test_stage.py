@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from action100m.aggregation.part import read_effort
 from action100m.aggregation.prompts import Captioned
 from action100m.aggregation.stage import AnnotationsMissingError, VideoAggregator, annotated_nodes
 from action100m.config import AggregationConfig
@@ -159,3 +160,16 @@ def test_more_rounds_ask_only_for_what_is_not_known(kept: bool, tmp_path: Path) 
     more, engine = aggregate(good, tmp_path / "b", final_answers(part), rounds=2)
     assert all(brief and brief.endswith(" 2") for brief in briefs(more).values())
     assert len(engine.requests) == (3 * len(NODES) - len(first.requests) * kept)
+
+
+def test_rounds_that_nobody_answered_are_asked_again(tmp_path: Path) -> None:
+    def only_drafts(request: Request) -> Result:
+        if len(request.messages) == 2:
+            return good(request)
+        return Result(request.id, Outcome.FAILED, reason="No answer.")
+
+    with pytest.raises(AnnotationsMissingError, match="missing or unrefined"):
+        aggregate(only_drafts, tmp_path, rounds=1)
+    part, engine = aggregate(good, tmp_path, rounds=1)
+    assert {len(request.messages) for request in engine.requests} == {4}
+    assert read_effort(part).rounds == len(NODES)

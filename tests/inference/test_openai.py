@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import wait
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +77,24 @@ def late(call: Call) -> None:
         every_third(lambda call: call.reply(200, "<html>Welcome</html>", "text/html")),
         every_third(lambda call: call.reply(200, '{"choices": []}')),
         every_third(lambda call: call.reply(429, "{}", Retry_After="0.05")),
+        every_third(lambda call: call.reply(503, '{"error": {"message": null}}')),
+        every_third(lambda call: call.reply(503, '{"error": {"message": [{}]}}')),
+        every_third(lambda call: call.reply(200, "[" * 100_000)),
+        every_third(lambda call: call.complete("half an", finish_reason="abort")),
     ],
-    ids=["shuffled", "500", "dropped", "torn", "html", "no choice", "429"],
+    ids=[
+        "shuffled",
+        "500",
+        "dropped",
+        "torn",
+        "html",
+        "no choice",
+        "429",
+        "no message",
+        "odd message",
+        "deep",
+        "aborted",
+    ],
 )
 def test_nothing_is_lost_or_mixed_up(answer: Callable[[Call], None]) -> None:
     results = ask(answer, 40)
@@ -97,6 +114,100 @@ def test_a_server_that_hangs_is_given_up() -> None:
     results = ask(answer, 4, timeout_seconds=0.5)
     assert [result.outcome for result in results] == [Outcome.COMPLETE] * 4
     assert sum(result.usage.retries for result in results) == 2
+
+
+def test_a_server_that_never_comes_to_an_end_is_given_up() -> None:
+    def answer(call: Call) -> None:
+        if call.number < 2:
+            call.trickle()
+        else:
+            echo(call)
+
+    results = ask(answer, 4, timeout_seconds=0.7)
+    assert [result.outcome for result in results] == [Outcome.COMPLETE] * 4
+    assert sum(result.usage.retries for result in results) == 2
+
+
+def test_a_busy_server_is_waited_for() -> None:
+    ready = time.monotonic() + 4
+
+    def answer(call: Call) -> None:
+        if time.monotonic() < ready:
+            call.reply(429, "{}", Retry_After="0")
+        else:
+            echo(call)
+
+    with serve(answer) as (url, calls), open_openai(configured(url, attempts=1)) as engine:
+        futures = [engine.submit(question(f"question {k}")) for k in range(5)]
+        assert {f.result(timeout=60).outcome for f in futures} == {Outcome.COMPLETE}
+    assert len(calls) < 100
+
+
+def test_servers_that_stay_busy_stop_the_engine_and_fail_nothing() -> None:
+    def answer(call: Call) -> None:
+        call.reply(429, "{}")
+
+    with serve(answer) as (url, _), open_openai(configured(url), patience=1.0) as engine:
+        futures = [engine.submit(question(f"question {k}")) for k in range(3)]
+        for future in futures:
+            with pytest.raises(EngineStoppedError, match="answered 429"):
+                future.result(timeout=30)
+
+
+def test_a_request_alone_for_which_there_is_no_room_fails() -> None:
+    def answer(call: Call) -> None:
+        call.reply(429, "{}") if call.text == "too large" else echo(call)
+
+    with serve(answer) as (url, _), open_openai(configured(url), patience=1.0) as engine:
+        large = engine.submit(question("too large"))
+        while not large.done():
+            assert engine.submit(question("small")).result(timeout=30).text == "answer to small"
+        assert large.result().outcome is Outcome.FAILED
+
+
+@pytest.mark.parametrize("tokens", ["9223372036854775808", "1e30", "-5", "true"])
+def test_counts_that_nobody_can_have_do_no_harm(tokens: str) -> None:
+    usage = f'"usage": {{"prompt_tokens": {tokens}}}'
+    odd = f'{{"choices": [{{"message": {{"content": "x"}}}}], {usage}}}'
+    (result,) = ask(lambda call: call.reply(200, odd), 1)
+    assert result.outcome is Outcome.COMPLETE
+    to_table([("plm_caption", 0, Answer.of("key", result, Usage()))])
+
+
+def test_the_context_is_that_of_the_smallest_server() -> None:
+    lengths = [4096, 32768, None, "8192"]
+    for turned in (lengths, lengths[::-1]):
+        with ExitStack() as stack:
+            urls = [stack.enter_context(serve(echo, context=length))[0] for length in turned]
+            engine = stack.enter_context(open_openai(configured(*urls)))
+            assert engine.context_length == 4096
+
+
+def test_a_server_that_is_down_from_the_start_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    with (
+        serve(echo) as (url, _),
+        open_openai(configured(url, "http://127.0.0.1:9/v1")) as engine,
+    ):
+        assert engine.submit(question("x")).result(timeout=30).outcome is Outcome.COMPLETE
+    assert "http://127.0.0.1:9/v1 does not answer" in caplog.text
+
+
+def test_what_is_no_address_or_leads_elsewhere_is_told() -> None:
+    with (
+        pytest.raises(ValueError, match="is no address"),
+        open_openai(configured("http://[::1/v1")),
+    ):
+        pass
+
+    def answer(call: Call) -> None:
+        call.reply(308, "", Location="/elsewhere")
+
+    with (
+        serve(answer) as (url, _),
+        open_openai(configured(url)) as engine,
+        pytest.raises(EngineStoppedError, match="sends us elsewhere"),
+    ):
+        engine.submit(question("x")).result(timeout=30)
 
 
 def test_a_request_that_keeps_failing_fails_with_the_reason() -> None:
@@ -337,6 +448,15 @@ def test_a_key_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> No
     with (
         pytest.raises(ValueError, match="environment variable MY_KEY holds no key"),
         open_openai(configured("http://127.0.0.1:9/v1", key_variable="MY_KEY")),
+    ):
+        pass
+
+
+def test_a_key_file_without_a_key_is_named(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("\n")
+    with (
+        pytest.raises(ValueError, match=r"key holds no key"),
+        open_openai(configured("http://127.0.0.1:9/v1", key_file=str(tmp_path / "key"))),
     ):
         pass
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -57,6 +58,16 @@ class Call:
         self._handler.wfile.write(b'HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n{"choi')
         self._handler.close_connection = True
 
+    def trickle(self) -> None:
+        """Send a space now and then, as proxies do, and never an answer."""
+        self._handler.send_response(200)
+        self._handler.send_header("Transfer-Encoding", "chunked")
+        self._handler.end_headers()
+        for _ in range(200):
+            self._handler.wfile.write(b"1\r\n \r\n")
+            time.sleep(0.1)
+        self._handler.close_connection = True
+
     def hang(self) -> None:
         """Say nothing until the other end goes."""
         self._handler.connection.settimeout(20)
@@ -67,9 +78,17 @@ class Call:
 
 @contextmanager
 def serve(
-    answer: Callable[[Call], None], models: list[str] | None = None
+    answer: Callable[[Call], None],
+    models: list[str] | None = None,
+    context: int | str | None = None,
 ) -> Iterator[tuple[str, list[Call]]]:
-    """Run a server; gives its URL and the calls that it has had."""
+    """Run a server; gives its URL and the calls that it has had.
+
+    Args:
+        answer: what it does with a request.
+        models: that it has.
+        context: length that it tells of each.
+    """
     calls: list[Call] = []
     lock = threading.Lock()
 
@@ -77,7 +96,7 @@ def serve(
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            data = [{"id": name} for name in (models or [MODEL])]
+            data = [{"id": name, "max_model_len": context} for name in (models or [MODEL])]
             Call(self, None, -1).reply(200, json.dumps({"data": data}))
 
         def do_POST(self) -> None:

@@ -11,7 +11,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from action100m.schema import NO_ACTION, NO_ACTION_SPELLINGS
 
-_FENCE = re.compile(r"^\s*```[a-zA-Z]*\s*|\s*```\s*$")
 _NOTHING = re.compile(rf"\W*(?:{NO_ACTION_SPELLINGS})\W*", re.IGNORECASE)
 _MOST_CHARACTERS = 4000  # of a field; a model that runs on has lost its way
 
@@ -56,7 +55,7 @@ class _Fields(BaseModel):
         if isinstance(value, str):
             try:
                 return json.loads(value)
-            except ValueError:
+            except (ValueError, RecursionError):
                 return value
         return value
 
@@ -124,12 +123,11 @@ def read_annotation(answer: str) -> Annotation:
     Raises:
         UnusableAnswerError: there is none, with what is wrong.
     """
-    text = _FENCE.sub("", answer)
-    start = text.find("{")
+    start = answer.find("{")
     if start < 0:
         raise UnusableAnswerError("It holds no JSON object.")
     try:
-        value, _ = json.JSONDecoder(strict=False).raw_decode(text[start:])
+        value, _ = json.JSONDecoder(strict=False).raw_decode(answer[start:])
     except (ValueError, RecursionError) as error:
         raise UnusableAnswerError(f"It is not valid JSON: {error}.") from error
     try:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from action100m.aggregation.annotation import UnusableAnswerError, read_annotation
+from action100m.inference import Outcome
 
 ANNOTATION = "gpt"
 """The field of a segment's annotation. A request of its round k is of the field "gpt.k"."""
@@ -23,7 +24,7 @@ class Effort:
     Attributes:
         segments: that are to be annotated.
         annotated: that are.
-        rounds: of refinement that were asked for, after the drafts.
+        rounds: of refinement that were answered, after the drafts.
         corrections: requests in which the model was shown what is wrong with its answer.
         shortened: segments whose prompts leave something out.
     """
@@ -49,16 +50,18 @@ def read_effort(part: pa.Table) -> Effort:
     fields, nodes = part.column("field").to_pylist(), part.column("node").to_pylist()
     texts = part.column("text").to_pylist()
     annotated = [text for field, text in zip(fields, texts, strict=True) if field == ANNOTATION]
+    outcomes = part.column("outcome").to_pylist()
     asked = [
-        (node, number)
-        for field, node in zip(fields, nodes, strict=True)
+        (node, number, outcome)
+        for field, node, outcome in zip(fields, nodes, outcomes, strict=True)
         if (number := _round_of(field)) is not None
     ]
-    rounds = set(asked)
+    rounds = {(node, number) for node, number, _ in asked}
+    answered = {(node, number) for node, number, outcome in asked if outcome == Outcome.COMPLETE}
     return Effort(
         segments=len(annotated),
         annotated=sum(text is not None for text in annotated),
-        rounds=sum(number > 0 for _, number in rounds),
+        rounds=sum(number > 0 for _, number in answered),
         corrections=len(asked) - len(rounds),
         shortened=fields.count(LEFT_OUT),
     )

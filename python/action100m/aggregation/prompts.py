@@ -45,6 +45,7 @@ CORRECT = (
 )
 
 _MOST_CHARACTERS = {"title": 300, "description": 4000, "caption": 4000, "line": 500}
+_TRANSCRIPT, _SEGMENTS, _SAID = "Transcript:\n", "Segments:\n", "Said in the segment:\n"
 _SHARED_TRANSCRIPT = 0.25  # of the limit: a longer transcript is told segment by segment
 
 
@@ -76,7 +77,7 @@ class Prompt:
     Attributes:
         node: the segment's row in the tree.
         system: the same for all videos.
-        text: the rest, what segments share first.
+        pieces: of the text; the strings are shared with other prompts.
         after: the node whose prompt this one goes on with, or else that of the video's first; None
             for that one itself.
         left_out: what the model is not told for want of room, as a sentence; "" if nothing is.
@@ -84,9 +85,14 @@ class Prompt:
 
     node: int
     system: str
-    text: str
+    pieces: tuple[str, ...]
     after: int | None
     left_out: str
+
+    @property
+    def text(self) -> str:
+        """What follows on `system`, what segments share first."""
+        return "".join(self.pieces)
 
 
 def asking_order(tree: Tree) -> list[int]:
@@ -146,7 +152,8 @@ class _Told:
         self._starts = [start for start, _ in video.transcript]
         texts = [_line(video, node) for node in range(len(tree))]
         texts += [_spoken(start, text) for start, text in video.transcript]
-        fixed = INSTRUCTIONS + self._head + _task(tree, 0)
+        task = max((_task(tree, node) for node in range(len(tree))), key=len)
+        fixed = INSTRUCTIONS + self._head + _TRANSCRIPT + _SEGMENTS + _SAID + task
         *sizes, used = count([*(text for text, _ in texts), fixed])
         lines = [Line(*text, size) for text, size in zip(texts, sizes, strict=True)]
         self._lines, self._heard = lines[: len(tree)], lines[len(tree) :]
@@ -154,7 +161,7 @@ class _Told:
         spoken = sum(line.tokens for line in self._heard)
         self._shared = spoken <= _SHARED_TRANSCRIPT * limit
         if self._shared and self._heard:
-            self._head += "Transcript:\n" + _joined(self._heard)
+            self._head += _TRANSCRIPT + "".join(_texts(self._heard))
             self._room -= spoken
         self.order = asking_order(tree)
         self._place = {node: k for k, node in enumerate(self.order)}
@@ -185,11 +192,10 @@ class _Told:
         lines = [self._lines[k] for k in kept]
         if ends := sum(line.cut for line in (*lines, *heard)):
             notes.append(f"the end of {ends} {'line' if ends == 1 else 'lines'}")
-        text = f"{self._head}Segments:\n{_joined(lines)}"
-        if heard and not self._shared:
-            text += f"Said in the segment:\n{_joined(heard)}"
+        said_in_it = (_SAID, *_texts(heard)) if heard and not self._shared else ()
+        pieces = (self._head, _SEGMENTS, *_texts(lines), *said_in_it, _task(self._tree, node))
         left_out = f"Left out for want of room: {', '.join(notes)}." if notes else ""
-        return Prompt(node, INSTRUCTIONS, text + _task(self._tree, node), after, left_out)
+        return Prompt(node, INSTRUCTIONS, pieces, after, left_out)
 
     def _said_in(self, node: int) -> list[Line]:
         """The lines of the transcript that are spoken during a segment."""
@@ -202,8 +208,8 @@ class _Told:
         ]
 
 
-def _joined(lines: Sequence[Line]) -> str:
-    return "".join(f"{line.text}\n" for line in lines)
+def _texts(lines: Sequence[Line]) -> list[str]:
+    return [line.text for line in lines]
 
 
 def _first_places(tree: Tree, order: list[int], place: dict[int, int]) -> list[int]:
@@ -241,12 +247,12 @@ def _line(video: Captioned, node: int) -> tuple[str, bool]:
             string, shortened = quoted(text, most)
             parts.append(name + string)
             cut |= shortened
-    return " ".join(parts), cut
+    return " ".join(parts) + "\n", cut
 
 
 def _spoken(start: float, text: str) -> tuple[str, bool]:
     string, cut = quoted(text, _MOST_CHARACTERS["line"])
-    return f"{_clock(start)} {string}", cut
+    return f"{_clock(start)} {string}\n", cut
 
 
 def _task(tree: Tree, node: int) -> str:

@@ -33,6 +33,7 @@ class Conversation:
         over: whether nothing is left to ask.
         annotation: the last valid one; None if there is none.
         reason: why there is none, or why a later round was given up; "" otherwise.
+        unanswered: whether the last request got no answer at all, usable or not.
     """
 
     def __init__(
@@ -42,8 +43,9 @@ class Conversation:
         self.over = False
         self.annotation: Annotation | None = None
         self.reason = ""
+        self.unanswered = False
         self._config, self._identity, self._group = config, identity, group
-        self._said = [_message("system", prompt.system), _message("user", prompt.text)]
+        self._said: list[Message] = []  # held while it is asked: many conversations wait
         self._corrections: list[Message] = []
         self._round = 0
         self._attempt = 0
@@ -51,6 +53,9 @@ class Conversation:
 
     def next_request(self) -> Request:
         """What to ask now, its id a hash of all that decides the answer."""
+        if not self._said:
+            prompt = self.prompt
+            self._said = [_message("system", prompt.system), _message("user", prompt.text)]
         messages = (*self._said, *self._corrections)
         config = self._config
         sampling = Sampling(
@@ -67,7 +72,13 @@ class Conversation:
 
     def take(self, answer: Answer) -> None:
         """Hear the answer to the request."""
+        self._hear(answer)
+        if self.over:
+            self._said, self._corrections = [], []
+
+    def _hear(self, answer: Answer) -> None:
         self._asked.append((self._round, answer))
+        self.unanswered = answer.outcome is Outcome.FAILED
         if answer.outcome is not Outcome.COMPLETE or answer.text is None:
             self._reject(answer.text or "", answer.reason)
             return

@@ -24,6 +24,7 @@ from action100m.video.frames import Progress
 
 _VERSION = 2  # of everything here that decides a part's content
 _LEAST_PROMPT = 1024  # tokens; the instructions alone have some 300
+_TEMPLATE_TOKENS = 256  # that a model's own template writes around the conversation
 _ANSWER_TOKENS = 512  # of an answer without its reasoning, in the conversation that follows it
 
 
@@ -152,10 +153,10 @@ class VideoAggregator:
                 schedule.take(waiting.pop(key), asking.answers[key])
 
     def _check_share(self, talks: list[Conversation]) -> None:
-        missing = [talk for talk in talks if talk.annotation is None]
+        missing = [talk for talk in talks if talk.annotation is None or talk.unanswered]
         if len(missing) > self._config.max_failed * len(talks):
             raise AnnotationsMissingError(
-                f"{len(missing)} of {len(talks)} annotations are missing (more than "
+                f"{len(missing)} of {len(talks)} annotations are missing or unrefined (more than "
                 f"aggregation.max_failed = {self._config.max_failed:g} of them allows); one "
                 f"because: {missing[0].reason}"
             )
@@ -165,7 +166,7 @@ def _prompt_limit(config: AggregationConfig, context: int | None) -> int:
     """What is left of a context for the first prompt, when all rounds follow it."""
     if context is None:
         return config.prompt_tokens
-    answers = config.rounds * 2 * _ANSWER_TOKENS + config.max_tokens
+    answers = config.rounds * 2 * _ANSWER_TOKENS + config.max_tokens + _TEMPLATE_TOKENS
     if context - answers < _LEAST_PROMPT:
         raise ConfigError(
             f"The model reads and writes {context} tokens together, and {config.rounds} rounds of "

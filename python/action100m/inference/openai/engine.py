@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -16,7 +18,6 @@ from tenacity import (
     AsyncRetrying,
     RetryCallState,
     retry_if_exception_type,
-    stop_after_attempt,
     wait_random_exponential,
 )
 
@@ -27,6 +28,8 @@ from action100m.inference.loop import Loop
 from action100m.inference.openai.messages import BrokenAnswerError, body_of, result_of
 from action100m.inference.openai.servers import Server, Servers
 from action100m.text import clean
+
+_log = logging.getLogger(__name__)
 
 _PATIENCE = 300.0  # seconds with all servers down
 _CONNECT_SECONDS = 10.0
@@ -96,8 +99,11 @@ class OpenAIEngine:
         )
         self._servers = Servers(config.urls, config.concurrency, self._patience)
         problems = await asyncio.gather(*map(self._look, self._servers.all))
+        told = " ".join(filter(None, problems))
         if all(problems):
-            raise ValueError(f"No server can be asked: {' '.join(filter(None, problems))}")
+            raise ValueError(f"No server can be asked: {told}")
+        if told:
+            _log.warning("%s The others are asked.", told)
 
     async def disconnect(self) -> None:
         """Close the connections."""
@@ -106,11 +112,14 @@ class OpenAIEngine:
     async def _look(self, server: Server) -> str:
         """What is wrong with a server; "" if nothing is."""
         try:
-            response = await self._client.get(f"{server.url}/models", timeout=_CONNECT_SECONDS)
+            asked = self._client.get(f"{server.url}/models")
+            response = await asyncio.wait_for(asked, _CONNECT_SECONDS)
             models = {model["id"]: model for model in response.json()["data"]}
-        except httpx.HTTPError as error:
+        except httpx.InvalidURL as error:
+            raise ValueError(f"{server.url} is no address: {error}.") from error
+        except (httpx.HTTPError, asyncio.TimeoutError) as error:
             return f"{server.url} does not answer ({type(error).__name__})."
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             if response.status_code in (401, 403):
                 return f"{server.url} {_HOPELESS[response.status_code]}."
             return ""  # it does not tell; a request will
@@ -118,15 +127,19 @@ class OpenAIEngine:
         if model is None:
             names = clean(", ".join(map(str, models)), _WORDS)
             raise ValueError(f"{server.url} has no model {self._config.model}, but: {names}.")
-        self.context_length = self.context_length or model.get("max_model_len")
+        if self._config.context_length is None:  # the least of all servers'
+            told = model.get("max_model_len")
+            known = [n for n in (self.context_length, told) if isinstance(n, int) and n > 0]
+            self.context_length = min(known, default=None)
         return ""
 
     async def _answer(self, request: Request) -> Result:
         if self._stopped is not None:
             raise self._stopped
         body = await asyncio.to_thread(_encode, request, self._config.model)
+        began = time.monotonic()
         retrying = AsyncRetrying(
-            stop=stop_after_attempt(self._config.attempts),
+            stop=_Stop(self._config.attempts, self._patience),
             wait=_wait,
             retry=retry_if_exception_type(_PassingError),
             reraise=True,
@@ -139,6 +152,9 @@ class OpenAIEngine:
                     answer = await self._post(body, request.group)
                     return _read(request, answer, attempts - 1)
         except (_PassingError, _RefusedError) as error:
+            if isinstance(error, _BusyError) and not self._servers.answered_since(began):
+                self._stopped = EngineStoppedError(str(error))
+                raise self._stopped from error
             usage = Usage(retries=attempts - 1)
             return Result(request.id, Outcome.FAILED, reason=str(error), usage=usage)
         except EngineStoppedError as error:
@@ -153,11 +169,13 @@ class OpenAIEngine:
             async with self._servers.lend(group) as server:
                 url = f"{server.url}/chat/completions"
                 try:
-                    response = await self._client.post(url, content=body, headers=headers)
+                    asked = self._client.post(url, content=body, headers=headers)
+                    # httpx's own limit is for a silence: a server may send spaces for ever.
+                    response = await asyncio.wait_for(asked, self._config.timeout_seconds)
                 except (httpx.ConnectError, httpx.ConnectTimeout):
                     server.failed()  # the server's fault, whatever the request: no attempt is lost
                     continue
-                except httpx.TimeoutException:
+                except (httpx.TimeoutException, asyncio.TimeoutError):
                     server.failed()
                     seconds = f"{self._config.timeout_seconds:g} s (timeout_seconds)"
                     reason = f"{server.url} did not answer within {seconds}."
@@ -172,16 +190,17 @@ class OpenAIEngine:
     def _judge(self, server: Server, response: httpx.Response) -> None:
         """Raise for what is no answer."""
         status = response.status_code
-        if status in _HOPELESS:
-            words = self._words(response)
-            raise EngineStoppedError(f"{server.url} {_HOPELESS[status]}: {words}")
-        if status >= 500:
-            server.failed()
-        else:
-            self._servers.succeeded(server)  # busy, or of another opinion, but there
+        if status in _HOPELESS or 300 <= status < 400:
+            what = _HOPELESS.get(status, "sends us elsewhere (urls)")
+            raise EngineStoppedError(f"{server.url} {what}: {self._words(response)}")
         if status == 429 or status >= 500:
             reason = f"{server.url} answered {status}: {self._words(response)}"
+            if status == 429:
+                server.succeeded()  # it is there
+                raise _BusyError(reason, _retry_after(response))
+            server.failed()
             raise _PassingError(reason, _retry_after(response))
+        self._servers.succeeded(server)  # of another opinion, perhaps, but there
         if status >= 400:
             raise _RefusedError(f"{server.url} refused the request: {self._words(response)}")
 
@@ -190,8 +209,8 @@ class OpenAIEngine:
         text = response.text
         try:
             error = json.loads(text)["error"]
-            text = error["message"] if isinstance(error, dict) else str(error)
-        except (ValueError, KeyError, TypeError):
+            text = str((error["message"] if isinstance(error, dict) else error) or "")
+        except (ValueError, KeyError, TypeError, RecursionError):
             pass
         if self._key:
             text = text.replace(self._key, "[key]")
@@ -206,6 +225,10 @@ class _PassingError(Exception):
         self.wait = wait
 
 
+class _BusyError(_PassingError):
+    """A server that has no room just now."""
+
+
 class _RefusedError(Exception):
     """A request that this kind of server will never take."""
 
@@ -213,11 +236,27 @@ class _RefusedError(Exception):
 _backoff = wait_random_exponential(multiplier=0.5, max=_LONGEST_WAIT)
 
 
+class _Stop:
+    """When a request is given up: it failed so many times, or for so long there was no room."""
+
+    def __init__(self, attempts: int, patience: float) -> None:
+        self._left, self._patience = attempts, patience
+
+    def __call__(self, state: RetryCallState) -> bool:
+        if isinstance(_error_of(state), _BusyError):
+            return (state.seconds_since_start or 0.0) > self._patience
+        self._left -= 1
+        return self._left <= 0
+
+
 def _wait(state: RetryCallState) -> float:
-    """As long as the server asks for; else longer and longer, and never the same for two."""
-    error = state.outcome.exception() if state.outcome else None
-    asked = getattr(error, "wait", None)
-    return float(_backoff(state)) if asked is None else min(asked, _LONGEST_WAIT)
+    """At least as long as the server asks for; longer and longer, and never the same for two."""
+    asked = getattr(_error_of(state), "wait", None) or 0.0
+    return min(asked + float(_backoff(state)), _LONGEST_WAIT)
+
+
+def _error_of(state: RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome else None
 
 
 def _retry_after(response: httpx.Response) -> float | None:
@@ -236,7 +275,7 @@ def _read(request: Request, response: httpx.Response, retries: int) -> Result:
         return result_of(request, response.json(), retries)
     except BrokenAnswerError as error:
         raise _PassingError(str(error)) from None
-    except ValueError:  # not even JSON
+    except (ValueError, RecursionError):  # not even JSON
         kind = response.headers.get("Content-Type", "nothing known")
         reason = f"The server's answer cannot be read as JSON ({clean(kind, 50)})."
         raise _PassingError(reason) from None
@@ -250,10 +289,13 @@ def _read_key(config: OpenAIConfig) -> str:
         return key
     if config.key_file is not None:
         try:
-            return Path(config.key_file).expanduser().read_text("utf-8").strip()
+            key = Path(config.key_file).expanduser().read_text("utf-8").strip()
         except OSError as error:
             reason = f"Cannot read the key from {config.key_file}: {error.strerror}."
             raise ValueError(reason) from None
+        if not key:
+            raise ValueError(f"The file {config.key_file} holds no key.")
+        return key
     return ""
 
 
@@ -263,4 +305,7 @@ def _load_tokenizer(source: str) -> Any:
     path = find_checkpoint(source, None, ["tokenizer.json"]).folder / "tokenizer.json"
     if not path.is_file():
         raise ValueError(f"{source} has no tokenizer.json.")
-    return Tokenizer.from_file(str(path))
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the library has no narrower one
+        raise ValueError(f"{path} is no tokenizer: {error}.") from error

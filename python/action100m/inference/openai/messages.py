@@ -24,6 +24,8 @@ from action100m.inference.engine import (
 from action100m.inference.reasoning import answer_in
 
 _JPEG_QUALITY = 90
+_BROKEN_OFF = ("abort", "cancelled", "error")  # of vLLM, SGLang, and those who pass them on
+_MOST_TOKENS = 2**40  # nobody has more: a count beyond is none
 
 
 class BrokenAnswerError(ValueError):
@@ -63,6 +65,8 @@ def result_of(request: Request, answer: Any, retries: int) -> Result:
         usage = _usage(answer.get("usage") or {}, retries)
     except (KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError):
         raise BrokenAnswerError("The server's answer is no chat completion.") from None
+    if finish in _BROKEN_OFF:
+        raise BrokenAnswerError(f"The server broke the answer off ({finish}).")
     if refusal or finish == "content_filter":
         reason = "The model would not answer." if refusal else "A filter of the server cut in."
         return Result(request.id, Outcome.REFUSED, reason=reason, usage=usage)
@@ -73,11 +77,16 @@ def result_of(request: Request, answer: Any, retries: int) -> Result:
 def _usage(told: dict[str, Any], retries: int) -> Usage:
     details = told.get("prompt_tokens_details") or {}
     return Usage(
-        prompt=int(told.get("prompt_tokens") or 0),
-        cached=int(details.get("cached_tokens") or 0),
-        completion=int(told.get("completion_tokens") or 0),
+        prompt=_count(told.get("prompt_tokens")),
+        cached=_count(details.get("cached_tokens")),
+        completion=_count(told.get("completion_tokens")),
         retries=retries,
     )
+
+
+def _count(told: Any) -> int:
+    tokens = int(told or 0)
+    return tokens if 0 <= tokens < _MOST_TOKENS else 0
 
 
 def _message(message: Message) -> dict[str, Any]:

@@ -91,6 +91,10 @@ class Servers:
         self._last_success = time.monotonic()
         server.succeeded()
 
+    def answered_since(self, moment: float) -> bool:
+        """Whether any has, at or after that time of the monotonic clock."""
+        return self._last_success >= moment
+
     async def _choose(self, group: str) -> Server:
         while not (up := [server for server in self.all if server.open]):
             if self._all_down_since < self._last_success:
