@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from action100m.config import load_config
+from action100m.errors import ConfigError
 from command import call, command
 from synthetic import write_video
 
@@ -73,7 +75,7 @@ def test_a_finished_run_answers_every_question(finished: Path) -> None:
     [
         (["run", "/no/such/place", "--out", "OUT"], 2, "no file, folder or match"),
         (["run", "EMPTY", "--out", "OUT"], 1, "No video was found"),
-        (["run", "EMPTY", "--out", "/proc/nowhere"], 2, "Cannot use /proc/nowhere"),
+        (["run", "VIDEO", "--out", "/proc/nowhere"], 2, "Cannot use /proc/nowhere"),
         (["run", "EMPTY", "--out", "OUT", "--workers", "0"], 2, "workers"),
         (["run", "EMPTY", "--out", "OUT", "--config", "/no.toml"], 2, "Cannot read"),
         (["status", "EMPTY"], 2, "no run folder"),
@@ -86,7 +88,8 @@ def test_what_cannot_be_done_is_a_sentence_and_a_code(
     words: list[str], code: int, message: str, tmp_path: Path
 ) -> None:
     (tmp_path / "empty").mkdir()
-    places = {"EMPTY": tmp_path / "empty", "OUT": tmp_path / "out"}
+    (tmp_path / "a.mp4").touch()
+    places = {"EMPTY": tmp_path / "empty", "VIDEO": tmp_path / "a.mp4", "OUT": tmp_path / "out"}
     answer = call(*(places.get(word, word) for word in words))
     assert answer.returncode == code, answer.stderr
     assert message in answer.stderr
@@ -145,3 +148,41 @@ def test_doctor_looks_at_everything() -> None:
     answer = call("doctor")
     for what in ("CPU", "decoding", "codecs", "GPU", "disk"):
         assert what in answer.stdout
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ('engine = "vlm"\nmodel = "x"', "model.engine: must be one of transformers, vllm, openai"),
+        ('engine = "openai"\nmodel = "x"', "captioning.segments.model.urls: is missing"),
+        ('engine = "openai"\nmodel = "x"\nurl = 1', "model.url: there is no such setting"),
+    ],
+)
+def test_a_wrong_engine_is_named_as_it_stands_in_the_file(
+    settings: str, complaint: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text(f"[captioning.segments.model]\n{settings}\n")
+    with pytest.raises(ConfigError, match=complaint):
+        load_config(path)
+
+
+def test_a_profile_lends_nothing_to_another_engine_or_model(tmp_path: Path) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text(
+        '[aggregation.model]\nengine = "openai"\nmodel = "x"\nurls = ["http://localhost:1/v1"]\n'
+        'tokenizer = "y"\n[captioning.segments.model]\nmodel = "mine"\n'
+        '[metadata]\ntable = "t.csv"\n'
+    )
+    config, paper = load_config(path, "paper"), load_config(None, "paper")
+    assert config.aggregation.model is not None
+    assert config.aggregation.model.context_length is None
+    assert config.captioning.segments is not None
+    assert paper.captioning.segments is not None
+    assert config.captioning.segments.model == paper.captioning.segments.model.model_copy(
+        update={"model": "mine", "revision": None}
+    )
+    assert config.metadata.table == str(tmp_path / "t.csv")
+    path.write_text("config = 1\n")
+    with pytest.raises(ConfigError, match="must be a table"):
+        load_config(path, "paper")

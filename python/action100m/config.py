@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -175,6 +176,7 @@ class OpenAIConfig(_Table):
 
 
 EngineConfig = TransformersConfig | VllmConfig | OpenAIConfig
+_ENGINES = ("transformers", "vllm", "openai")
 _Engine = Annotated[EngineConfig, Field(discriminator="engine")]
 
 
@@ -295,6 +297,9 @@ class Config(_Table):
     export: ExportConfig = ExportConfig()
 
 
+_OF_THE_MODEL = ("revision", "context_length", "tokenizer")
+"""Settings of an engine that are true of one model alone."""
+
 PROFILES = Path(__file__).parent / "profiles"
 """A model set a file, by name: what `--profile` takes."""
 
@@ -312,9 +317,12 @@ def load_config(path: Path | None, profile: str | None = None) -> Config:
     """
     values = read_toml(path) if path is not None else {}
     values = values.get("config", values)
-    if profile is not None:
+    if profile is not None and isinstance(values, dict):
         values = _merged(_read_profile(profile), values)
-    return parse_config(values, path or f"Profile {profile}")
+    config = parse_config(values, path or f"Profile {profile}")
+    if path is None or config.metadata.table is None:
+        return config
+    return with_table(config, path.parent / config.metadata.table)
 
 
 def _read_profile(name: str) -> dict[str, Any]:
@@ -325,6 +333,10 @@ def _read_profile(name: str) -> dict[str, Any]:
 
 
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    if over.get("engine", base.get("engine")) != base.get("engine"):
+        return over  # settings of one engine mean nothing to another
+    if over.get("model", base.get("model")) != base.get("model"):
+        base = {name: value for name, value in base.items() if name not in _OF_THE_MODEL}
     both = base.keys() & over.keys()
     tables = {key for key in both if isinstance(base[key], dict) and isinstance(over[key], dict)}
     return {**base, **over, **{key: _merged(base[key], over[key]) for key in tables}}
@@ -369,10 +381,39 @@ def parse_config(values: dict[str, Any], source: Path | str) -> Config:
         raise ConfigError(f"{source}: {complaints}.") from error
 
 
+def changes(before: Config, after: Config) -> list[str]:
+    """The settings that differ, each with both values."""
+    old, new = (dict(_flat(config.model_dump(mode="json"))) for config in (before, after))
+    return [
+        f"{name}: {old.get(name)} before, {new.get(name)} now"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    ]
+
+
+def _flat(values: dict[str, Any], place: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{place}{name}.")
+        else:
+            yield place + name, value
+
+
 def _complaint(error: ErrorDetails) -> str:
-    setting = ".".join(map(str, error["loc"])) or "the settings"
+    places = [str(place) for place in error["loc"]]
+    names = [  # without the engine, which pydantic puts into the path
+        name
+        for name, before in zip(places, ["", *places], strict=False)
+        if before != "model" or name not in _ENGINES
+    ]
+    setting = ".".join(names) or "the settings"
     if error["type"] == "extra_forbidden":
         return f"{setting}: there is no such setting"
+    if error["type"] == "missing":
+        return f"{setting}: is missing"
+    if error["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        given = error.get("ctx", {}).get("tag")
+        return f"{setting}.engine: must be one of {', '.join(_ENGINES)}, not {given!r}"
     if error["type"] == "model_type":
         return f"{setting}: must be a table of settings, not {error['input']!r}"
     return f"{setting}: {error['msg']}, not {error['input']!r}"

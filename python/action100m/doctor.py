@@ -83,10 +83,11 @@ def _gpu() -> Finding:
     if tool is None:
         return Finding("GPU", None, "none found; the built-in descriptor needs none")
     query = [tool, "--query-gpu=name,memory.total", "--format=csv,noheader"]
-    answer = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
-    names = answer.stdout.strip().replace("\n", "; ")
-    if answer.returncode or not names:
+    try:
+        answer = subprocess.run(query, capture_output=True, timeout=30, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
         return Finding("GPU", False, "nvidia-smi fails", "see what `nvidia-smi` says")
+    names = answer.decode(errors="replace").strip().replace("\n", "; ")
     return Finding("GPU", True, names)
 
 

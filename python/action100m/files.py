@@ -25,7 +25,7 @@ def write_atomically(target: Path, write: Callable[[Path], object]) -> None:
         temporary.replace(target)
     except OSError as error:
         if error.errno and error.filename in (None, str(temporary)):
-            error.filename = str(target)  # what the caller knows
+            raise OSError(error.errno, error.strerror, str(target)) from error  # what is known
         raise
     finally:
         temporary.unlink(missing_ok=True)
@@ -46,19 +46,17 @@ def matches(given: str) -> list[Path]:
     return sorted(map(Path, found))
 
 
-def walk(folder: Path, leave_out: Path | None = None) -> Iterator[Path]:
+def walk(folder: Path, leave_out: Callable[[Path], bool] = lambda at: False) -> Iterator[Path]:
     """Every file below a folder, in any order; links are followed, what is hidden is left out.
 
     Args:
         folder: where to begin.
-        leave_out: a resolved folder not to walk into.
+        leave_out: says of a resolved folder within it whether not to walk into that.
 
     Raises:
         OSError: a folder cannot be read.
     """
     seen: set[Path] = set()  # links may form loops
-    if folder.resolve() == leave_out:
-        return
     for root, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
         here = Path(root)
         seen.add(here.resolve())
@@ -66,8 +64,8 @@ def walk(folder: Path, leave_out: Path | None = None) -> Iterator[Path]:
             name
             for name in folders
             if not name.startswith(".")
-            and (here / name).resolve() not in seen
-            and (here / name).resolve() != leave_out
+            and (at := (here / name).resolve()) not in seen
+            and not leave_out(at)
         ]
         yield from (here / name for name in files if not name.startswith("."))
 

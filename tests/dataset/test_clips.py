@@ -186,7 +186,7 @@ def test_later_videos_go_into_further_shards(place: Path, tmp_path: Path) -> Non
     assert len(set(keys(table(out)))) == len(table(out))
     cut(tmp_path, out, packed=True)
     assert len(list(out.glob("*.tar"))) == 2
-    with pytest.raises(FileExistsError, match="packed True, not False"):
+    with pytest.raises(FileExistsError, match="webdataset True, not False"):
         cut(tmp_path, out)
     late.unlink()
     late.write_bytes((place / "videos" / "first.mkv").read_bytes() + b"\0")

@@ -326,7 +326,7 @@ def test_a_group_keeps_to_its_server_and_moves_when_that_is_gone() -> None:
 
 def test_no_server_is_an_error_at_once() -> None:
     with (
-        pytest.raises(ValueError, match=r"No server can be asked.*does not answer"),
+        pytest.raises(EngineStoppedError, match=r"No server can be asked.*does not answer"),
         open_openai(configured("http://127.0.0.1:9/v1")),
     ):
         pass

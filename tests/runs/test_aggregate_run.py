@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from rich.console import Console
 
 import action100m
-from action100m.config import Config, parse_config
+from action100m.config import AggregationConfig, Config, parse_config
 from action100m.dataset.validate import validate
 from action100m.errors import ConfigError
 from action100m.report.of_run import report_run
@@ -195,7 +196,7 @@ def test_it_needs_captions_and_says_so(videos: Path, tokenizer: Path, tmp_path: 
     [
         ({"engine": "openai", "urls": ["http://localhost:1/v1"]}, "", "set `tokenizer` to its"),
         ({"engine": "transformers"}, "llguidance", r"pip install 'action100m\[transformers\]'"),
-        ({"engine": "vllm"}, "vllm", r"needs vllm.*pip install 'action100m\[vllm\]'"),
+        ({"engine": "vllm"}, "vllm", r"not installed \(vllm\): pip install 'action100m\[vllm\]'"),
     ],
     ids=["tokenizer", "llguidance", "vllm"],
 )
@@ -257,3 +258,27 @@ def test_llamas_own_server_keeps_the_schema(videos: Path, tokenizer: Path, tmp_p
     found = annotated(tmp_path / "run")
     assert any(found)
     assert validate([tmp_path / "run" / "data"]).ok
+
+
+def test_annotating_needs_no_video_files(videos: Path, tokenizer: Path, tmp_path: Path) -> None:
+    own = Path(shutil.copytree(videos, tmp_path / "videos"))
+    with serve(speaking(lambda call: call.complete(json.dumps(ANSWER)))) as (url, _):
+        config = served(url, tokenizer)
+        without = config.model_copy(update={"aggregation": AggregationConfig()})
+        assert run(own, tmp_path / "run", without) == 0
+        shutil.rmtree(own)
+        own.mkdir()
+        console = Console(file=io.StringIO())
+        assert action100m.run([], tmp_path / "run", config, console=console).exit_code == 0
+    assert all(annotated(tmp_path / "run"))
+
+
+def test_a_wrong_tokenizer_or_key_is_told_before_any_video_is_touched(
+    videos: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "tokenizer.json").write_text("{}")
+    for wrong in ({"tokenizer": str(tmp_path)}, {"tokenizer": "no/", "key_file": "no/such/key"}):
+        model = {"engine": "openai", "model": MODEL, "urls": ["http://127.0.0.1:9/v1"], **wrong}
+        with pytest.raises(ConfigError, match=r"is no tokenizer|Cannot read the key"):
+            run(videos, tmp_path / "run", configured("http://127.0.0.1:9/v1", model))
+    assert not (tmp_path / "run" / "parts").exists()

@@ -290,3 +290,19 @@ def test_interrupted_while_the_model_thinks(videos: Path, tmp_path: Path) -> Non
     assert calls[0].headers["Authorization"] == "Bearer sk-very-secret"
     kept = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
     assert not any(b"sk-very-secret" in path.read_bytes() for path in kept)
+
+
+def test_tokens_are_counted_once_for_segments_of_the_same_frames(
+    videos: Path, tmp_path: Path
+) -> None:
+    with serve(caption) as (url, calls):
+        config = configured(url)
+        captioning = config.captioning.model_copy(update={"frames": 1})
+        run(videos, tmp_path, config.model_copy(update={"captioning": captioning}))
+    assert f"tokens: {7 * len(calls)} read" in "\n".join(describe_run(tmp_path))
+
+
+def test_servers_that_are_down_stop_the_run_and_fail_nothing(videos: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunStoppedError, match=r"does not answer.*What is done is kept"):
+        run(videos, tmp_path, configured("http://127.0.0.1:9/v1"))
+    assert "failed" not in "\n".join(describe_run(tmp_path))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +19,18 @@ import action100m
 from action100m.config import Config, CutConfig, ExportConfig, VideoConfig
 from action100m.dataset.validate import validate
 from action100m.errors import NothingToDoError, RunStoppedError, UsageError
+from action100m.runs.discovery import local_videos
+from action100m.runs.export import export_what_changed
 from action100m.runs.folder import RunFolder
 from action100m.runs.manifest import Manifest
 from action100m.runs.run import RunResult
 from action100m.runs.segment_stage import open_segment_stage
+from action100m.runs.settings import read_settings
 from action100m.runs.states import State, find_states
 from action100m.runs.status import describe_run
 from action100m.schema import SCHEMA
+from action100m.segmentation.stage import Segmenter
+from synthetic import write_video
 
 
 def run(
@@ -226,8 +234,13 @@ def test_odd_neighbours_stop_nothing(own_videos: Path, tmp_path: Path) -> None:
     (own_videos / "nowhere.mp4").symlink_to(tmp_path / "no_such_file")
     (own_videos / f"{'x' * 250}.mp4").write_bytes((own_videos / "star.mp4").read_bytes())
     (own_videos / "LICENSE").write_text("You may copy this.\n" * 20)
+    os.mkfifo(own_videos / "pipe")
+    (own_videos / "loop.mp4").symlink_to(own_videos / "loop.mp4")
     result, _ = run(own_videos, tmp_path / "run")
-    assert (result.counts[State.DONE], result.counts[State.SKIPPED]) == (6, 1)
+    assert (result.counts[State.DONE], result.counts[State.FAILED]) == (6, 2)
+    told = "\n".join(describe_run(tmp_path / "run"))
+    assert "nowhere.mp4: The file does not exist" in told
+    assert "loop.mp4" in told
 
 
 def test_damaged_parts_are_named(videos: Path, tmp_path: Path) -> None:
@@ -298,3 +311,88 @@ def test_a_dataset_that_stands_is_written_anew_only_where_it_must_be(
     assert again()
     assert again(Config())
     assert len(dataset(out)) == 1
+
+
+def test_what_is_made_of_videos_is_none_to_begin_with(own_videos: Path, tmp_path: Path) -> None:
+    inside = own_videos / "deep" / "run"
+    run(own_videos, inside)
+    for made, mark in (("preview", "fiftyone.yml"), ("clips", "clips.parquet")):
+        (own_videos / made / "data").mkdir(parents=True)
+        (own_videos / made / mark).touch()
+        shutil.copy(own_videos / "boat.mp4", own_videos / made / "data" / "a.mp4")
+    shutil.copy(own_videos / "boat.mp4", inside / "left.mp4")
+    result, _ = run(own_videos, tmp_path / "run")
+    assert result.counts[State.DONE] == 5
+
+
+def test_files_that_took_each_others_names_keep_their_uids(tmp_path: Path) -> None:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for number, name in enumerate("XYZ", 1):
+        write_video(folder / f"{number}.mp4", [0.5], seed=number)
+        (folder / f"{number}.info.json").write_text(json.dumps({"id": name}))
+    run(folder, tmp_path / "run")
+    for suffix in ("mp4", "info.json"):
+        for old, new in ((1, 0), (2, 1), (3, 2), (0, 3)):
+            (folder / f"{old}.{suffix}").rename(folder / f"{new}.{suffix}")
+    result, _ = run(folder, tmp_path / "run")
+    assert result.exit_code == 0
+    found = {video.uid: video.path.name for video in Manifest(RunFolder(tmp_path / "run")).videos}
+    assert found == {"X": "3.mp4", "Y": "1.mp4", "Z": "2.mp4"}
+
+
+def test_a_copy_and_a_link_are_the_same_videos(videos: Path, tmp_path: Path) -> None:
+    run(videos, tmp_path / "run")
+    before = dataset(tmp_path / "run")
+    shutil.copytree(videos, tmp_path / "copy")
+    (tmp_path / "link").symlink_to(videos)
+    for place in ("copy", "link"):
+        _, text = run(tmp_path / place, tmp_path / "run")
+        assert "5 videos of 5 left as they are" in text
+    assert dataset(tmp_path / "run") == before
+    shutil.copytree(videos, tmp_path / "twice" / "a")
+    shutil.copytree(videos, tmp_path / "twice" / "b")
+    with pytest.raises(UsageError, match="Two files have the uid"):
+        run(tmp_path / "twice", tmp_path / "run")
+
+
+def test_without_inputs_files_that_changed_are_done_anew(own_videos: Path, tmp_path: Path) -> None:
+    run(own_videos, tmp_path / "run")
+    write_video(own_videos / "boat.mp4", [4.0, 2.0], seed=9)
+    (own_videos / "hat.mp4").unlink()
+    assert local_videos([tmp_path / "run"], []).keys() == {"crane", "star", "swan"}
+    result, text = run([], tmp_path / "run")
+    assert "segment: 1/1 videos" in text
+    assert result.exit_code == 0
+
+
+def test_settings_that_change_are_said(videos: Path, tmp_path: Path) -> None:
+    _, text = run(videos, tmp_path, Config(video=VideoConfig(stride=8)))
+    assert "change" not in text
+    _, text = run(videos, tmp_path, Config(cut=CutConfig(min_duration=1.0)))
+    assert "video.stride: 8 before, 4 now" in text
+    assert "cut.min_duration: 0.5 before, 1.0 now" in text
+    assert text.count("Settings of") == 2
+
+
+def test_a_run_that_was_overtaken_leaves_the_dataset_alone(videos: Path, tmp_path: Path) -> None:
+    run(videos, tmp_path)
+    before = dataset(tmp_path)
+    folder = RunFolder(tmp_path)
+    settings = read_settings(folder)
+    config = settings.config.model_copy(update={"cut": CutConfig(min_duration=1.5)})
+    overtaken = replace(settings, config=config)
+    assert export_what_changed(folder, Manifest(folder), overtaken) is None
+    assert dataset(tmp_path) == before
+
+
+def test_a_full_disk_is_no_fault_of_a_video(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Segmenter, "segment", full)
+    with pytest.raises(RunStoppedError, match=r"No space left on device\. What is done is kept"):
+        run(videos, tmp_path)
+    assert not list((tmp_path / "failures").rglob("*.json"))

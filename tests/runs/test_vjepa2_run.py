@@ -97,3 +97,28 @@ def test_what_cannot_be_had_is_said_before_anything_is_done(
     assert answer.returncode == 2, answer.stderr
     assert message in answer.stderr
     assert "Traceback" not in answer.stderr
+
+
+def test_rows_of_a_file_that_changed_are_not_used(config: Path, tmp_path: Path) -> None:
+    video, other = tmp_path / "v.mp4", tmp_path / "other" / "v.mp4"
+    other.parent.mkdir()
+    write_video(video, [40.0] * 8, seed=1, frame_rate=15)
+    write_video(other, [40.0] * 8, seed=2, frame_rate=15)
+    size = max(path.stat().st_size for path in (video, other))
+    for path in (video, other):  # what follows on an MP4 is not looked at
+        path.write_bytes(path.read_bytes().ljust(size, b"\0"))
+    words = ("run", "--config", config, "--out")
+    assert call(*words, tmp_path / "whole", other).returncode == 0
+    with subprocess.Popen(
+        command(*words, tmp_path / "cut", video), stderr=subprocess.DEVNULL
+    ) as process:
+        pieces: list[Path] = []
+        while process.poll() is None and not pieces:
+            pieces = list((tmp_path / "cut" / "journal").rglob("[!.]*.npy"))
+            time.sleep(0.01)
+        process.kill()
+    assert pieces, "the run ended before a piece stood"
+    video.write_bytes(other.read_bytes())
+    assert call(*words, tmp_path / "cut", video).returncode == 0
+    ours, theirs = (next(iter(embeddings(tmp_path / name).values())) for name in ("cut", "whole"))
+    assert ours == theirs

@@ -124,33 +124,46 @@ class VideoAggregator:
         except ValueError as error:
             raise VideoError(f"{error} Raise aggregation.prompt_tokens (now {limit}).") from error
         end = float(video.tree.end[0])
-
-        def check() -> None:
-            progress(end, end)
-
         talks = [Conversation(prompt, self._config, self._identity, group) for prompt in prompts]
         with Journal(journal) as kept, Asking(kept, known, self._config.attempts) as asking:
-            self._talk(Schedule(talks), asking, check)
+            self._talk(talks, asking, lambda share: progress(end * share, end))
         self._check_share(talks)
         return to_table(
             row for talk in talks for row in talk.rows(keep_rounds=self._config.keep_rounds)
         )
 
-    def _talk(self, schedule: Schedule, asking: Asking, check: Callable[[], None]) -> None:
-        """Ask, unless the answer is known, and hear, until all has been said."""
-        waiting: dict[str, Conversation] = {}
+    def _talk(
+        self, talks: list[Conversation], asking: Asking, tell: Callable[[float], None]
+    ) -> None:
+        """Ask, unless the answer is known, and hear, until all has been said.
+
+        Args:
+            talks: of one video.
+            asking: takes the questions.
+            tell: called all the while with the share of the talks that are over.
+        """
+        schedule, waiting, over = Schedule(talks), dict[str, Conversation](), 0
+
+        def check() -> None:
+            tell(over / len(talks))
+
+        def take(talk: Conversation, answer: Answer) -> None:
+            nonlocal over
+            schedule.take(talk, answer)
+            over += talk.over
+
         while (talk := schedule.pop()) is not None or waiting:
             if talk is None:
                 asking.wait(check)
             else:
                 request = talk.next_request()
                 if (answer := asking.answers.get(request.id)) is not None:
-                    schedule.take(talk, answer)
+                    take(talk, answer)
                 else:
                     waiting[request.id] = talk
                     asking.ask(request.id, self._feed, request, check)
             for key in asking.take_answered():
-                schedule.take(waiting.pop(key), asking.answers[key])
+                take(waiting.pop(key), asking.answers[key])
 
     def _check_share(self, talks: list[Conversation]) -> None:
         missing = [talk for talk in talks if talk.annotation is None or talk.unanswered]

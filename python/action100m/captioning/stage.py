@@ -136,10 +136,10 @@ class VideoCaptioner:
         spill: Path,
     ) -> None:
         """Show every question its frames as the video goes by, then wait for the last answers."""
-        seen, whole = 0.0, float(times[-1])
+        whole, count = float(times[-1]), len({question.key for question in questions})
 
         def check() -> None:
-            progress(seen, whole)
+            progress(whole * asking.settled / count, whole)
 
         by_frames = defaultdict(list)
         for question in questions:
@@ -149,7 +149,6 @@ class VideoCaptioner:
             stream = decoder.open(path, self._spec)
             with closing(gather(stream, times, wants, self._budget, spill)) as gathered:
                 for want, frames in gathered:
-                    seen = float(times[want.frames[-1]])
                     check()
                     for question in by_frames[want.key]:
                         self._submit(path, question, frames, times, asking, check)

@@ -66,8 +66,12 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
 
 
 @contextlib.contextmanager
-def explained() -> Iterator[None]:
-    """Turn what can go wrong for a user into a sentence and an exit code."""
+def explained(*, goes_on: bool = False) -> Iterator[None]:
+    """Turn what can go wrong for a user into a sentence and an exit code.
+
+    Args:
+        goes_on: whether the command, given again, goes on where it was interrupted.
+    """
     try:
         yield
     except (ConfigError, DatasetError, UsageError) as error:
@@ -82,7 +86,8 @@ def explained() -> Iterator[None]:
         reason = (error.strerror or str(error)).rstrip(".")
         fail(f"{place}{reason}.", NOTHING if error.errno in DISK_ERRORS else USAGE)
     except KeyboardInterrupt:
-        fail("Interrupted. What a run has done is kept: the same command goes on.", INTERRUPTED)
+        kept = " What is done is kept: the same command goes on." if goes_on else ""
+        fail(f"Interrupted.{kept}", INTERRUPTED)
 
 
 def fail(message: str, code: int) -> NoReturn:

@@ -28,7 +28,7 @@ _PANEL = "Make a dataset"
 
 
 @app.command("run", rich_help_panel=_PANEL)
-@explained()
+@explained(goes_on=True)
 def run_command(
     videos: Annotated[
         list[str] | None,
@@ -75,7 +75,8 @@ def run_command(
     done is done. `X.info.json` beside `X.mp4`, as yt-dlp writes it, gives the metadata, and
     `X.en.vtt`, `X.en.srt` or `X.en.json3` the transcript.
 
-    Exit code: 0 all done, 1 nothing could be done, 2 usage, 3 some videos failed, 130 interrupted.
+    Exit code: 0 all done, 1 nothing could be done, 2 usage, 3 some videos failed or are left, 130
+    interrupted.
     """
     from action100m.config import Config, load_config, with_rounds, with_table
     from action100m.runs.folder import RunFolder
@@ -106,9 +107,13 @@ def _traced(path: Path | None) -> Iterator[None]:
         recorded.write(path)  # what cannot be written is told before the work
         try:
             yield
-        finally:
-            recorded.write(path)
+        except BaseException:
+            with contextlib.suppress(OSError):  # what stopped the run is what is to be told
+                recorded.write(path)
             print_lines(recorded.summary(), sys.stderr)
+            raise
+        recorded.write(path)
+        print_lines(recorded.summary(), sys.stderr)
 
 
 @app.command("status", rich_help_panel=_PANEL)

@@ -94,7 +94,7 @@ def balance_command(
 
 
 @app.command("clips", rich_help_panel=_PANEL)
-@explained()
+@explained(goes_on=True)
 def clips_command(
     dataset: DatasetArgument,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", show_default=False)],
@@ -181,5 +181,7 @@ def clips_command(
             )
         print_lines((f"Left out: {line}" for line in written.left_out), sys.stderr)
         print_lines([f"{out}: {written.clips} clips, {len(written.left_out)} left out"])
+        if not (written.clips or written.left_out):
+            print_lines(["No segment meets all that is asked for."], sys.stderr)
         if written.left_out or not written.clips:
             raise typer.Exit(_SOME_LEFT_OUT if written.clips else NOTHING)

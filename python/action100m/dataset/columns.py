@@ -50,9 +50,12 @@ class Batch:
         """The values of a field by its path in the schema: (R,) of "metadata.title", (m,) of
         "nodes.gpt.action.brief"; null wherever something on the way is."""
         room, *names = path.split(".")
-        found: pa.Array = {"metadata": self._metadata, "nodes": self._nodes}[room][names[0]]
-        for name in names[1:]:
-            found = _fields(found)[name]
+        try:
+            found: pa.Array = {"metadata": self._metadata, "nodes": self._nodes}[room][names[0]]
+            for name in names[1:]:
+                found = _fields(found)[name]
+        except (KeyError, IndexError, AttributeError):
+            raise KeyError(f"There is no field {path} in the format, or it was not read.") from None
         return found
 
     def metadata(self, row: int) -> dict[str, Any]:

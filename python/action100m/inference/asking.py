@@ -37,11 +37,16 @@ class Asking:
 
     Answers are journalled as they come. A question whose answer fails or is empty is asked again
     before it counts as unanswered. Whatever ends the block early gives up what is still on its way.
+
+    Attributes:
+        answers: those known, and those that came.
+        settled: how many came.
     """
 
     def __init__(self, journal: Journal, known: Mapping[str, Answer], attempts: int) -> None:
         """`known`: answers from elsewhere; those of the journal are read here."""
         self.answers: dict[str, Answer] = {**known, **journal.read()}
+        self.settled = 0
         self._journal = journal
         self._attempts = attempts
         self._running: dict[str, Future[Result]] = {}
@@ -129,6 +134,7 @@ class Asking:
             self._again.append(asked.again(replace(answer.usage, retries=answer.usage.retries + 1)))
             return
         del self._running[asked.key]
+        self.settled += 1
         self.answers[asked.key] = answer
         self._answered.append(asked.key)
         if answer.final:

@@ -21,7 +21,7 @@ _PACKAGES_OF_ANNOTATION = {"openai": ("tokenizers",), "transformers": ("llguidan
 
 
 def check_engine(config: EngineConfig, *, annotates: bool) -> None:
-    """Look whether what an engine needs is here, without loading any of it.
+    """Look whether what an engine needs is here, without loading a model.
 
     Args:
         config: of the engine.
@@ -36,14 +36,21 @@ def check_engine(config: EngineConfig, *, annotates: bool) -> None:
     missing = [package for package in needed if find_spec(package) is None]
     if missing:
         raise ConfigError(
-            f"Asking {config.model} by the {config.engine} engine needs {', '.join(missing)}, "
-            f"which is not installed: pip install 'action100m[{config.engine}]'."
+            f"Asking {config.model} by the {config.engine} engine needs what is not installed "
+            f"({', '.join(missing)}): pip install 'action100m[{config.engine}]'."
         )
     if annotates and isinstance(config, OpenAIConfig) and config.tokenizer is None:
         raise ConfigError(
             f"Counting tokens for {config.model} needs its tokenizer: set `tokenizer` to its name "
             "on the hub or a folder with its tokenizer.json."
         )
+    if isinstance(config, OpenAIConfig):
+        from action100m.inference.openai import load_tokenizer, read_key
+
+        with as_config_errors():
+            read_key(config)
+            if annotates:
+                load_tokenizer(config)
 
 
 @contextmanager

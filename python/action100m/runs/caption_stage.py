@@ -88,12 +88,13 @@ class _CaptionWorker:
     def process(self, video: Video, progress: Progress) -> pa.Table:
         part = self.folder.read_part(self.settings.key("segment"), video.key)
         segmentation = from_table(part)
-        with unchanged(video):
+        journal = self.folder.journal(self.stage, video.key)
+        with unchanged(video, journal):
             return self.captioner.caption(
                 video.path,
                 segmentation.tree(self.settings.config.cut),
                 segmentation.times,
                 progress,
-                self.folder.journal(self.stage, video.key),
+                journal,
                 known_answers(self.folder, self.stage, video),
             )

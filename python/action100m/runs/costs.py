@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -88,7 +89,10 @@ def _costs_of(answers: pa.Table) -> Costs:
     wanted = pc.invert(pc.starts_with(answers.column("field"), f"{ANNOTATION}."))
     kept = pc.is_in(answers.column("outcome"), pa.array(_KEPT))
     missing = answers.filter(pc.and_(wanted, pc.invert(kept)))
-    sums = {each.name: pc.sum(answers.column(each.name)).as_py() or 0 for each in fields(Usage)}
+    # Nodes of the same frames share an answer, which was paid once.
+    _, paid = np.unique(answers.column("key").to_numpy(zero_copy_only=False), return_index=True)
+    once = answers.take(paid)
+    sums = {each.name: pc.sum(once.column(each.name)).as_py() or 0 for each in fields(Usage)}
     return Costs(
         Counter(map(Outcome, answers.filter(request).column("outcome").to_pylist())),
         Counter(missing.column("reason").to_pylist()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -32,18 +33,19 @@ def find_videos(inputs: Iterable[str | Path], *, leave_out: Path | None) -> list
     Args:
         inputs: files and glob patterns (side files, such as subtitles and pictures, are left out),
             and folders (walked whole: files with a video's extension, and those without any that
-            are no text; hidden ones are left out).
+            are no text; left out are hidden ones, and folders in it that hold a run, an export to
+            FiftyOne or clips).
         leave_out: a folder not to walk into: the run's own; None: none.
 
     Raises:
         UsageError: an input names no file.
     """
-    found: dict[Path, Path] = {}
+    found: dict[str, Path] = {}
     for given in inputs:
         for path in _expand(str(given), leave_out and leave_out.resolve()):
             if path.suffix.lower() in _SIDE_FILES:
                 continue
-            found.setdefault(path.resolve(), absolute(path))
+            found.setdefault(os.path.realpath(path), absolute(path))
     return sorted(found.values())
 
 
@@ -65,13 +67,16 @@ def videos_by_uid(inputs: Iterable[str | Path]) -> dict[str, Path]:
 def local_videos(places: Iterable[str | Path], folders: Iterable[str | Path]) -> dict[str, Path]:
     """The video files by uid: those that the run folders among `places` know, and `folders` hold.
 
+    A file that is another than the run has seen is left out.
+
     Raises:
         UsageError: a folder is not there, or two files have one uid.
     """
     found = [path for place in places for path in matches(str(place))]
     runs = [path for path in found if (path / "run.toml").is_file()]
-    known = {video.uid: video.path for run in runs for video in Manifest(RunFolder(run)).videos}
-    return known | videos_by_uid(folders)
+    known = [video for run in runs for video in Manifest(RunFolder(run)).videos]
+    here = {video.uid: video.path for video in known if video.is_unchanged}
+    return here | videos_by_uid(folders)
 
 
 def _expand(given: str, leave_out: Path | None) -> Iterator[Path]:
@@ -79,15 +84,22 @@ def _expand(given: str, leave_out: Path | None) -> Iterator[Path]:
     if not paths:
         raise UsageError(f"There is no file, folder or match for {given!r}.")
     for path in paths:
-        if path.is_dir():
-            yield from filter(_may_be_video, walk(path, leave_out))
-        else:
+        if path.is_dir() and path.resolve() != leave_out:
+            yield from filter(_may_be_video, walk(path, lambda at: at == leave_out or _is_ours(at)))
+        elif not path.is_dir():
             yield path
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a run, an export or clips lie there: what is made of videos is none to begin with."""
+    return any((folder / name).exists() for name in ("run.toml", "fiftyone.yml", "clips.parquet"))
 
 
 def _may_be_video(path: Path) -> bool:
     if path.suffix:
         return path.suffix.lower() in _EXTENSIONS
+    if path.exists() and not path.is_file():
+        return False  # a pipe would be waited for
     try:
         with path.open("rb") as file:
             head = file.read(64)

@@ -20,7 +20,7 @@ from action100m.locks import locked
 from action100m.runs.folder import RunFolder
 from action100m.runs.manifest import Manifest, Transcripts, Video
 from action100m.runs.metadata import uid_of
-from action100m.runs.settings import Settings
+from action100m.runs.settings import Settings, read_settings
 from action100m.runs.sidecars import Sidecars
 from action100m.schema import GPT, TIME_DECIMALS
 from action100m.segmentation.part import from_table
@@ -48,13 +48,18 @@ def export(folder: RunFolder, manifest: Manifest, settings: Settings) -> list[Pa
     )
 
 
-def export_what_changed(folder: RunFolder, manifest: Manifest, settings: Settings) -> list[Path]:
+def export_what_changed(
+    folder: RunFolder, manifest: Manifest, settings: Settings
+) -> list[Path] | None:
     """Do what `export` does, unless that dataset stands there already.
 
-    Of many runs that end at once, the first to come writes and the others find it written.
+    Of many runs that end at once, the first to come writes and the others find it written. None:
+    the run folder has other settings by now, so that the dataset would not be what they say.
     """
     stamp = folder.root / ".exported"
     with locked(folder.root / ".export.lock"):
+        if not read_settings(folder).make_the_same(settings):
+            return None
         made_of = _inputs(folder, manifest, settings)
         standing = sorted(folder.data.glob("*.parquet"))
         if standing and stamp.is_file() and stamp.read_text("utf-8") == _mark(made_of, standing):

@@ -31,12 +31,17 @@ class StageKey:
     """A stage under one configuration.
 
     Attributes:
-        name: "segment", later "caption", "aggregate".
+        name: "segment", "caption" or "aggregate".
         fingerprint: of all that decides what its parts hold.
     """
 
     name: str
     fingerprint: str
+
+    @property
+    def reads_files(self) -> bool:
+        """Whether it needs the video files: stage 3 has what it needs in the parts."""
+        return self.name != "aggregate"
 
 
 class RunFolder:
@@ -143,8 +148,8 @@ class RunFolder:
         """Remove what writers killed long ago left behind."""
         oldest = time.time() - _ABANDONED_AFTER
         for kind in ("parts", "journal", "failures", "manifest"):
-            for path in (self.root / kind).rglob(f"{TEMPORARY}*"):
-                with suppress(FileNotFoundError):
+            with suppress(FileNotFoundError):  # other runs remove what they are done with
+                for path in (self.root / kind).rglob(f"{TEMPORARY}*"):
                     if path.stat().st_mtime < oldest:
                         path.unlink()
 
@@ -164,13 +169,17 @@ def damage_told(path: Path) -> Iterator[None]:
     """A block that reads a Parquet file of the run folder.
 
     Raises:
-        RunStoppedError: it is damaged. We write files whole, so a disk or a hand did it.
+        RunStoppedError: it cannot be read, or is damaged. We write files whole, so a disk or a
+            hand did it.
     """
     try:
         yield
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, FileNotFoundError):
             raise
+        if isinstance(error, OSError) and error.errno is not None:  # Arrow's own have none
+            why = error.strerror or os.strerror(error.errno)
+            raise RunStoppedError(f"Cannot read {path}: {why}.") from error
         reason = str(error).splitlines()[0]
         raise RunStoppedError(
             f"{path} is damaged ({reason}). Remove it and run the same command again, naming the "

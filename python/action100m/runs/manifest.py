@@ -74,6 +74,11 @@ class Video:
     place: tuple[Path, int] | None = field(default=None, compare=False)
 
     @property
+    def is_unchanged(self) -> bool:
+        """Whether its file has the size that it had."""
+        return _size(self.path) == self.size
+
+    @property
     def key(self) -> str:
         """Names the files of this video in a run folder; no uid can name a path.
 
@@ -126,7 +131,7 @@ class Manifest:
         """
         sidecars = Sidecars(config or MetadataConfig())
         known = {video.path: video for video in self.videos}
-        problems: list[str] = []
+        problems = sidecars.doubts
         seen = [_look_at(path, known.get(path), sidecars, problems) for path in paths]
         self._refuse_duplicates(seen)
         new = [video for video in seen if known.get(video.path) != video]
@@ -139,17 +144,17 @@ class Manifest:
         return problems
 
     def _refuse_duplicates(self, seen: list[Video]) -> None:
-        paths = {video.uid: video.path for video in self.videos}
-        here = {video.path for video in seen}
+        given = {video.path for video in seen}
+        others = {video.uid: video for video in self.videos if video.path not in given}
         for video in seen:
-            other = paths.get(video.uid, video.path)
-            # A file that moved keeps its uid; one that still stands at the old place is another.
-            if other != video.path and (other in here or other.exists()):
+            other = others.get(video.uid, video)
+            # One that stood elsewhere was moved or copied, or is named through a link now.
+            if other is not video and (other.path in given or _is_another(video, other)):
                 raise UsageError(
-                    f"Two files have the uid {video.uid!r}: {other} and {video.path}. "
+                    f"Two files have the uid {video.uid!r}: {other.path} and {video.path}. "
                     "Rename one, or leave it out."
                 )
-            paths[video.uid] = video.path
+            others[video.uid] = video
 
 
 class Transcripts:
@@ -191,6 +196,11 @@ def _look_at(path: Path, known: Video | None, sidecars: Sidecars, problems: list
     metadata = sidecars.metadata(path)
     problems += metadata.problems
     return Video(uid_of(path, metadata), path, size, state, replace(metadata, problems=()))
+
+
+def _is_another(video: Video, earlier: Video) -> bool:
+    alike = (video.size, video.path.name) == (earlier.size, earlier.path.name)
+    return not alike and earlier.path.exists()
 
 
 def _size(path: Path) -> int:

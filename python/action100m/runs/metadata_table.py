@@ -6,6 +6,7 @@ import csv
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from action100m.errors import ConfigError
 from action100m.files import absolute
 
 _COLUMNS = ("title", "description", "view_count", "like_count", "duration", "upload_date")
+_KNOWN = {"path", "video_uid", "id", *_COLUMNS}
 
 
 @dataclass(frozen=True)
@@ -40,14 +42,27 @@ class MetadataTable:
         self.file = file
         self._by_path: dict[str, TableRow] = {}
         self._by_id: dict[str, TableRow] = {}
+        self._columns: set[str] = set()
         try:
             for number, row in enumerate(_rows(file), 1):
+                self._columns.update(map(str, row))
                 self._take(number, row)
         except (OSError, ValueError, csv.Error, pa.ArrowException) as error:
             if isinstance(error, ConfigError):
                 raise
             reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
             raise ConfigError(f"The metadata in {file} cannot be read: {reason}.") from error
+
+    @property
+    def doubts(self) -> list[str]:
+        """A sentence for each column that is not used and looks like one that would be."""
+        others = sorted(self._columns - _KNOWN)
+        alike = {name: get_close_matches(name.lower(), sorted(_KNOWN), 1, 0.75) for name in others}
+        return [
+            f"{self.file}: the column {name!r} is not used. Is {meant[0]!r} meant?"
+            for name, meant in alike.items()
+            if meant and meant[0] not in self._columns
+        ]
 
     def __str__(self) -> str:
         return str(self.file)
@@ -82,9 +97,8 @@ class MetadataTable:
 def _rows(file: Path) -> Iterator[Mapping[str, Any]]:
     kind = file.suffix.lower()
     if kind == ".parquet":
-        wanted = {"path", "video_uid", "id", *_COLUMNS}
         with pq.ParquetFile(file) as parquet:
-            columns = [name for name in parquet.schema_arrow.names if name in wanted]
+            columns = [name for name in parquet.schema_arrow.names if name in _KNOWN]
             for batch in parquet.iter_batches(columns=columns):
                 yield from batch.to_pylist()
     elif kind == ".csv":
@@ -102,7 +116,7 @@ def _rows(file: Path) -> Iterator[Mapping[str, Any]]:
 def _object(line: str, number: int) -> Mapping[str, Any]:
     try:
         value = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"line {number} is not valid JSON ({error})") from error
     if not isinstance(value, dict):
         raise ValueError(f"line {number} holds no JSON object")

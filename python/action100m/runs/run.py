@@ -11,16 +11,16 @@ from typing import Any
 
 from rich.console import Console
 
-from action100m.config import Config, available_cpus
+from action100m.config import Config, available_cpus, changes
 from action100m.errors import NothingToDoError
-from action100m.inference import check_engine
+from action100m.inference import EngineStoppedError, check_engine
 from action100m.inference import pin as pin_model
 from action100m.locks import locked
 from action100m.runs.aggregate_stage import aggregate_stage_identity, open_aggregate_stage
 from action100m.runs.caption_stage import caption_stage_identity, open_caption_stage
 from action100m.runs.discovery import find_videos
 from action100m.runs.executors.gpus import helpers, other_gpus
-from action100m.runs.executors.local import run_stage
+from action100m.runs.executors.local import run_stage, stopped
 from action100m.runs.export import export_what_changed
 from action100m.runs.folder import RunFolder, StageKey
 from action100m.runs.manifest import Manifest, Video
@@ -32,6 +32,11 @@ from action100m.runs.states import TO_DO, State, find_overall_states, find_state
 from action100m.segmentation.encoders import pin
 from action100m.text import counted
 from action100m.trace import span
+
+_NOTHING = (
+    "No video was found: give files, folders or globs that hold some. What lies in the run folder "
+    "{} is not looked at."
+)
 
 
 @dataclass(frozen=True)
@@ -48,10 +53,10 @@ class RunResult:
 
     @property
     def exit_code(self) -> int:
-        """0 all done, 1 nothing could be done, 3 some videos failed."""
+        """0 all done that are there, 1 nothing could be done, 3 some failed or are left to do."""
         if not self.counts[State.DONE]:
             return 1
-        return 3 if self.counts[State.FAILED] else 0
+        return 3 if any(self.counts[state] for state in TO_DO) else 0
 
 
 def run(
@@ -82,11 +87,14 @@ def run(
     folder = RunFolder(Path(out))
     inputs = [videos] if isinstance(videos, (str, Path)) else videos
     paths = find_videos(inputs, leave_out=folder.root)
-    config = config or read_config(folder) or Config()
+    earlier = read_config(folder)
+    config = config or earlier or Config()
     manifest = _take_in(paths, folder, config, console)
     workers = workers or available_cpus()
     _check_engines(config)
     config = _pinned(config)
+    for change in changes(earlier, config) if earlier else ():
+        _say(console, f"Settings of {folder.root} change: {change}")
     with open_segment_stage(config, folder) as stage:
         settings = _settings(config, stage)
         write_settings(folder, settings)
@@ -108,24 +116,30 @@ def run(
     manifest = Manifest(folder)  # with what other runs have added meanwhile
     with span("export"):
         shards = export_what_changed(folder, manifest, settings)
+    if shards is None:
+        _say(console, f"Another run gave {folder.root} other settings: the dataset is left to it.")
     counts = find_overall_states(folder, manifest, settings.keys).count()
-    return RunResult(counts, shards)
+    return RunResult(counts, shards or [])
 
 
 def _take_in(paths: list[Path], folder: RunFolder, config: Config, console: Console) -> Manifest:
-    """The run's manifest, with these videos."""
+    """The run's manifest, with these videos; without any, looking again at those it knows."""
+    if not paths and not folder.manifest.is_dir():
+        raise NothingToDoError(_NOTHING.format(folder.root))
     folder.root.mkdir(parents=True, exist_ok=True)
     with locked(folder.root / ".manifest.lock"):  # of runs that start together one reads it all
         manifest = Manifest(folder)
-        problems = manifest.add(paths, config.metadata)
+        known = [video.path for video in manifest.videos if video.path.exists()]
+        problems = manifest.add(paths or known, config.metadata)
     for problem in problems:
-        console.print(f"Sidecar: {problem}", highlight=False, markup=False, soft_wrap=True)
+        _say(console, f"Sidecar: {problem}")
     if not manifest.videos:
-        raise NothingToDoError(
-            "No video was found: give files, folders or globs that hold some. What lies in the run "
-            f"folder {folder.root} is not looked at."
-        )
+        raise NothingToDoError(_NOTHING.format(folder.root))
     return manifest
+
+
+def _say(console: Console, line: str) -> None:
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _settings(config: Config, stage: SegmentStage) -> Settings:
@@ -173,8 +187,7 @@ def _to_do(
     states = find_states(folder, manifest, key).states
     todo = [video for video in videos if states[video.uid] in TO_DO]
     if already := len(videos) - len(todo):
-        text = f"{key.name}: {counted(already, 'video')} of {len(videos)} left as they are"
-        console.print(text, highlight=False, soft_wrap=True)
+        _say(console, f"{key.name}: {counted(already, 'video')} of {len(videos)} left as they are")
     return todo
 
 
@@ -186,8 +199,12 @@ def _finish(
     console: Console,
 ) -> None:
     """Do what is to be done; with nothing to do, no model is loaded."""
-    if todo:
+    if not todo:
+        return
+    try:
         with opened as stage:
             sizes = {video.uid: video.size for video in todo}
             with StageProgress(stage.key.name, sizes, console) as progress:
                 run_stage(stage, todo, folder, workers, progress)
+    except EngineStoppedError as error:  # before the first video
+        raise stopped(error) from error

@@ -73,7 +73,6 @@ class _SegmentWorker:
     stage: StageKey
 
     def process(self, video: Video, progress: Progress) -> pa.Table:
-        journal = self.folder.journal(self.stage, video.key)
-        with unchanged(video):
+        with unchanged(video, self.folder.journal(self.stage, video.key)) as journal:
             segmentation = self.segmenter.segment(video.path, progress, journal)
         return to_table(segmentation)

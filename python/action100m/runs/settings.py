@@ -44,6 +44,11 @@ class Settings:
         """Where the parts of every stage stand, in the stages' order."""
         return [self.key(stage) for stage in STAGES if stage in self.identities]
 
+    def make_the_same(self, other: Settings) -> bool:
+        """Whether the same videos would give the same dataset."""
+        mine, theirs = self.config, other.config
+        return (mine.cut, mine.export, self.keys) == (theirs.cut, theirs.export, other.keys)
+
 
 def stage_key(stage: str, identity: dict[str, Any]) -> StageKey:
     """Where the parts of a stage with this identity stand."""
@@ -58,7 +63,8 @@ def read_settings(folder: RunFolder) -> Settings:
         ConfigError: it cannot be used.
     """
     if not folder.settings_file.is_file():
-        raise UsageError(f"{folder.root} is no run folder: it holds no run.toml.")
+        why = "it holds no run.toml" if folder.root.is_dir() else "there is no such folder"
+        raise UsageError(f"{folder.root} is no run folder: {why}.")
     values = read_toml(folder.settings_file)
     config = parse_config(values.get("config", {}), folder.settings_file)
     identities = values.get("stages")

@@ -23,6 +23,11 @@ class Sidecars:
         self._subtitles = SubtitleFiles()
         self._table = None if config.table is None else MetadataTable(Path(config.table))
 
+    @property
+    def doubts(self) -> list[str]:
+        """What in the table looks like a mistake, as sentences."""
+        return [] if self._table is None else self._table.doubts
+
     def state(self, video: Path) -> str:
         """Changes whenever what would be read changes; "" where there is nothing to read."""
         info = _stamp(sidecar_path(video))

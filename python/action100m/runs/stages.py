@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -44,15 +45,20 @@ class Stage(Protocol):
 
 
 @contextmanager
-def unchanged(video: Video) -> Iterator[None]:
-    """A block that reads a video's file.
+def unchanged(video: Video, journal: Path) -> Iterator[Path]:
+    """A block that reads a video's file; it gets a folder for what it has of the file as it is now.
+
+    Args:
+        video: whose file.
+        journal: holds such folders; it is removed where the file turns out to be another.
 
     Raises:
         VideoError: the file changed meanwhile, or since it was found.
     """
     before = _stamp(video.path)
-    yield
+    yield journal / str(before[1])
     if before != _stamp(video.path) or before[0] != video.size:
+        shutil.rmtree(journal, ignore_errors=True)
         raise VideoError(
             "The file changed while it was read: run the same command again once it is whole."
         )

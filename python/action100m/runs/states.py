@@ -23,7 +23,7 @@ class State(str, Enum):
     PENDING = "pending"
     """Not tried yet, or interrupted."""
     SKIPPED = "skipped"
-    """Not done, and its file is no longer there."""
+    """Not done, and its file, which that needs, is no longer there."""
 
 
 TO_DO = (State.PENDING, State.STALE, State.FAILED)
@@ -56,7 +56,7 @@ def find_states(folder: RunFolder, manifest: Manifest, stage: StageKey) -> Stage
     def state(video: Video) -> State:
         if video.key in done:
             return State.DONE
-        if not video.path.exists():
+        if stage.reads_files and not (video.path.exists() or video.path.is_symlink()):
             return State.SKIPPED
         if video.key in failed:
             return State.FAILED

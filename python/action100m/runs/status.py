@@ -43,6 +43,7 @@ def describe_run(out: Path) -> Iterator[str]:
                 meaning = f"  ({_MEANING[state]})" if _MEANING[state] else ""
                 yield f"  {stage.name:<10}{state.value:<8}{count:>8}{meaning}"
         yield from _failures(folder, manifest, stage, states.states)
+        yield from _skipped(manifest, states.states)
     for stage in settings.keys[1:]:
         costs = sum((found for _, found in read_costs(folder, manifest, stage)), Costs())
         for line in describe_costs(costs):
@@ -81,3 +82,10 @@ def _failures(
         yield f"  failed: {video.path}: {failure.reason}"
     if len(failed) > _MOST:
         yield f"  … and {len(failed) - _MOST} more; the report has them all."
+
+
+def _skipped(manifest: Manifest, states: dict[str, State]) -> Iterator[str]:
+    gone = [video.path for video in manifest.videos if states[video.uid] is State.SKIPPED]
+    yield from (f"  skipped: {path} is not there" for path in gone[:_MOST])
+    if len(gone) > _MOST:
+        yield f"  … and {len(gone) - _MOST} more that are not there."

@@ -15,6 +15,7 @@ from action100m.runs.cues import FORMATS, Cue, Cues, read_cues
 
 _TAG = re.compile(r"</?[a-zA-Z!][^<>]*>|<[0-9]{2}:[0-9:.]+>|\{\\[^{}]*\}")
 _ROLLING = 0.3  # of the pairs of cues, where lines move up the screen
+_MOST_LINES = 16  # that stay on a screen
 _GAP = 0.1  # seconds between two cues of which the second goes on where the first stood
 
 
@@ -181,5 +182,5 @@ def _goes_on(before: Cue, cue: Cue) -> bool:
 
 def _carried(before: Sequence[str], lines: Sequence[str]) -> int:
     """How many of the first lines are the last ones of what stood there before."""
-    longest = min(len(before), len(lines))
+    longest = min(len(before), len(lines), _MOST_LINES)
     return next((k for k in range(longest, 0, -1) if tuple(before[-k:]) == tuple(lines[:k])), 0)

@@ -42,6 +42,8 @@ class Index:
             DatasetError: it is no such index.
             OSError: it cannot be read.
         """
+        if not path.is_file():
+            raise FileNotFoundError(2, "No such file", str(path))
         hashes, weights, draws = [], [], []
         try:
             with pq.ParquetFile(path) as file:

@@ -28,6 +28,11 @@ from action100m.video.clip import Obtained
 from action100m.video.pool import DecoderPool
 
 TABLE = "clips.parquet"
+_ASKED, _LOCK = "asked.json", ".lock"
+_OPTIONS = {
+    "copied": "--copy",
+    "packed": "--format webdataset",
+}  # others: as what they ask
 _ATTEMPTS = 3  # at a video whose failure may pass
 _AHEAD = 4  # videos a worker that may be done before their turn
 _ROWS_AT_ONCE = 1024
@@ -95,12 +100,14 @@ def cut_clips(
 
     Raises:
         DatasetError: the dataset cannot be read.
-        FileExistsError: the folder holds clips that were asked for otherwise, or lacks a shard.
+        FileExistsError: the folder holds something else, clips that were asked for otherwise, or
+            lacks a shard.
         OSError: a file cannot be written; what is done is kept.
     """
+    _refuse_foreign(folder)
     clips = folder / "clips"
     clips.mkdir(parents=True, exist_ok=True)
-    with locked(folder / ".lock"):
+    with locked(folder / _LOCK):
         _refuse_other(folder, {**choice.asked(), "copied": copy, "packed": packed})
         _sweep(folder)
         written = Written()
@@ -117,18 +124,32 @@ def cut_clips(
         else:
             rows = (row | {"file": str(path.relative_to(folder))} for path, row in done())
         write_atomically(folder / TABLE, lambda path: _write_table(path, rows))
+        if not written.clips:
+            (folder / _ASKED).unlink()  # nothing stands in the way of asking for others
     return written
+
+
+def _refuse_foreign(folder: Path) -> None:
+    ours = any((folder / name).exists() for name in (TABLE, _ASKED, _LOCK))
+    if folder.is_dir() and any(folder.iterdir()) and not ours:
+        raise FileExistsError(
+            f"{folder} holds what is no work of `clips`: choose another folder with --out."
+        )
 
 
 def _refuse_other(folder: Path, asked: dict[str, object]) -> None:
     """Note what is asked of a new folder; of one with clips it must be the same."""
-    note = folder / "asked.json"
+    note = folder / _ASKED
     if not note.exists():
         write_text(note, json.dumps(asked, indent=1))
         return
     before = json.loads(note.read_text("utf-8"))
     if other := [name for name, value in asked.items() if before.get(name) != value]:
-        wanted = ", ".join(f"{name} {before.get(name)}, not {asked[name]}" for name in other)
+        wanted = ", ".join(
+            f"{_OPTIONS.get(name, '--' + name.replace('_', '-'))} {before.get(name)}, not "
+            f"{asked[name]}"
+            for name in other
+        )
         raise FileExistsError(
             f"{folder} holds clips that were asked for otherwise ({wanted}): choose another folder "
             "with --out."
@@ -219,7 +240,7 @@ class _Cutting:
             return "Two of its segments have one node id."
         video = self._videos.get(uid)
         if video is None:
-            return "There is no file with its uid."
+            return "There is no file with its uid, or it is another than the run has seen."
         if not video.is_file():
             return f"Its file {video} is gone."
         try:

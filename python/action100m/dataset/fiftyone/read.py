@@ -47,10 +47,12 @@ def import_fiftyone(folder: Path, out: Path) -> list[Path]:
         The shards, videos sorted by uid, which is the name of the media file.
 
     Raises:
-        FileNotFoundError: `folder` holds no such dataset.
-        DatasetError: a sample cannot be read, or two have one uid.
+        DatasetError: `folder` holds no such dataset, a sample cannot be read, or two have one uid.
         FileExistsError: `out` holds something else than a dataset.
     """
+    for name in ("metadata.json", "samples.json"):
+        if not (folder / name).is_file():
+            raise DatasetError(f"{folder} is no dataset in FiftyOne's format: it has no {name}.")
     made_by = _made_by(folder / "metadata.json")
     rows: dict[str, pa.RecordBatch] = {}
     file = folder / "samples.json"

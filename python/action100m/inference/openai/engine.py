@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -21,12 +19,13 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from action100m.checkpoint import find_checkpoint
 from action100m.config import OpenAIConfig
 from action100m.inference.engine import EngineStoppedError, Outcome, Request, Result, Usage
 from action100m.inference.loop import Loop
+from action100m.inference.openai.credentials import read_key
 from action100m.inference.openai.messages import BrokenAnswerError, body_of, result_of
 from action100m.inference.openai.servers import Server, Servers
+from action100m.inference.openai.tokens import load_tokenizer
 from action100m.text import clean
 
 _log = logging.getLogger(__name__)
@@ -51,11 +50,12 @@ def open_openai(config: OpenAIConfig, patience: float = _PATIENCE) -> Iterator[O
         patience: seconds with all servers down until the engine stops.
 
     Raises:
-        ValueError: the key or the tokenizer is not to be had, no server is up, or one has another
-            model.
+        ValueError: the key or the tokenizer is not to be had, or a server does not accept the key
+            or has another model.
+        EngineStoppedError: no server is up.
     """
-    key = _read_key(config)
-    tokenizer = _load_tokenizer(config.tokenizer) if config.tokenizer else None
+    key = read_key(config)
+    tokenizer = load_tokenizer(config) if config.tokenizer else None
     with Loop("openai") as loop:
         engine = OpenAIEngine(config, key, tokenizer, loop, patience)
         try:
@@ -101,7 +101,7 @@ class OpenAIEngine:
         problems = await asyncio.gather(*map(self._look, self._servers.all))
         told = " ".join(filter(None, problems))
         if all(problems):
-            raise ValueError(f"No server can be asked: {told}")
+            raise EngineStoppedError(f"No server can be asked: {told}")
         if told:
             _log.warning("%s The others are asked.", told)
 
@@ -121,7 +121,7 @@ class OpenAIEngine:
             return f"{server.url} does not answer ({type(error).__name__})."
         except (ValueError, KeyError, TypeError, RecursionError):
             if response.status_code in (401, 403):
-                return f"{server.url} {_HOPELESS[response.status_code]}."
+                raise ValueError(f"{server.url} {_HOPELESS[response.status_code]}.") from None
             return ""  # it does not tell; a request will
         model = models.get(self._config.model)
         if model is None:
@@ -279,33 +279,3 @@ def _read(request: Request, response: httpx.Response, retries: int) -> Result:
         kind = response.headers.get("Content-Type", "nothing known")
         reason = f"The server's answer cannot be read as JSON ({clean(kind, 50)})."
         raise _PassingError(reason) from None
-
-
-def _read_key(config: OpenAIConfig) -> str:
-    if config.key_variable is not None:
-        key = os.environ.get(config.key_variable, "").strip()
-        if not key:
-            raise ValueError(f"The environment variable {config.key_variable} holds no key.")
-        return key
-    if config.key_file is not None:
-        try:
-            key = Path(config.key_file).expanduser().read_text("utf-8").strip()
-        except OSError as error:
-            reason = f"Cannot read the key from {config.key_file}: {error.strerror}."
-            raise ValueError(reason) from None
-        if not key:
-            raise ValueError(f"The file {config.key_file} holds no key.")
-        return key
-    return ""
-
-
-def _load_tokenizer(source: str) -> Any:
-    from tokenizers import Tokenizer
-
-    path = find_checkpoint(source, None, ["tokenizer.json"]).folder / "tokenizer.json"
-    if not path.is_file():
-        raise ValueError(f"{source} has no tokenizer.json.")
-    try:
-        return Tokenizer.from_file(str(path))
-    except Exception as error:  # the library has no narrower one
-        raise ValueError(f"{path} is no tokenizer: {error}.") from error

@@ -7,6 +7,7 @@ one folder share its videos: each takes those that no other has in hand.
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 import traceback
@@ -28,6 +29,8 @@ from action100m.trace import span
 
 _ATTEMPTS = 3  # at a video whose failure may pass: a decoder killed, a file still being written
 _POLL = 0.5  # seconds between looks at what another run has in hand
+# The run folder's disk, or this process: no fault of the video that met it.
+_OURS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE)
 _GRACE = 10.0  # seconds for workers to notice that the run was interrupted
 
 Item = TypeVar("Item")
@@ -112,8 +115,7 @@ class _Execution:
         except OSError as error:
             self._give_up(RunStoppedError(_explain(error, self._folder)))
         except EngineStoppedError as error:
-            reason = f"{error} What is done is kept: run the same command again once it is mended."
-            self._give_up(RunStoppedError(reason))
+            self._give_up(stopped(error))
         except BaseException as error:  # a bug of ours must reach the main thread
             self._give_up(error)
 
@@ -155,9 +157,11 @@ class _Execution:
         key = self._stage.key
         try:
             part = self._attempt(worker, video)
-        except (_CancelledError, CancelledError, EngineStoppedError):
+        except (_CancelledError, CancelledError, EngineStoppedError, RunStoppedError):
             raise
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in _OURS:
+                raise
             record = _record(video, error, self._attempts(video) + 1)
             self._folder.record_failure(key, video.key, record)
             self._progress.finish(video.uid, failed=True)
@@ -180,6 +184,13 @@ class _Execution:
                     raise
                 self._progress.retry(video.uid)
         return worker.process(video, advance)
+
+
+def stopped(error: EngineStoppedError) -> RunStoppedError:
+    """What a model that can answer nothing any more means for the run."""
+    return RunStoppedError(
+        f"{error} What is done is kept: run the same command again once it is mended."
+    )
 
 
 def _record(video: Video, error: Exception, attempts: int) -> dict[str, Any]:

@@ -1,0 +1,31 @@
+"""The key that servers want to see."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from action100m.config import OpenAIConfig
+
+
+def read_key(config: OpenAIConfig) -> str:
+    """The key; "" where none is configured.
+
+    Raises:
+        ValueError: it is not where the configuration says.
+    """
+    if config.key_variable is not None:
+        key = os.environ.get(config.key_variable, "").strip()
+        if not key:
+            raise ValueError(f"The environment variable {config.key_variable} holds no key.")
+        return key
+    if config.key_file is not None:
+        try:
+            key = Path(config.key_file).expanduser().read_text("utf-8").strip()
+        except OSError as error:
+            reason = f"Cannot read the key from {config.key_file}: {error.strerror}."
+            raise ValueError(reason) from None
+        if not key:
+            raise ValueError(f"The file {config.key_file} holds no key.")
+        return key
+    return ""
