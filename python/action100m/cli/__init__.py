@@ -1,6 +1,13 @@
 """The command line: parse, call, print. One module a group of commands."""
 
-from action100m.cli import making, reading, sharing, system, training
-from action100m.cli.app import main
+from __future__ import annotations
 
-__all__ = ["main", "making", "reading", "sharing", "system", "training"]
+
+def main() -> None:
+    """Entry point of the `action100m` command."""
+    try:
+        from action100m.cli import making, reading, sharing, system, training  # noqa: F401
+        from action100m.cli.app import start
+    except KeyboardInterrupt:  # while all that is loaded
+        raise SystemExit(130) from None
+    start()

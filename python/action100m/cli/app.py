@@ -52,8 +52,8 @@ ConfigOption = Annotated[
 ]
 
 
-def main() -> None:
-    """Entry point of the `action100m` command."""
+def start() -> None:
+    """Run the command that was given."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file name may be in any encoding

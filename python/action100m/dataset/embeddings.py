@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 import numpy as np
@@ -151,14 +152,14 @@ class SentenceEmbedder:
         Raises:
             DatasetError: sentence-transformers is not installed, or the model cannot be loaded.
         """
-        try:
-            from sentence_transformers import SentenceTransformer
-        except ImportError as error:
+        if find_spec("sentence_transformers") is None:
             raise DatasetError(
                 f"Embedding texts with {model} needs: pip install 'action100m[embeddings]'."
-            ) from error
+            )
         try:
-            found = find_checkpoint(model)
+            found = find_checkpoint(model)  # before what takes seconds to import
+            from sentence_transformers import SentenceTransformer
+
             self._model: Any = SentenceTransformer(
                 str(found.folder), trust_remote_code=False, model_kwargs={"use_safetensors": True}
             )

@@ -295,7 +295,7 @@ def test_a_device_that_fails_ends_the_work_on_all_videos(tiny: Path) -> None:
 
 
 def test_importing_action100m_does_not_import_torch() -> None:
-    code = "import sys, action100m, action100m.cli; sys.exit('torch' in sys.modules)"
+    code = "import sys; from action100m.cli import making; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

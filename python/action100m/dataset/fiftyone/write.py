@@ -12,7 +12,7 @@ from typing import TextIO
 
 from action100m.dataset.fiftyone.card import CONFIG, MARK, card, config
 from action100m.dataset.fiftyone.clock import FrameClock, clock_without_media
-from action100m.dataset.fiftyone.fields import dataset_document
+from action100m.dataset.fiftyone.fields import LABELS, dataset_document
 from action100m.dataset.fiftyone.media import clip_video
 from action100m.dataset.fiftyone.names import media_path
 from action100m.dataset.fiftyone.samples import FIELDS, Samples
@@ -142,11 +142,14 @@ class _Writer:
         self._on_video = on_video
         self._total = len(dataset)
         self._seen: set[str] = set()
+        self._labelled = False
         self._written = Written()
 
     def write(self) -> Written:
         with Decoder() as self._decoder:
             write_atomically(self._folder / "samples.json", self._write_samples)
+        if self._written.samples and not self._labelled:
+            self._written.problems.append("No sample has labels: the dataset has no `gpt` yet.")
         return self._written
 
     def _write_samples(self, path: Path) -> None:
@@ -169,6 +172,7 @@ class _Writer:
             sample, problems = samples.sample(row, clock, path)
             file.write(f"{',' if number else ''}\n{json.dumps(sample, ensure_ascii=False)}")
             self._seen.add(uid)
+            self._labelled |= any(sample[name]["detections"] for name in LABELS)
             self._written.media.add(path)
             self._written.problems += problems
             self._written.samples += 1
