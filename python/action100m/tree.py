@@ -178,8 +178,9 @@ def ward(X: ArrayLike) -> Dendrogram:
     """Cluster frames by exact Ward linkage in which only temporal neighbours may merge.
 
     The result equals scikit-learn's ``AgglomerativeClustering(linkage="ward")`` with a chain as
-    connectivity: same ``children_``, heights to 1e-12 relative. Paper section: hierarchical
-    segmentation (arXiv 2601.10592); linkage after Ward (1963).
+    connectivity: same ``children_``, heights to 1e-12 relative, equal costs in the same order;
+    where rounding in scikit-learn makes equal costs differ, they are equal here. Paper section:
+    hierarchical segmentation (arXiv 2601.10592); linkage after Ward (1963).
 
     Args:
         X: (n, d) float32 or float64, one row per frame in time order, n >= 1, d >= 1. Read in place
