@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from action100m import _core
+from action100m.video.frames import check_pixels
 
 try:
     import action100m._cuda as _cuda  # noqa: PLR0402  `from` would not tell absent from broken
@@ -58,10 +59,7 @@ def preprocess(pixels: NDArray[np.uint8], short_side: int, size: int) -> NDArray
         TypeError: pixels are not uint8.
         ValueError: pixels have another shape, or the crop does not lie in the resized frames.
     """
-    if pixels.dtype != np.uint8:
-        raise TypeError(f"Frames must be uint8 RGB, not {pixels.dtype}.")
-    if pixels.ndim != 4 or pixels.shape[3] != 3:
-        raise ValueError(f"Frames must have shape (b, h, w, 3), not {pixels.shape}.")
+    check_pixels(pixels)
     if short_side < 0 or size < 1:
         raise ValueError(
             f"Frames cannot be resized to {short_side} pixels and cropped to {size}: the first "
