@@ -120,7 +120,7 @@ def test_reads_strided_frames_and_none() -> None:
     [
         ((1, 20, 30), 16, 16, "shape"),
         ((1, 20, 30, 4), 16, 16, "shape"),
-        ((1, 0, 30, 3), 16, 16, "at least one pixel"),
+        ((1, 0, 30, 3), 16, 16, "h, w >= 1"),
         ((1, 20, 30, 3), 16, 17, "crop of 17 pixels"),
         ((1, 20, 30, 3), 0, 21, "shorter side is 20"),
         ((1, 20, 30, 3), -1, 16, "at least 0"),
