@@ -95,24 +95,8 @@ def run(
     config = _pinned(config)
     for change in changes(earlier, config) if earlier else ():
         _say(console, f"Settings of {folder.root} change: {change}")
-    with open_segment_stage(config, folder) as stage:
-        settings = _settings(config, stage)
-        write_settings(folder, settings)
-        folder.sweep()
-        todo = _to_do(stage.key, folder, manifest, manifest.videos, console)
-        gpus = other_gpus(config.segmentation) if todo else []
-        share = max(1, workers // (1 + len(gpus)))
-        with helpers(folder, gpus, share, console):
-            _finish(stage.loaded(), todo, folder, share, console)
-    openers: dict[str, Callable[[], AbstractContextManager[Stage]]] = {
-        "caption": lambda: open_caption_stage(settings, folder, workers),
-        "aggregate": lambda: open_aggregate_stage(settings, folder),
-    }
-    for before, key in pairwise(settings.keys):
-        finished = folder.done_keys(before)
-        ready = [video for video in manifest.videos if video.key in finished]
-        todo = _to_do(key, folder, manifest, ready, console)
-        _finish(openers[key.name](), todo, folder, workers, console)
+    settings = _segment(config, folder, manifest, workers, console)
+    _describe(settings, folder, manifest, workers, console)
     manifest = Manifest(folder)  # with what other runs have added meanwhile
     with span("export"):
         shards = export_what_changed(folder, manifest, settings)
@@ -140,6 +124,37 @@ def _take_in(paths: list[Path], folder: RunFolder, config: Config, console: Cons
 
 def _say(console: Console, line: str) -> None:
     console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _segment(
+    config: Config, folder: RunFolder, manifest: Manifest, workers: int, console: Console
+) -> Settings:
+    """Do stage 1, on every GPU that it may use, under settings that stand in run.toml."""
+    with open_segment_stage(config, folder) as stage:
+        settings = _settings(config, stage)
+        write_settings(folder, settings)
+        folder.sweep()
+        todo = _to_do(stage.key, folder, manifest, manifest.videos, console)
+        gpus = other_gpus(config.segmentation) if todo else []
+        share = max(1, workers // (1 + len(gpus)))
+        with helpers(folder, gpus, share, console):
+            _finish(stage.loaded(), todo, folder, share, console)
+    return settings
+
+
+def _describe(
+    settings: Settings, folder: RunFolder, manifest: Manifest, workers: int, console: Console
+) -> None:
+    """Do the stages that ask models, each of what the one before it has done."""
+    openers: dict[str, Callable[[], AbstractContextManager[Stage]]] = {
+        "caption": lambda: open_caption_stage(settings, folder, workers),
+        "aggregate": lambda: open_aggregate_stage(settings, folder),
+    }
+    for before, key in pairwise(settings.keys):
+        finished = folder.done_keys(before)
+        ready = [video for video in manifest.videos if video.key in finished]
+        todo = _to_do(key, folder, manifest, ready, console)
+        _finish(openers[key.name](), todo, folder, workers, console)
 
 
 def _settings(config: Config, stage: SegmentStage) -> Settings:
