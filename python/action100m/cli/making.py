@@ -75,8 +75,7 @@ def run_command(
     done is done. `X.info.json` beside `X.mp4`, as yt-dlp writes it, gives the metadata, and
     `X.en.vtt`, `X.en.srt` or `X.en.json3` the transcript.
 
-    Exit code: 0 all done, 1 nothing could be done, 2 usage, 3 some videos failed or are left, 130
-    interrupted.
+    Exit code: 0 all done, 1 nothing could be done, 2 usage, 3 some videos failed, 130 interrupted.
     """
     from action100m.config import Config, load_config, with_rounds, with_table
     from action100m.runs.folder import RunFolder

@@ -53,10 +53,10 @@ class RunResult:
 
     @property
     def exit_code(self) -> int:
-        """0 all done that are there, 1 nothing could be done, 3 some failed or are left to do."""
+        """0 all done that are there, 1 nothing could be done, 3 some videos failed."""
         if not self.counts[State.DONE]:
             return 1
-        return 3 if any(self.counts[state] for state in TO_DO) else 0
+        return 3 if self.counts[State.FAILED] else 0  # what is left to do another run has in hand
 
 
 def run(

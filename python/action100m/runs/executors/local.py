@@ -100,7 +100,9 @@ class _Execution:
         self._threads = threads
         # The longest first, so that none is left to run alone at the end.
         self._waiting = deque(sorted(videos, key=lambda video: (-video.size, video.uid)))
-        self._elsewhere: deque[tuple[Video, int]] = deque()
+        self._elsewhere: deque[Video] = deque()
+        failed = folder.failed_keys(stage.key)
+        self._before = {v.uid: self._attempts(v) for v in videos if v.key in failed}
 
     def work(self) -> None:
         """Do videos until none is left."""
@@ -108,8 +110,9 @@ class _Execution:
             with self._stage.open_worker(self._threads) as worker:
                 while (video := self._take(self._waiting)) is not None:
                     self._do(worker, video)
-                while (other := self._take(self._elsewhere)) is not None:
-                    self._look_again(worker, *other)
+                while (video := self._take(self._elsewhere)) is not None:
+                    if not self._do(worker, video):
+                        self.stop.wait(_POLL)
         except (_CancelledError, CancelledError):  # ours, or an engine's that was closed
             pass
         except OSError as error:
@@ -132,22 +135,17 @@ class _Execution:
         self.stop.set()
 
     def _do(self, worker: Worker, video: Video) -> bool:
-        """Whether no other run has the video in hand."""
+        """Whether no other run has the video in hand: that may have done it, failed, or died."""
         with self._folder.claim(self._stage.key, video.key) as mine:
             if not mine:
-                self._elsewhere.append((video, self._attempts(video)))
-            elif self._folder.part(self._stage.key, video.key).exists():  # another run has done it
+                self._elsewhere.append(video)
+            elif self._folder.part(self._stage.key, video.key).exists():
                 self._progress.finish(video.uid, failed=False)
+            elif self._attempts(video) > self._before.get(video.uid, 0):
+                self._progress.finish(video.uid, failed=True)
             else:
                 self._do_claimed(worker, video)
         return mine
-
-    def _look_again(self, worker: Worker, video: Video, attempts: int) -> None:
-        """At a video that another run had in hand: that may have done it, failed, or died."""
-        if self._attempts(video) > attempts:
-            self._progress.finish(video.uid, failed=True)
-        elif not self._do(worker, video):
-            self.stop.wait(_POLL)
 
     def _attempts(self, video: Video) -> int:
         attempts: int = self._folder.read_failure(self._stage.key, video.key).get("attempts", 0)

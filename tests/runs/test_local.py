@@ -1,0 +1,58 @@
+"""Runs on one folder share its videos, those that fail too."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+from rich.console import Console
+
+from action100m.errors import VideoError
+from action100m.runs.executors.local import run_stage
+from action100m.runs.folder import RunFolder, StageKey
+from action100m.runs.manifest import Video
+from action100m.runs.metadata import VideoMetadata
+from action100m.runs.progress import StageProgress
+from action100m.runs.stages import Worker
+from action100m.video.frames import Progress
+
+
+@dataclass
+class FailingStage:
+    """Fails every video; with the first one, another run fails the second."""
+
+    folder: RunFolder
+    videos: list[Video]
+    key: StageKey = field(default=StageKey("segment", "0"))
+    tried: list[str] = field(default_factory=list)
+
+    def concurrency(self, workers: int) -> int:
+        return workers
+
+    @contextmanager
+    def open_worker(self, threads: int) -> Iterator[Worker]:
+        yield self
+
+    def process(self, video: Video, progress: Progress) -> pa.Table:
+        self.tried.append(video.uid)
+        other = self.videos[1].key
+        attempts = self.folder.read_failure(self.key, other).get("attempts", 0)
+        if video == self.videos[0]:
+            self.folder.record_failure(self.key, other, {"attempts": attempts + 1})
+        raise VideoError("It is broken.")
+
+
+def test_what_another_run_has_failed_meanwhile_is_not_tried_again(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    videos = [Video(uid, tmp_path, 9 - k, "", VideoMetadata()) for k, uid in enumerate("abc")]
+    for _ in range(2):  # in the second run each has failed before
+        stage = FailingStage(folder, videos)
+        sizes = {video.uid: video.size for video in videos}
+        with StageProgress("segment", sizes, Console(file=io.StringIO())) as progress:
+            run_stage(stage, videos, folder, 1, progress)
+        assert stage.tried == ["a", "c"]
+        assert "3/3 videos, 3 failed" in progress.line()
