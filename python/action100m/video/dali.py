@@ -30,6 +30,7 @@ import av
 import numpy as np
 from av.container import InputContainer
 from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -45,7 +46,6 @@ Device = Literal["cpu", "gpu"]
 
 _CONTAINERS = ("mov,", "matroska,")
 _CODECS: dict[Device, set[str]] = {"cpu": {"vp9"}, "gpu": {"h264", "hevc", "vp9", "av1"}}
-_FULL_RANGE = 2  # AVCOL_RANGE_JPEG
 # Red's and blue's share of luma, by FFmpeg's number of the colour space; as swscale knows them.
 _BT601 = (0.299, 0.114)
 _LUMA = {
@@ -282,7 +282,7 @@ def _check_frame(frame: VideoFrame, device: Device) -> None:
     if frame.width % 2 or frame.height % 2:
         size = f"{frame.width} x {frame.height}"
         raise VideoError(f"DALI's colours are wrong at an odd size such as {size}. {ADVICE}")
-    if device == "cpu" and frame.color_range == _FULL_RANGE:
+    if device == "cpu" and frame.color_range == ColorRange.JPEG:
         raise VideoError(f"On the CPU, DALI takes its full-range colours for limited. {ADVICE}")
 
 

@@ -12,6 +12,7 @@ import av
 from av.codec.context import Flags
 from av.filter import Graph
 from av.video.frame import PictureType, VideoFrame
+from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 
 from action100m.errors import VideoError
@@ -27,6 +28,9 @@ _TIME_BASE = Fraction(1, 90000)
 _ENCODERS_MEMORY = 2 << 30
 _BYTES_PER_PIXEL = 100  # of one encoder with these options: what it looks ahead and back
 _MOST_OPEN = 16
+_RGB, _BT709 = 0, 1
+# What the filter calls FFmpeg's numbers of colour spaces; all others it takes for BT.601.
+_MATRICES = {_BT709: "bt709", 4: "fcc", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
 
 
 def encode_clips(
@@ -113,7 +117,7 @@ class _Pass:
         while self._waiting and self._waiting[0].start <= time:
             clip = self._waiting.popleft()
             if clip.end > time:
-                self._open.append(_Encoder(clip, self._pictures, self._upright.size))
+                self._open.append(_Encoder(clip, self._pictures, self._upright))
             else:
                 self._done.append((clip, None))
 
@@ -129,20 +133,20 @@ class _Pass:
 class _Encoder:
     """Writes one clip."""
 
-    def __init__(self, clip: Clip, pictures: Pictures, size: tuple[int, int]) -> None:
+    def __init__(self, clip: Clip, pictures: Pictures, upright: _Upright) -> None:
         self.clip = clip
         self._file = Mp4(clip.target)
         rate = Fraction(pictures.info.frame_rate or 25).limit_denominator(1001)
         stream = self._file.container.add_stream(ENCODER, rate, options=_OPTIONS)
         assert isinstance(stream, VideoStream)
         context = stream.codec_context
-        stream.width, stream.height = size
+        stream.width, stream.height = upright.size
         stream.pix_fmt = "yuv420p"
         context.time_base = _TIME_BASE
         context.flags |= Flags.frame_duration  # else the last one lasts as long as the rate says
         source = pictures.stream.codec_context
-        context.colorspace, context.color_primaries = source.colorspace, source.color_primaries
-        context.color_trc = source.color_trc
+        context.colorspace, context.color_range = upright.colorspace, ColorRange.MPEG
+        context.color_primaries, context.color_trc = source.color_primaries, source.color_trc
         self._stream = stream
         self._begin: float | None = None
         self._end, self._frames, self._last = 0.0, 0, -1
@@ -177,22 +181,26 @@ class _Upright:
 
     Attributes:
         size: even width and height.
+        colorspace: FFmpeg's number; of all frames, whose range is limited.
     """
 
     def __init__(self, pictures: Pictures) -> None:
         info = pictures.info
         self.size = max(2, info.width & ~1), max(2, info.height & ~1)
+        colorspace = pictures.stream.codec_context.colorspace
+        self.colorspace = _BT709 if colorspace == _RGB else colorspace
         self._made_for: tuple[object, ...] = ()
         self._graph: Graph | None = None
 
     def frame(self, frame: VideoFrame) -> VideoFrame:
         orientation = Orientation.of(frame)
-        form = frame.width, frame.height, frame.format.name, orientation
-        if form == (*self.size, "yuv420p", Orientation()):
+        full = frame.color_range == ColorRange.JPEG
+        form = frame.width, frame.height, frame.format.name, orientation, frame.colorspace, full
+        if form == (*self.size, "yuv420p", Orientation(), self.colorspace, False):
             upright = frame
         else:
             if form != self._made_for:
-                self._graph, self._made_for = self._make(frame, orientation), form
+                self._graph, self._made_for = self._make(frame, orientation, full), form
             assert self._graph is not None
             frame.pts = 0  # the graph is to hand on every frame, whatever its time
             self._graph.push(frame)
@@ -200,9 +208,8 @@ class _Upright:
         upright.pict_type = PictureType.NONE  # else the encoder would repeat the source's choice
         return upright
 
-    def _make(self, frame: VideoFrame, orientation: Orientation) -> Graph:
+    def _make(self, frame: VideoFrame, orientation: Orientation, full: bool) -> Graph:
         graph = Graph()
-        width, height = self.size
         nodes = [
             graph.add_buffer(
                 width=frame.width,
@@ -219,9 +226,24 @@ class _Upright:
         ]
         nodes += [graph.add(name, words) for name, words, wanted in turns if wanted]
         nodes += [
-            graph.add("scale", f"{width}:{height}:flags=bicubic"),
+            graph.add("scale", self._scaling(frame.colorspace, full)),
             graph.add("format", "yuv420p"),
             graph.add("buffersink"),
         ]
         graph.link_nodes(*nodes).configure()
         return graph
+
+    def _scaling(self, colorspace: int, full: bool) -> str:
+        """Options of the filter, which takes all it is not told of for BT.601 of limited range."""
+        matrix_in, matrix_out = (
+            _MATRICES.get(number, "bt601") for number in (colorspace, self.colorspace)
+        )
+        options = {
+            "flags": "bicubic",
+            "in_color_matrix": matrix_in,
+            "out_color_matrix": matrix_out,
+            "in_range": "pc" if full else "auto",
+            "out_range": "tv",
+        }
+        words = [f"{name}={value}" for name, value in options.items()]
+        return ":".join([*map(str, self.size), *words])

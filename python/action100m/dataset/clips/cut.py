@@ -18,7 +18,7 @@ from action100m.video import Decoder, VideoError
 from action100m.video.clip import Clip, Obtained
 
 RECORD = "clips.json"
-_VERSION = 1  # of what is cut; another one cuts anew what stands
+_VERSION = 2  # of what is cut; another one cuts anew what stands
 _ROUNDED = 0.5 * 10**-TIME_DECIMALS  # seconds that a stored time may be early or late
 
 
