@@ -71,6 +71,18 @@ def with_matrix(source: Path, path: Path, matrix: tuple[int, int, int, int]) -> 
     return path
 
 
+def with_flags(source: Path, path: Path, movflags: str) -> Path:
+    """Copy a video, its packets as they are, to an MP4 that is written with these flags."""
+    options = {"movflags": movflags}
+    with av.open(str(source)) as video, av.open(str(path), "w", options=options) as target:
+        stream = target.add_stream_from_template(video.streams.video[0])
+        for packet in video.demux(video.streams.video[0]):
+            if packet.size:
+                packet.stream = stream
+                target.mux(packet)
+    return path
+
+
 def write_numbered(
     path: Path,
     times: list[int],

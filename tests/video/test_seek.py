@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from av.video.frame import VideoFrame
 
 from action100m.video import Decoder, FrameSpec, VideoError
+from action100m.video.pictures import Pictures
 from action100m.video.seek import frames_at
-from synthetic import read_numbers, with_matrix, write_numbered, write_video
+from synthetic import read_numbers, with_flags, with_matrix, write_numbered, write_video
 
 SPEC = FrameSpec(stride=1, side=72)
 EVEN = list(range(0, 25000, 100))  # milliseconds: 250 frames
@@ -49,6 +52,53 @@ def test_numbers_are_those_of_the_whole_pass(
             batch = decoder.frames_at(video, moments, SPEC)
             assert read_numbers(batch.pixels) == expected.tolist(), moments
             np.testing.assert_allclose(batch.times, shown[expected], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("codec", "options"),
+    [
+        ("libx264", {"bf": "3"}),
+        ("libx264", {"bf": "3", "x264-params": "open-gop=1"}),
+        ("mpeg4", {"bf": "2"}),
+    ],
+)
+@pytest.mark.parametrize("movflags", ["faststart", "frag_keyframe+empty_moov"])
+def test_a_seek_that_goes_beyond_is_made_again_from_before(
+    codec: str, options: dict[str, str], movflags: str, tmp_path: Path
+) -> None:
+    plain = write_numbered(tmp_path / "a.mkv", EVEN, codec=codec, options={"g": "20", **options})
+    video = with_flags(plain, tmp_path / "a.mp4", movflags)
+    shown = file_times(video)
+    with Decoder() as decoder:
+        for expected in range(101, len(shown)):
+            moment = shown[expected] + 0.01
+            batch = decoder.frames_at(video, [0.0, moment], SPEC)
+            assert read_numbers(batch.pixels) == [0, expected]
+
+
+def test_an_index_that_leads_nowhere_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video = write_numbered(tmp_path / "a.mp4", EVEN, codec="libx264", options={"g": "20"})
+    whole = Pictures.jump
+    targets = []
+
+    def jump(self: Pictures, time: float) -> Iterator[tuple[float, VideoFrame]]:
+        targets.append(time)
+        return whole(self, 24.0)
+
+    monkeypatch.setattr(Pictures, "jump", jump)
+    with pytest.raises(VideoError, match=r"no seek finds 15\.00 s"):
+        frames_at(video, [0.0, 15.0], SPEC)
+    assert targets == [15, 14, 12, 8, 0]
+
+
+@pytest.mark.parametrize("times", [[], [float("nan")], [0.0, float("inf")], [2.0, 1.0]])
+def test_times_that_make_no_sense_are_refused(times: list[float], tmp_path: Path) -> None:
+    with Decoder() as decoder:
+        with pytest.raises(ValueError, match="finite seconds in order"):
+            decoder.frames_at(tmp_path / "a.mp4", times, SPEC)
+        assert decoder.pid is None
 
 
 def test_pixels_are_upright_and_of_the_size_asked_for(tmp_path: Path) -> None:

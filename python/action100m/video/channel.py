@@ -41,6 +41,11 @@ class Seek:
     spec: FrameSpec
     times: list[float]
 
+    def __post_init__(self) -> None:
+        times = np.asarray(self.times, float)
+        if not (times.size and np.isfinite(times).all() and (np.diff(times) >= 0).all()):
+            raise ValueError(f"Times must be finite seconds in order, not {self.times}.")
+
 
 Request = Open | Cut | Seek
 

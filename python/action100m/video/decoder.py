@@ -124,6 +124,7 @@ class Decoder:
 
         Raises:
             VideoError: the file is no usable video, or ends before one of the times.
+            ValueError: there are no times, or they are not finite or not in order.
         """
         answer = self._ask(Seek(str(Path(path).absolute()), spec, times), "seeking in it")
         assert isinstance(answer, FrameBatch)

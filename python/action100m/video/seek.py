@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -64,10 +65,8 @@ def _at(pictures: Pictures, times: list[float]) -> Iterator[tuple[float, VideoFr
     now = ahead = next(frames)
     for time in times:
         if indexed and time - ahead[0] > _FAR:
-            frames = pictures.jump(time)
-            now = ahead = next(frames, now)
-            if now[0] > time:
-                raise VideoError(f"Its index is wrong: a seek to {time:.2f} s went beyond.")
+            frames = _jump(pictures, time)
+            now = ahead = next(frames)
         while ahead[0] <= time:
             now = ahead
             following = next(frames, None)
@@ -77,3 +76,18 @@ def _at(pictures: Pictures, times: list[float]) -> Iterator[tuple[float, VideoFr
         if ahead is now and time > pictures.end + _SLACK:
             raise VideoError(f"The video ends at {pictures.end:.2f} s, before {time:.2f} s.")
         yield now
+
+
+def _jump(pictures: Pictures, time: float) -> Iterator[tuple[float, VideoFrame]]:
+    """Every frame from one on that appears no later than a time."""
+    target, step = time, 1.0
+    while True:
+        frames = pictures.jump(target)
+        first = next(frames, None)
+        if first is not None and first[0] <= time:
+            return chain([first], frames)
+        if not target:
+            raise VideoError(f"Its index is wrong: no seek finds {time:.2f} s, or a time before.")
+        # An index may tell when pictures are decoded, or name a key frame with which those that
+        # appear before it cannot be decoded.
+        target, step = max(0.0, target - step), 2 * step
