@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from itertools import pairwise
 
@@ -13,7 +14,7 @@ TICK = Fraction(1, 90000)
 
 @given(st.lists(st.none() | st.integers(-(2**40), 2**40), min_size=1, max_size=50))
 def test_times_start_at_zero_and_always_advance(timestamps: list[int | None]) -> None:
-    clock = Clock(TICK, 1 / 30)
+    clock = Clock(TICK, 1 / 30, math.inf)
     times = [clock.tick(timestamp) for timestamp in timestamps]
     assert times[0] == 0
     assert all(later > earlier for earlier, later in pairwise(times))
@@ -22,7 +23,7 @@ def test_times_start_at_zero_and_always_advance(timestamps: list[int | None]) ->
 
 @given(st.lists(st.integers(1, 10**6), max_size=50), st.integers(-(2**40), 2**40))
 def test_good_timestamps_are_kept_exactly(gaps: list[int], first: int) -> None:
-    clock = Clock(TICK, 1 / 30)
+    clock = Clock(TICK, 1 / 30, math.inf)
     now = first
     assert clock.tick(now) == 0
     for gap in gaps:
@@ -32,21 +33,28 @@ def test_good_timestamps_are_kept_exactly(gaps: list[int], first: int) -> None:
 
 
 def test_a_reset_goes_on_at_the_nominal_interval() -> None:
-    clock = Clock(TICK, 0.5)
+    clock = Clock(TICK, 0.5, 10.0)
     times = [clock.tick(timestamp) for timestamp in (0, 45000, 0, 45000, 90000)]
     assert times == [0, 0.5, 1, 1.5, 2]
     assert clock.repaired == 3
 
 
+def test_a_leap_goes_on_at_the_nominal_interval() -> None:
+    clock = Clock(TICK, 0.5, 10.0)
+    times = [clock.tick(timestamp) for timestamp in (0, 90000, 990000, 9000000, 9045000)]
+    assert times == [0, 1, 11, 11.5, 12]
+    assert clock.repaired == 2
+
+
 def test_missing_timestamps_before_the_first_known_one() -> None:
-    clock = Clock(TICK, 0.5)
+    clock = Clock(TICK, 0.5, 10.0)
     times = [clock.tick(timestamp) for timestamp in (None, None, 900000, 990000)]
     assert times == [0, 0.5, 1, 2]
     assert clock.repaired == 3
 
 
 def test_the_last_gap_stands_in_for_an_unknown_rate() -> None:
-    clock = Clock(TICK, None)
+    clock = Clock(TICK, None, math.inf)
     for timestamp in (0, 90000):
         clock.tick(timestamp)
     assert clock.end(None) == 2

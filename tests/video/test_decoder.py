@@ -142,6 +142,9 @@ def test_what_is_no_video_is_refused_in_words(clip: Path, tmp_path: Path) -> Non
                 decoder.open(tmp_path / name, SPEC)
         with pytest.raises(VideoError, match="Not a file"):
             decoder.open(tmp_path, SPEC)
+        with pytest.raises(VideoError, match="No file can have this name") as caught:
+            decoder.open(f"{clip}\0.mp4", SPEC)
+        assert not caught.value.transient
 
 
 def test_many_decoders_in_many_threads(clip: Path) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from action100m.video import DecodeReport, FrameSpec, VideoError, VideoInfo
 from action100m.video.pyav import PyAVStream
-from synthetic import ORIENTATIONS, draw_frame, with_matrix, write_video
+from synthetic import ORIENTATIONS, draw_frame, with_matrix, write_numbered, write_video
 
 needs_ffmpeg = pytest.mark.skipif(
     not (shutil.which("ffmpeg") and shutil.which("ffprobe")), reason="ffmpeg is not installed"
@@ -193,3 +193,32 @@ def test_a_change_of_size_keeps_the_first_size(tmp_path: Path) -> None:
     assert info.width == 160
     assert report.repaired_times > 0
     assert (np.diff(times) > 0).all()
+
+
+@pytest.mark.parametrize("hours", [1, 10])
+def test_a_leap_of_timestamps_is_repaired_where_files_are_joined(
+    hours: int, tmp_path: Path
+) -> None:
+    times = [number * 40 + (number >= 60) * hours * 3_600_000 for number in range(100)]
+    joined = write_numbered(tmp_path / "a.ts", times, codec="libx264", options={"bf": "2"})
+    _, found, _, report = read(joined)
+    np.testing.assert_allclose(found, np.arange(100) * 0.04, atol=1e-3)
+    assert (report.frames, report.repaired_times) == (100, 40)
+    still = write_numbered(tmp_path / "a.mkv", times, codec="mpeg4")
+    _, found, _, report = read(still)
+    np.testing.assert_allclose(found, np.array(times) / 1000)
+    assert report.repaired_times == 0
+
+
+def test_raw_dv_has_the_rate_of_its_codec(tmp_path: Path) -> None:
+    path = tmp_path / "a.dv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("dvvideo", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 720, 576, "yuv420p"
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame(720, 576, "yuv420p")))
+        container.mux(stream.encode(None))
+    info, times, _, report = read(path)
+    assert info.frame_rate == 25
+    assert times.tolist() == pytest.approx([0, 0.04, 0.08])
+    assert report.repaired_times == 0

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
+
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+_DISCONTINUOUS = 0x200  # AVFMT_TS_DISCONT
+_LONGEST_STEP = 10.0  # seconds; the ffmpeg program too takes more for a break
+
+
+def longest_step(container: InputContainer) -> float:
+    """Seconds from one frame to the next that timestamps may tell; more is a break in them.
+
+    Recordings of broadcasts are joined without a thought for their timestamps. In other containers
+    a frame may well be shown for hours.
+    """
+    return _LONGEST_STEP if container.format.flags & _DISCONTINUOUS else math.inf
 
 
 class Clock:
     """Turns the timestamps of consecutive frames into seconds since the first frame.
 
-    A timestamp that is missing or does not advance gives the previous time plus the nominal
-    interval.
+    A timestamp that is missing, does not advance or leaps ahead gives the previous time plus the
+    nominal interval.
 
     Attributes:
         origin: seconds of the container's timeline at which the first frame stands.
@@ -17,21 +33,28 @@ class Clock:
         repaired: timestamps that were replaced.
     """
 
-    def __init__(self, time_base: Fraction, interval: float | None) -> None:
+    def __init__(self, time_base: Fraction, interval: float | None, longest_step: float) -> None:
         """Start before the first frame.
 
         Args:
             time_base: seconds of one tick.
             interval: nominal seconds between two frames; None where the file does not say, then
                 the latest gap counts.
+            longest_step: seconds; a timestamp that is later by more leaps ahead.
         """
         self._numerator, self._denominator = time_base.numerator, time_base.denominator
-        self._nominal = interval
+        self._nominal, self._longest_step = interval, longest_step
         self._gap: float | None = None
         self._first: int | None = None
         self._started = False
         self.now = 0.0
         self.repaired = 0
+
+    @classmethod
+    def of(cls, container: InputContainer, stream: VideoStream, interval: float | None) -> Clock:
+        """A clock for the frames of a stream, `interval` as above."""
+        base = stream.time_base or Fraction(1, 90000)
+        return cls(base, interval, longest_step(container))
 
     @property
     def origin(self) -> float:
@@ -49,7 +72,7 @@ class Clock:
             self.repaired += timestamp is None
             return self.now
         time = self.at(timestamp)
-        if time is None or time <= self.now:
+        if time is None or not 0 < time - self.now <= self._longest_step:
             self.repaired += 1
             time = self.now + self.interval
             if self._first is None and timestamp is not None:

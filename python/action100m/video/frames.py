@@ -98,7 +98,7 @@ class DecodeReport:
         frames: raw frames decoded.
         expected: raw frames that the file should have given.
         end: seconds; where the last raw frame ends.
-        repaired_times: timestamps that did not advance and were replaced.
+        repaired_times: timestamps that did not advance, or leapt ahead, and were replaced.
         errors: decoder and demuxer errors.
         first_error: the first of them in FFmpeg's words, or "".
     """

@@ -69,8 +69,9 @@ def describe(container: InputContainer, stream: VideoStream, display: tuple[int,
         container, stream: as `open_video` gives them.
         display: width, height of the first frame as shown.
     """
-    # Without timestamps there is nothing to average: the codec's own word is better.
-    untimed = container.format.flags & _NO_TIMESTAMPS
+    # Without timestamps there is nothing to average: the codec's own word is better. FFmpeg gives
+    # raw DV its rate of ticks for an average.
+    untimed = container.format.flags & _NO_TIMESTAMPS or container.format.name == "dv"
     rate = stream.guessed_rate if untimed else stream.average_rate or stream.guessed_rate
     return VideoInfo(
         *display,
@@ -89,6 +90,8 @@ def _read_head(path: Path) -> bytes:
             head = file.read(64)
     except FileNotFoundError:
         raise VideoError("The file does not exist.") from None
+    except ValueError as error:
+        raise VideoError(f"No file can have this name: {error}.") from None
     except PermissionError:
         raise VideoError("The file may not be read: permission denied.") from None
     except OSError as error:

@@ -63,7 +63,7 @@ class Pictures:
             display = display_size(first, self.stream.sample_aspect_ratio)
             self._resources = resources.pop_all()
         self.info = describe(self.container, self.stream, display)
-        self.clock = Clock(self.stream.time_base or Fraction(1, 90000), self.info.interval)
+        self.clock = Clock.of(self.container, self.stream, self.info.interval)
         self._duration: int | None = None
 
     def __iter__(self) -> Iterator[tuple[float, VideoFrame]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 
 import numpy as np
 from av.container import InputContainer
@@ -75,7 +74,7 @@ def read_timeline(
     shown.sort()
     if any(now == then for (now, _), (then, _) in itertools.pairwise(shown)):
         raise VideoError(_doubt("timestamps repeat"))
-    clock = Clock(stream.time_base or Fraction(1, 90000), info.interval)
+    clock = Clock.of(container, stream, info.interval)
     times = np.array([clock.tick(timestamp) for timestamp, _ in shown])
     tally.frames = len(shown)
     report = DecodeReport(
