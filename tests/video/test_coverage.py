@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-import av
 import pytest
 
 from action100m.video import DecodeReport, FrameSpec, VideoError
+from action100m.video.fragments import promised_end
 from action100m.video.pyav import PyAVStream
-from synthetic import write_video
+from synthetic import with_flags, write_numbered, write_video
 
 SPEC = FrameSpec(stride=4, side=32)
 SECONDS = [1.0, 1.5, 1.0]
@@ -36,26 +37,11 @@ def report(path: Path, threads: int = 2) -> DecodeReport:
     return stream.report
 
 
-def index_first(path: Path) -> None:
-    """Rewrite an MP4 with its index before the pictures."""
-    content = path.with_stem("slow")
-    path.rename(content)
-    with (
-        av.open(str(content)) as source,
-        av.open(str(path), "w", options={"movflags": "faststart"}) as target,
-    ):
-        stream = target.add_stream_from_template(source.streams.video[0])
-        for packet in source.demux(source.streams.video[0]):
-            if packet.size:
-                packet.stream = stream
-                target.mux(packet)
-
-
 @pytest.mark.parametrize(("name", "codec"), FORMATS)
 def test_a_cut_file_is_covered_as_far_as_it_goes(tmp_path: Path, name: str, codec: str) -> None:
     path = write_video(tmp_path / name, SECONDS, size=(160, 120), codec=codec)
     if path.suffix in {".mp4", ".mov"}:
-        index_first(path)
+        path = with_flags(path, path.with_stem("index_first"), "faststart")
     whole = report(path)
     assert (whole.frames, whole.coverage, whole.errors) == (FRAMES, 1.0, 0)
     assert whole.end == pytest.approx(sum(SECONDS), abs=0.01)
@@ -65,6 +51,51 @@ def test_a_cut_file_is_covered_as_far_as_it_goes(tmp_path: Path, name: str, code
         cut = report(path)
         assert cut.frames < FRAMES
         assert cut.coverage == pytest.approx(cut.frames / FRAMES, abs=0.02)
+
+
+@pytest.mark.parametrize("first", [0, 36_000])
+def test_a_cut_fragmented_file_lacks_what_its_index_promises(tmp_path: Path, first: int) -> None:
+    times = [first * 1000 + round(number * 1000 / 30) for number in range(100)]
+    options = {"g": "10", "bf": "2", "sc_threshold": "0"}
+    plain = write_numbered(tmp_path / "plain.mkv", times, codec="libx264", options=options)
+    path = with_flags(plain, tmp_path / "a.mp4", "dash+global_sidx+frag_keyframe")
+    assert report(path).coverage == 1
+    data = path.read_bytes()
+    fragments = [found.start() - 4 for found in re.finditer(b"moof", data)]
+    assert len(fragments) == 10
+    for size in (fragments[1], fragments[5], fragments[5] + 1000, fragments[9]):
+        path.write_bytes(data[:size])
+        cut = report(path)
+        assert 10 <= cut.frames <= 90
+        assert cut.coverage == pytest.approx(cut.frames / 100, abs=0.03)
+
+
+def test_an_index_that_is_rotten_promises_nothing(tmp_path: Path) -> None:
+    plain = write_video(tmp_path / "plain.mp4", [1.0])
+    path = with_flags(plain, tmp_path / "a.mp4", "dash+global_sidx+frag_keyframe")
+    data = path.read_bytes()
+    at = data.index(b"sidx")
+    for start, length in ((at - 4, 4), (at + 12, 4), (at + 30, 6)):
+        path.write_bytes(data[:start] + b"\0" * length + data[start + length :])
+        assert promised_end(path) is None
+    for size in range(4, 40):
+        path.write_bytes(data[: at + size])
+        assert promised_end(path) is None
+    path.write_bytes(data[: at - 4] + b"\0\0\0\1sidx" + b"\xff" * 99)
+    assert promised_end(path) is None
+    path.write_bytes(data[:-1000])
+    assert promised_end(path) == pytest.approx(1.0, abs=0.1)
+
+
+@pytest.mark.parametrize("first", [0, 36_000])
+def test_a_cut_file_that_counts_from_its_first_frame(tmp_path: Path, first: int) -> None:
+    times = [first * 1000 + round(number * 1000 / 30) for number in range(100)]
+    path = write_numbered(tmp_path / "a.flv", times, codec="flv1", options={"g": "10"})
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    cut = report(path)
+    assert cut.frames < 60
+    assert cut.coverage == pytest.approx(cut.frames / 100, abs=0.03)
 
 
 @pytest.mark.parametrize(("name", "codec"), [("a.ts", "libx264"), ("a.flv", "flv1")])

@@ -13,6 +13,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from action100m.video.clock import Clock
+from action100m.video.fragments import promised_end
 from action100m.video.log import FFmpegLog, clean
 
 _EARLY_END = re.compile("ended prematurely|partial file", re.IGNORECASE)
@@ -93,18 +94,31 @@ class Tally:
         """Pictures that should have come after the last packet, once all were read."""
         kind = container.format.name
         if kind.startswith("mov,"):
-            return max(0, len(stream.index_entries) - self.demuxed)
+            unread = max(0, len(stream.index_entries) - self.demuxed)
+            end = promised_end(_path(container))
+            return unread if end is None else max(unread, _until(end - clock.origin, clock))
         if kind == "avi":
             return max(0, stream.frames - self.packets) if _riff_is_cut(container) else 0
         if not (self.stops_short or self.cut_packet):
             return 0
         claimed = container.duration / 1e6 if container.duration else 0.0
-        return max(0, round((claimed - clock.origin - clock.now) / clock.interval) - 1)
+        if kind.startswith("matroska"):  # counts from 0, wherever the first frame stands
+            claimed -= clock.origin
+        return _until(claimed, clock)
+
+
+def _until(end: float, clock: Clock) -> int:
+    """Pictures between the latest one and the end, in seconds since the first one."""
+    return max(0, round((end - clock.now) / clock.interval) - 1)
+
+
+def _path(container: InputContainer) -> Path:
+    return Path(container.name.removeprefix("file:"))
 
 
 def _riff_is_cut(container: InputContainer) -> bool:
     """Whether an AVI file is shorter than its first chunk says."""
-    path = Path(container.name.removeprefix("file:"))
+    path = _path(container)
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8)[4:], "little")
     return path.stat().st_size < size + 8
