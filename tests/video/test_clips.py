@@ -165,6 +165,79 @@ def test_copies_begin_with_the_key_frame_and_are_bit_for_bit(name: str, tmp_path
         np.testing.assert_allclose(found, times[first : first + len(clip)] - begin, atol=2e-3)
 
 
+@pytest.mark.parametrize("copy", [False, True])
+def test_a_frame_that_is_shown_for_days_spoils_only_the_clips_around_it(
+    copy: bool, tmp_path: Path
+) -> None:
+    days = 200_000
+    times = [0, 40, 80, *(days * 1000 + number * 40 for number in range(5))]
+    video = write_numbered(tmp_path / "a.mkv", times, codec="libx264", options={"g": "1"})
+    spans = [(0.0, 60.0), (0.0, days + 0.1), (days, days + 0.1), (0.04, 0.08)]
+    long, torn, after, before = cut(video, tmp_path, spans, copy=copy)
+    assert isinstance(torn, VideoError)
+    assert "longer than an MP4 file can tell" in str(torn)
+    assert isinstance(long, Obtained)
+    assert (long.frames, after, before) == (
+        3,
+        Obtained(days, pytest.approx(days + 0.12), 3),
+        Obtained(0.04, 0.08, 1),
+    )
+    assert 20_000 < long.end < days
+    length = float(ffprobe(tmp_path / "0.mp4", "-show_format")["format"]["duration"])
+    assert length == pytest.approx(long.end)
+    assert read_numbers(ffmpeg_frames(tmp_path / "0.mp4")) == [0, 1, 2]
+    assert read_numbers(ffmpeg_frames(tmp_path / "2.mp4")) == [3, 4, 5]
+
+
+def test_a_copy_is_refused_where_timestamps_leap_ahead(tmp_path: Path) -> None:
+    times = [number * 40 + (number >= 60) * 3_600_000 for number in range(100)]
+    video = write_numbered(tmp_path / "a.ts", times, codec="libx264", options=CODED)
+    with pytest.raises(VideoError, match=r"leap ahead\. Cut it without --copy"):
+        cut(video, tmp_path, [(0.0, 1.0)], copy=True)
+    (outcome,) = cut(video, tmp_path, [(2.0, 3.0)])
+    assert outcome == Obtained(pytest.approx(2.0), pytest.approx(3.0), 25)
+
+
+def joined(first: Path, second: Path, path: Path) -> Path:
+    """An FLV that goes on with the tags of another, 2 s later."""
+    data = bytearray(first.read_bytes())
+    rest = second.read_bytes()
+    at = 13
+    while at < len(rest):
+        size = 11 + int.from_bytes(rest[at + 1 : at + 4], "big")
+        tag = bytearray(rest[at : at + size + 4])
+        tag[4:7] = (int.from_bytes(tag[4:7], "big") + 2000).to_bytes(3, "big")
+        data += tag if tag[0] == 9 else b""
+        at += size + 4
+    path.write_bytes(data)
+    return path
+
+
+def test_a_copy_is_refused_where_the_coding_changes(tmp_path: Path) -> None:
+    even = list(range(0, 2000, 40))
+    options = {"g": "12", "bf": "0"}
+    first = write_numbered(tmp_path / "first.flv", even, codec="libx264", options=options)
+    other = {**options, "profile": "baseline"}
+    second = write_numbered(
+        tmp_path / "second.flv", even, codec="libx264", options=other, size=(64, 48)
+    )
+    same = joined(first, first, tmp_path / "same.flv")
+    changed = joined(first, second, tmp_path / "changed.flv")
+    (outcome,) = cut(same, tmp_path, [(1.0, 3.5)], copy=True)
+    assert isinstance(outcome, Obtained)
+    assert outcome.frames == len(ffmpeg_frames(tmp_path / "0.mp4"))
+    with pytest.raises(VideoError, match=r"coded in another way.*Cut it without --copy"):
+        cut(changed, tmp_path, [(1.0, 3.5)], copy=True)
+    (outcome,) = cut(changed, tmp_path, [(1.0, 3.5)])
+    assert isinstance(outcome, Obtained)
+
+
+def test_a_clip_that_starts_or_ends_at_no_time_is_refused(tmp_path: Path) -> None:
+    for span in ((float("nan"), 1.0), (0.0, float("nan"))):
+        with pytest.raises(ValueError, match="must start and end at a time"):
+            Clip(*span, tmp_path / "clip.mp4")
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 @pytest.mark.parametrize("copy", [False, True])
 def test_a_full_disk_is_not_blamed_on_the_video(copy: bool, tmp_path: Path) -> None:

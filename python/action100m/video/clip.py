@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,12 @@ class Clip:
     start: float
     end: float
     target: Path
+
+    def __post_init__(self) -> None:
+        if math.isnan(self.start) or math.isnan(self.end):
+            raise ValueError(
+                f"A clip must start and end at a time, not from {self.start} to {self.end}."
+            )
 
 
 @dataclass(frozen=True)
@@ -66,12 +73,12 @@ def tracks(clips: Iterable[Clip]) -> list[list[Clip]]:
     return rows
 
 
-def judged(clip: Clip, obtained: Obtained | None, video_end: float) -> Outcome:
+def judged(clip: Clip, obtained: Outcome | None, video_end: float) -> Outcome:
     """The clip as it was obtained, if it is what was asked for.
 
     Args:
         clip: that was asked for.
-        obtained: None where no frame appears in it.
+        obtained: or why it cannot be written; None where no frame appears in it.
         video_end: seconds, as far as the video was read.
     """
     wanted = f"{clip.start:.2f} to {clip.end:.2f} s"

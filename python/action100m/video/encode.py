@@ -18,7 +18,7 @@ from av.video.stream import VideoStream
 from action100m.errors import VideoError
 from action100m.video.clip import Clip, Obtained, Outcome, judged, tracks
 from action100m.video.geometry import Orientation
-from action100m.video.mp4 import Mp4
+from action100m.video.mp4 import TOO_LONG, Mp4, longest
 from action100m.video.pictures import Pictures
 
 ENCODER = "libx264"
@@ -81,7 +81,7 @@ class _Pass:
         self._pictures, self._on_progress = pictures, on_progress
         self._waiting = deque(sorted(clips, key=lambda clip: clip.start))
         self._open: list[_Encoder] = []
-        self._done: list[tuple[Clip, Obtained | None]] = []
+        self._done: list[tuple[Clip, Outcome | None]] = []
         self._upright = _Upright(pictures)
 
     def run(self) -> dict[Path, Outcome]:
@@ -150,20 +150,28 @@ class _Encoder:
         self._stream = stream
         self._begin: float | None = None
         self._end, self._frames, self._last = 0.0, 0, -1
+        self._torn = False
 
     def encode(self, frame: VideoFrame, time: float, until: float) -> None:
         """Add a frame that is shown from `time` until `until`."""
         if self._begin is None:
-            self._begin = time
+            self._begin = self._end = time
+        self._torn |= time > self._end
+        if self._torn:
+            return
+        until = min(until, time + longest(_TIME_BASE))
         ticks = max(self._last + 1, _ticks(time - self._begin))
         frame.pts, frame.time_base = ticks, _TIME_BASE
         frame.duration = max(1, _ticks(until - self._begin) - ticks)
         self._file.container.mux(self._stream.encode(frame))
         self._end, self._last, self._frames = until, ticks, self._frames + 1
 
-    def finish(self) -> Obtained:
+    def finish(self) -> Outcome:
         """Complete the file; what it holds."""
         assert self._begin is not None
+        if self._torn:
+            self.abandon()
+            return VideoError(TOO_LONG)
         self._file.container.mux(self._stream.encode(None))
         self._file.finish()
         return Obtained(self._begin, self._end, self._frames)

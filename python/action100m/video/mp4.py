@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import av
 from av.container import OutputContainer
 
 from action100m.video.clip import TargetError
+
+TOO_LONG = (
+    "A frame of it is shown for hours, longer than an MP4 file can tell: ask for what comes before "
+    "and after by itself."
+)
+
+
+def longest(base: Fraction) -> float:
+    """Seconds that a frame can be shown in a file, given the time base of what it is made from."""
+    # FFmpeg counts ticks in 31 bits, and halves coarse ones until there are 10,000 a second.
+    return 2e9 / max(20_000, base.denominator)
 
 
 class Mp4:

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from action100m.errors import DISK_ERRORS, VideoError
 from action100m.video.clip import Clip, Obtained, Outcome, judged, tracks
+from action100m.video.clock import longest_step
 from action100m.video.log import FFmpegLog, clean
-from action100m.video.mp4 import Mp4
+from action100m.video.mp4 import TOO_LONG, Mp4, longest
 from action100m.video.opening import open_video
 
 _MOST_OPEN = 64  # files; a process may have 1024 as a rule
@@ -72,7 +73,7 @@ class _Part:
     first: int
     last: int
     begin: int
-    obtained: Obtained
+    obtained: Outcome
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,19 +83,18 @@ class _Table:
     Attributes:
         time: (p,) int64 ticks at which each picture appears.
         until: (p,) int64 ticks at which it gives way to the next.
-        decode: (p,) int64 ticks by which it is decoded: increasing, and never after `time`. Not the
-            file's own: Matroska has none.
         key: (p,) True for key frames.
         base: seconds of a tick.
         origin: ticks of the first frame.
+        longest: ticks that a picture can be shown in MP4.
     """
 
     time: NDArray[np.int64]
     until: NDArray[np.int64]
-    decode: NDArray[np.int64]
     key: NDArray[np.bool_]
     base: Fraction
     origin: int
+    longest: int
 
     @classmethod
     def of(
@@ -113,19 +113,21 @@ class _Table:
         moved = np.abs(place - np.arange(len(order))).max()
         if moved > _MOST_MOVED or len(np.unique(time)) < len(time):
             raise VideoError(f"Its timestamps repeat or run backwards. {_INSTEAD}")
+        base = stream.time_base or Fraction(1, 90000)
+        if np.diff(time[order]).max(initial=0) * float(base) > longest_step(container):
+            raise VideoError(f"Its timestamps leap ahead. {_INSTEAD}")
         until = np.empty_like(time)
         until[order[:-1]] = time[order[1:]]
         last = order[-1]
         gap = time[last] - time[order[-2]] if len(order) > 1 else 1
         until[last] = time[last] + (duration[last] or gap)
         shown = time[~hidden] if not hidden.all() else time
-        base = stream.time_base or Fraction(1, 90000)
-        decode = time[order] - (time[order] - time).max()
-        return cls(time, until, decode, key.astype(bool), base, int(shown.min()))
+        most = int(longest(base) / base)
+        return cls(time, until, key.astype(bool), base, int(shown.min()), most)
 
     def duration(self, number: int) -> int:
         """Ticks that a picture is shown. Not the file's own: MPEG-TS need not say, MP4 must."""
-        return int(self.until[number] - self.time[number])
+        return min(int(self.until[number] - self.time[number]), self.longest)
 
     @property
     def end(self) -> float:
@@ -141,24 +143,55 @@ class _Table:
             return None
         first, last = int(before[-1]), int(inside[-1])
         begin = int(self.time[first])
-        taken = first + np.flatnonzero(self.time[first : last + 1] >= begin)
-        end = self._seconds(int(self.until[taken].max()))
-        return _Part(first, last, begin, Obtained(self._seconds(begin), end, len(taken)))
+        time = self._taken(first, last)
+        until = self.until[first : last + 1].max()
+        end = min(int(until), int(time.max()) + self.longest)
+        obtained: Outcome = Obtained(self._seconds(begin), self._seconds(end), len(time))
+        decoded = _decoded(time)
+        if max(np.diff(decoded).max(initial=0), (time - decoded).max()) > self.longest:
+            obtained = VideoError(TOO_LONG)
+        return _Part(first, last, begin, obtained)
+
+    def decoded(self, part: _Part) -> list[int]:
+        """Ticks by which each packet of a part that is taken is decoded."""
+        ticks: list[int] = _decoded(self._taken(part.first, part.last)).tolist()
+        return ticks
+
+    def _taken(self, first: int, last: int) -> NDArray[np.int64]:
+        """(n,) ticks of the packets of a part that need none before its first, in coded order."""
+        time = self.time[first : last + 1]
+        return np.asarray(time[time >= time[0]])
 
     def _seconds(self, ticks: int) -> float:
         return float((ticks - self.origin) * self.base)
 
 
+def _decoded(time: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Ticks by which packets in coded order are decoded: increasing, and never after `time`.
+
+    Not the file's own: Matroska has none.
+    """
+    shown = np.sort(time)
+    return np.asarray(shown - (shown - time).max())
+
+
 def _packets(
     container: InputContainer, stream: VideoStream, on_progress: Callable[[], None]
 ) -> Iterator[Packet[VideoStream]]:
-    """The packets that hold pictures with times."""
+    """The packets that hold pictures with times, all for a decoder that is set up the same way."""
+    setup = stream.codec_context.extradata
     for packet in container.demux(stream):
         on_progress()
         if not packet.size or packet.is_corrupt:
             continue
         if packet.pts is None:
             raise VideoError(f"Its coded pictures bear no times. {_INSTEAD}")
+        # A live stream repeats what stands in its head; MP4 as we write it has room for one.
+        anew = packet.has_sidedata("new_extradata")
+        if anew and bytes(packet.get_sidedata("new_extradata")) != setup:
+            raise VideoError(
+                f"Its pictures are coded in another way from some point on. {_INSTEAD}"
+            )
         yield packet
 
 
@@ -174,10 +207,10 @@ def _copy(
     try:
         for number, packet in enumerate(_packets(container, stream, on_progress)):
             while waiting and waiting[-1][1].first == number:
-                copies.append(_Copy(*waiting.pop(), stream))
-            decode, duration = int(table.decode[number]), table.duration(number)
+                target, part = waiting.pop()
+                copies.append(_Copy(target, part, table.decoded(part), stream))
             for copy in copies:
-                copy.add(packet, decode, duration)
+                copy.add(packet, table.duration(number))
             for copy in [copy for copy in copies if copy.part.last == number]:
                 copies.remove(copy)
                 copy.finish()
@@ -190,8 +223,8 @@ def _copy(
 class _Copy:
     """Writes one clip."""
 
-    def __init__(self, target: Path, part: _Part, source: VideoStream) -> None:
-        self.part = part
+    def __init__(self, target: Path, part: _Part, decoded: list[int], source: VideoStream) -> None:
+        self.part, self._decoded = part, iter(decoded)
         self._file = Mp4(target)
         self._codec = source.codec_context.codec.canonical_name
         try:
@@ -201,12 +234,13 @@ class _Copy:
             self._file.abandon()
             raise self._refused(error) from error
 
-    def add(self, packet: Packet[VideoStream], decode: int, duration: int) -> None:
+    def add(self, packet: Packet[VideoStream], duration: int) -> None:
         assert packet.pts is not None
         if packet.pts < self.part.begin:
             return  # it needs pictures before the key frame
         copied = Packet(bytes(packet))
-        copied.pts, copied.dts = packet.pts - self.part.begin, decode - self.part.begin
+        copied.pts = packet.pts - self.part.begin
+        copied.dts = next(self._decoded) - self.part.begin
         copied.duration, copied.time_base = duration, packet.time_base
         copied.is_keyframe = packet.is_keyframe
         copied.stream = self._stream
