@@ -249,6 +249,41 @@ def test_what_does_not_fit_beside_a_batch_waits_for_smaller_ones(
     assert len(caplog.messages) == 1  # though three did not fit
 
 
+def test_what_does_not_fit_beside_the_last_larger_batch_waits_for_its_end() -> None:
+    entered, let, refused = (threading.Semaphore(0) for _ in range(3))
+    beside = [0]
+    found: list[str] = []
+
+    def embed(items: Sequence[float]) -> Rows:
+        beside[0] = len(items)
+        entered.release()
+        assert let.acquire(timeout=10)
+        beside[0] = 0
+        return twice(items)
+
+    def take() -> str:
+        if beside[0] > 1:
+            refused.release()
+            raise OutOfDeviceMemoryError("no room")
+        return "taken"
+
+    with Batcher(embed, 2) as batcher:
+        threads = [start(list, batcher.map(numbered([0])))]
+        entered.acquire()
+        threads += [start(list, batcher.map(numbered([1, 2])))]
+        eventually(partial(has_pending, batcher, 2))
+        let.release()
+        entered.acquire()  # a batch of two is in the model
+        for _ in range(2):  # when the second comes, batches are single already
+            threads += [start(lambda: found.append(batcher.fit(take)))]
+            refused.acquire()
+            eventually(lambda: batcher._limit == 1)
+        let.release()
+        for thread in threads:
+            thread.join()
+    assert found == ["taken"] * 2
+
+
 def test_what_does_not_fit_beside_a_single_window_is_an_error() -> None:
     def take() -> None:
         raise OutOfDeviceMemoryError("never any room")

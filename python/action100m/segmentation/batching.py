@@ -72,7 +72,7 @@ class Batcher(Generic[Item]):
         self._lanes: set[_Lane] = set()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
-        self._in_model = False
+        self._in_model = 0  # items
         self._answered = 0  # batches
         self._halved_at = -1  # batches answered when room was made last
         self._closed = False
@@ -124,11 +124,13 @@ class Batcher(Generic[Item]):
             OutOfDeviceMemoryError: it does not fit beside single items.
         """
         while True:
-            limit = self._limit
+            with self._changed:
+                limit = self._limit
+                single = limit == 1 and self._in_model <= 1  # a larger batch may not be out yet
             try:
                 return take()
             except OutOfDeviceMemoryError:
-                if limit == 1:
+                if single:
                     raise
             self._make_room(limit)
 
@@ -136,7 +138,8 @@ class Batcher(Generic[Item]):
         with self._changed:
             before = self._answered
             # Once for all threads that do not fit beside the same batch.
-            if self._limit == tried and not (self._in_model and self._halved_at == before):
+            halved = self._in_model and self._halved_at == before
+            if self._limit == tried > 1 and not halved:
                 self._halve(tried)
                 self._halved_at = before
             self._changed.wait_for(lambda: not self._in_model or self._answered > before)
@@ -190,10 +193,10 @@ class Batcher(Generic[Item]):
         while requests:
             with self._changed:
                 part, requests = requests[: self._limit], requests[self._limit :]
-                self._in_model = True
+                self._in_model = len(part)
             requests = self._answer(part) + requests
             with self._changed:
-                self._in_model = False
+                self._in_model = 0
                 self._answered += 1
                 self._changed.notify_all()
         return not self._closed
