@@ -156,6 +156,7 @@ def test_doctor_looks_at_everything() -> None:
     [
         ('engine = "vlm"\nmodel = "x"', "model.engine: must be one of transformers, vllm, openai"),
         ('engine = "openai"\nmodel = "x"', "captioning.segments.model.urls: is missing"),
+        ('model = "x"', "model.engine: is missing; it must be one of transformers"),
         ('engine = "openai"\nmodel = "x"\nurl = 1', "model.url: there is no such setting"),
     ],
 )
@@ -183,6 +184,8 @@ def test_a_profile_lends_nothing_to_another_engine_or_model(tmp_path: Path) -> N
     assert config.captioning.segments.model == paper.captioning.segments.model.model_copy(
         update={"model": "mine", "revision": None}
     )
+    assert paper.aggregation.reasoning_effort == "medium"
+    assert config.aggregation.reasoning_effort is None
     assert config.metadata.table == str(tmp_path / "t.csv")
     path.write_text("config = 1\n")
     with pytest.raises(ConfigError, match="must be a table"):

@@ -24,5 +24,6 @@ void register_words(py::module_& module) {
   module.def("count_words", &count_words, py::arg("offsets").noconvert(),
              py::arg("given").noconvert(), py::arg("characters").noconvert(),
              "offsets (n+1,), given (n,), characters -> how many words the given texts have. "
-             "Not checked: action100m.dataset.statistics takes them from a validated Arrow array.");
+             "Not checked: action100m.dataset.running_statistics takes them from a validated Arrow "
+             "array.");
 }

@@ -157,7 +157,7 @@ class OpenAIConfig(_Table):
         key_file: or the file that holds it.
         concurrency: requests at once, at each server.
         timeout_seconds: without an answer before a request is tried again.
-        attempts: at a request that meets a busy or failing server.
+        attempts: at a request that meets a failing server; a busy one is waited for.
         tokenizer: hub name or local folder; stage 3 counts with it.
         context_length: tokens of prompt and answer, where the servers do not tell.
     """
@@ -165,7 +165,7 @@ class OpenAIConfig(_Table):
     engine: Literal["openai"]
     model: str
     revision: str | None = None
-    urls: list[str] = Field(min_length=1)
+    urls: list[Annotated[str, Field(pattern="^https?://")]] = Field(min_length=1)
     key_variable: str | None = None
     key_file: str | None = None
     concurrency: int = Field(default=64, ge=1)
@@ -259,7 +259,8 @@ class AggregationConfig(_Table):
         temperature, seed: of the sampling; 0 takes the likeliest token.
         reasoning_effort: for models that take one.
         attempts: at an answer that fails or cannot be used; the model is shown what is wrong.
-        max_failed: share of a video's annotations that may stay null before the video fails.
+        max_failed: share of a video's annotations that may stay null, or without an answer to a
+            later round, before the video fails.
         keep_rounds: keep every round's answer in the parts.
     """
 
@@ -297,8 +298,8 @@ class Config(_Table):
     export: ExportConfig = ExportConfig()
 
 
-_OF_THE_MODEL = ("revision", "context_length", "tokenizer")
-"""Settings of an engine that are true of one model alone."""
+_OF_THE_MODEL = ("revision", "context_length", "tokenizer", "reasoning_effort")
+"""Settings that are true of one model alone."""
 
 PROFILES = Path(__file__).parent / "profiles"
 """A model set a file, by name: what `--profile` takes."""
@@ -333,13 +334,25 @@ def _read_profile(name: str) -> dict[str, Any]:
 
 
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    if over.get("engine", base.get("engine")) != base.get("engine"):
+    if _differ(base, over, "engine"):
         return over  # settings of one engine mean nothing to another
-    if over.get("model", base.get("model")) != base.get("model"):
+    if _is_of_another(base, over):
         base = {name: value for name, value in base.items() if name not in _OF_THE_MODEL}
     both = base.keys() & over.keys()
     tables = {key for key in both if isinstance(base[key], dict) and isinstance(over[key], dict)}
     return {**base, **over, **{key: _merged(base[key], over[key]) for key in tables}}
+
+
+def _is_of_another(base: dict[str, Any], over: dict[str, Any]) -> bool:
+    """Whether settings of an engine, or of a stage with one, are about another model."""
+    old, new = base.get("model"), over.get("model")
+    if isinstance(old, dict) and isinstance(new, dict):
+        return _differ(old, new, "engine") or _is_of_another(old, new)
+    return _differ(base, over, "model")
+
+
+def _differ(base: dict[str, Any], over: dict[str, Any], name: str) -> bool:
+    return bool(over.get(name, base.get(name)) != base.get(name))
 
 
 def with_rounds(config: Config) -> Config:
@@ -411,10 +424,12 @@ def _complaint(error: ErrorDetails) -> str:
         return f"{setting}: there is no such setting"
     if error["type"] == "missing":
         return f"{setting}: is missing"
-    if error["type"] in ("union_tag_invalid", "union_tag_not_found"):
-        given = error.get("ctx", {}).get("tag")
+    if error["type"] == "union_tag_not_found":
+        return f"{setting}.engine: is missing; it must be one of {', '.join(_ENGINES)}"
+    if error["type"] == "union_tag_invalid":
+        given = error["ctx"]["tag"]
         return f"{setting}.engine: must be one of {', '.join(_ENGINES)}, not {given!r}"
-    if error["type"] == "model_type":
+    if error["type"] in ("model_type", "model_attributes_type"):
         return f"{setting}: must be a table of settings, not {error['input']!r}"
     return f"{setting}: {error['msg']}, not {error['input']!r}"
 

@@ -86,8 +86,10 @@ def _gpu() -> Finding:
     try:
         answer = subprocess.run(query, capture_output=True, timeout=30, check=True).stdout
     except (OSError, subprocess.SubprocessError):
-        return Finding("GPU", False, "nvidia-smi fails", "see what `nvidia-smi` says")
+        answer = b""
     names = answer.decode(errors="replace").strip().replace("\n", "; ")
+    if not names:
+        return Finding("GPU", False, "nvidia-smi fails", "see what `nvidia-smi` says")
     return Finding("GPU", True, names)
 
 

@@ -147,6 +147,7 @@ class Segments(IterableDataset[Batch]):
         choice = Choice(selection or Selection(), None if words is None else Words(words))
         found = None if index is None else Index.read(Path(index))
         self._pool, absent = gather_pool(open_dataset(places), choice, found, self._videos)
+        self._identity = self._pool.identity  # once, and not in every worker
         if absent:
             _log.warning("%s of the dataset not here, so left out", counted(absent, "video"))
         # Shared memory, so that workers which live on from epoch to epoch hear of it.
@@ -166,7 +167,7 @@ class Segments(IterableDataset[Batch]):
         Raises:
             ValueError: it is of other segments or of another seed.
         """
-        if state["segments"] != self._pool.identity:
+        if state.get("segments") != self._identity:
             raise ValueError("The state is of other segments than these.")
         if state["seed"] != self._seed:
             raise ValueError(f"The state is of seed {state['seed']}, and here is {self._seed}.")
@@ -188,7 +189,7 @@ class Segments(IterableDataset[Batch]):
                 state = State(
                     seed=self._seed,
                     epoch=epoch,
-                    segments=self._pool.identity,
+                    segments=self._identity,
                     done=dealing.after(number),
                 )
                 yield self._batch(samples, state)

@@ -162,6 +162,18 @@ def test_more_rounds_ask_only_for_what_is_not_known(kept: bool, tmp_path: Path) 
     assert len(engine.requests) == (3 * len(NODES) - len(first.requests) * kept)
 
 
+def test_a_round_that_is_refused_for_good_leaves_the_last_valid_one(tmp_path: Path) -> None:
+    def too_long(request: Request) -> Result:
+        if len(request.messages) == 2:
+            return good(request)
+        return Result(request.id, Outcome.FAILED, reason="It is too long.", lasting=True)
+
+    part, engine = aggregate(too_long, tmp_path, rounds=1)
+    assert all(brief and brief.endswith(" 0") for brief in briefs(part).values())
+    assert len(engine.requests) == 2 * len(NODES)  # nothing is asked in vain
+    assert read_effort(part).rounds == 0
+
+
 def test_rounds_that_nobody_answered_are_asked_again(tmp_path: Path) -> None:
     def only_drafts(request: Request) -> Result:
         if len(request.messages) == 2:

@@ -28,6 +28,7 @@ from synthetic import read_numbers, write_video
 
 Row = dict[str, Any]
 UIDS = ["first", "second", "third"]
+ABSENT = "There is no file with its uid, or it is another than the run has seen."
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +176,7 @@ def test_later_videos_go_into_further_shards(place: Path, tmp_path: Path) -> Non
     late.rename(tmp_path / "late.mkv")
     out = tmp_path / "out"
     written = cut(tmp_path, out, packed=True)
-    assert written.left_out == ["first: There is no file with its uid."]
+    assert written.left_out == [f"first: {ABSENT}"]
     stood = (out / "clips-000000.tar").read_bytes()
     (tmp_path / "late.mkv").rename(late)
     assert not cut(tmp_path, out, packed=True).left_out
@@ -206,7 +207,7 @@ def test_what_stands_is_left_and_what_changed_is_cut_anew(place: Path, tmp_path:
     assert (out / "clips.parquet").read_bytes() == before
     for path, changed in stood.items():
         assert (path.stat().st_mtime_ns == changed) == (path.parent != second)
-    with pytest.raises(FileExistsError, match=r"min_duration 2.0, not 4.0"):
+    with pytest.raises(FileExistsError, match=r"--min-duration 2.0, not 4.0"):
         cut(place, out, 4.0)
     assert (out / "clips.parquet").read_bytes() == before
 
@@ -266,7 +267,7 @@ def test_what_cannot_be_had_is_listed_with_its_reason(place: Path, tmp_path: Pat
         assert some.returncode == 3
         assert "Left out: first: Not a video file" in some.stderr
         assert "The video ends at 3.00 s: it has not all of" in some.stderr
-        assert "Left out: third: There is no file with its uid." in some.stderr
+        assert f"Left out: third: {ABSENT}" in some.stderr
     assert {row["video_uid"] for row in table(tmp_path / "out")} == {"second"}
     assert all(row["end"] <= 3.5 for row in table(tmp_path / "out"))
     none = call(*words, "--videos", videos / "first.mkv")
@@ -286,3 +287,22 @@ def test_a_shard_that_is_gone_or_torn_is_told(torn: bool, place: Path, tmp_path:
     with pytest.raises(FileExistsError, match=r"clips-000000\.tar is gone or not whole"):
         cut(place, out, packed=True)
     assert (out / "clips.parquet").read_bytes() == listed
+
+
+def test_a_folder_without_clips_takes_another_choice(place: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert cut(place, out, least=1e6, packed=True).clips == 0
+    assert cut(place, out, least=4.0, packed=True).clips
+    listed = len(table(out))
+    choice = Choice(Selection(min_level=1, min_duration=4.0))
+    cut_clips(action100m.open(place / "data.parquet"), out, choice, {}, packed=True)
+    with pytest.raises(FileExistsError, match="--min-duration"):
+        cut(place, out, packed=True)
+    assert len(table(out)) == listed
+
+
+def test_a_folder_of_other_things_is_left_alone(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").touch()
+    with pytest.raises(FileExistsError, match="no work of `clips`"):
+        cut(place, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

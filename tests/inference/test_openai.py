@@ -143,6 +143,33 @@ def test_a_busy_server_is_waited_for() -> None:
     assert len(calls) < 100
 
 
+def test_patience_with_busy_servers_begins_when_they_say_so() -> None:
+    def answer(call: Call) -> None:
+        if call.number == 0:
+            call.hang()
+        elif call.number == 1:
+            call.reply(429, "{}")
+        else:
+            echo(call)
+
+    with (
+        serve(answer) as (url, calls),
+        open_openai(configured(url, timeout_seconds=2.0), patience=1.5) as engine,
+    ):
+        assert engine.submit(question("x")).result(timeout=30).outcome is Outcome.COMPLETE
+    assert len(calls) == 3
+
+
+def test_groups_leave_a_busy_server_for_one_with_room() -> None:
+    with ExitStack() as stack:
+        busy = stack.enter_context(serve(lambda call: call.reply(429, "{}")))
+        free = stack.enter_context(serve(echo))
+        config = configured(busy[0], free[0], attempts=1)
+        engine = stack.enter_context(open_openai(config, patience=3.0))
+        futures = [engine.submit(question("x", group=f"group {k}")) for k in range(20)]
+        assert {f.result(timeout=30).outcome for f in futures} == {Outcome.COMPLETE}
+
+
 def test_servers_that_stay_busy_stop_the_engine_and_fail_nothing() -> None:
     def answer(call: Call) -> None:
         call.reply(429, "{}")
@@ -198,6 +225,8 @@ def test_what_is_no_address_or_leads_elsewhere_is_told() -> None:
         open_openai(configured("http://[::1/v1")),
     ):
         pass
+    with pytest.raises(ValueError, match="urls"):
+        configured("localhost:8000/v1")
 
     def answer(call: Call) -> None:
         call.reply(308, "", Location="/elsewhere")

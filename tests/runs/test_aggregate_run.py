@@ -273,6 +273,18 @@ def test_annotating_needs_no_video_files(videos: Path, tokenizer: Path, tmp_path
     assert all(annotated(tmp_path / "run"))
 
 
+def test_a_finished_run_needs_no_key(
+    videos: Path, tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_KEY", "secret")
+    with serve(speaking(lambda call: call.complete(json.dumps(ANSWER)))) as (url, _):
+        model = {"engine": "openai", "model": MODEL, "urls": [url], "key_variable": "MY_KEY"}
+        config = configured(url, {**model, "tokenizer": str(tokenizer)})
+        assert run(videos, tmp_path, config) == 0
+    monkeypatch.delenv("MY_KEY")
+    assert run(videos, tmp_path, config) == 0
+
+
 def test_a_wrong_tokenizer_or_key_is_told_before_any_video_is_touched(
     videos: Path, tmp_path: Path
 ) -> None:

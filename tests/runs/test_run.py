@@ -18,7 +18,7 @@ from rich.console import Console
 import action100m
 from action100m.config import Config, CutConfig, ExportConfig, VideoConfig
 from action100m.dataset.validate import validate
-from action100m.errors import NothingToDoError, RunStoppedError, UsageError
+from action100m.errors import ConfigError, NothingToDoError, RunStoppedError, UsageError
 from action100m.runs.discovery import local_videos
 from action100m.runs.export import export_what_changed
 from action100m.runs.folder import RunFolder
@@ -320,9 +320,11 @@ def test_what_is_made_of_videos_is_none_to_begin_with(own_videos: Path, tmp_path
         (own_videos / made / "data").mkdir(parents=True)
         (own_videos / made / mark).touch()
         shutil.copy(own_videos / "boat.mp4", own_videos / made / "data" / "a.mp4")
+    (own_videos / "clips" / "asked.json").touch()
     shutil.copy(own_videos / "boat.mp4", inside / "left.mp4")
-    result, _ = run(own_videos, tmp_path / "run")
+    result, text = run(own_videos, tmp_path / "run")
     assert result.counts[State.DONE] == 5
+    assert text.count("is not walked") == 3
 
 
 def test_files_that_took_each_others_names_keep_their_uids(tmp_path: Path) -> None:
@@ -364,6 +366,27 @@ def test_without_inputs_files_that_changed_are_done_anew(own_videos: Path, tmp_p
     result, text = run([], tmp_path / "run")
     assert "segment: 1/1 videos" in text
     assert result.exit_code == 0
+
+
+def test_another_file_of_one_name_and_size_is_told(tmp_path: Path) -> None:
+    files = [tmp_path / name / "a.mp4" for name in ("one", "other")]
+    for seed, path in enumerate(files):
+        path.parent.mkdir()
+        write_video(path, [1.0 + seed], seed=seed)
+    size = max(path.stat().st_size for path in files)
+    for path in files:
+        path.write_bytes(path.read_bytes().ljust(size, b"\0"))
+    run(files[0], tmp_path / "run")
+    with pytest.raises(UsageError, match="Two files have the uid 'a'"):
+        run(files[1], tmp_path / "run")
+
+
+def test_a_torn_run_toml_is_mended_by_a_configuration(videos: Path, tmp_path: Path) -> None:
+    run(videos, tmp_path)
+    (tmp_path / "run.toml").write_text("[config.video]\nold_setting = 1\n")
+    with pytest.raises(ConfigError, match="old_setting"):
+        run(videos, tmp_path)
+    assert "5 videos of 5 left as they are" in run(videos, tmp_path, Config())[1]
 
 
 def test_settings_that_change_are_said(videos: Path, tmp_path: Path) -> None:

@@ -109,9 +109,10 @@ def test_a_run_takes_transcripts_in_and_notices_changes(tmp_path: Path) -> None:
     assert printed["metadata"]["transcript"] == [{"time": "0.5", "text": "Unfold it."}]
 
 
-def test_a_misspelled_column_is_told(tmp_path: Path) -> None:
-    table = tmp_path / "t.csv"
-    table.write_text("path,titel,channel\na.mp4,Crane,x\n")
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_a_misspelled_column_is_told(kind: str, tmp_path: Path) -> None:
+    row = {"path": "a.mp4", "titel": "Crane", "channel": "x"}
+    table = write_table(tmp_path, kind, [row])
     assert Sidecars(MetadataConfig(table=str(table))).doubts == [
         f"{table}: the column 'titel' is not used. Is 'title' meant?"
     ]

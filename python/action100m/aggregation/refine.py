@@ -33,7 +33,7 @@ class Conversation:
         over: whether nothing is left to ask.
         annotation: the last valid one; None if there is none.
         reason: why there is none, or why a later round was given up; "" otherwise.
-        unanswered: whether the last request got no answer at all, usable or not.
+        unanswered: whether the last request got no answer at all, and might get one yet.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Conversation:
 
     def _hear(self, answer: Answer) -> None:
         self._asked.append((self._round, answer))
-        self.unanswered = answer.outcome is Outcome.FAILED
+        self.unanswered = answer.outcome is Outcome.FAILED and not answer.lasting
         if answer.outcome is not Outcome.COMPLETE or answer.text is None:
             self._reject(answer.text or "", answer.reason)
             return

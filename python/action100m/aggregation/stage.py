@@ -22,7 +22,7 @@ from action100m.schema import MIN_ANNOTATED
 from action100m.tree import Tree
 from action100m.video.frames import Progress
 
-_VERSION = 2  # of everything here that decides a part's content
+_VERSION = 3  # of everything here that decides a part's content
 _LEAST_PROMPT = 1024  # tokens; the instructions alone have some 300
 _TEMPLATE_TOKENS = 256  # that a model's own template writes around the conversation
 _ANSWER_TOKENS = 512  # of an answer without its reasoning, in the conversation that follows it
@@ -80,7 +80,7 @@ class VideoAggregator:
         self._feed = feed
         self._limit = _prompt_limit(config, feed.engine.context_length)
         # Not what the messages tell already, nor what decides no single answer.
-        told = {"rounds", "prompt_tokens", "prompts"}
+        told = {"version", "rounds", "prompt_tokens", "prompts"}
         whole = aggregate_identity(config)
         self._identity = {name: value for name, value in whole.items() if name not in told}
 

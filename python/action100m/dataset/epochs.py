@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
-from functools import cached_property
 from hashlib import blake2b
 
 import numpy as np
@@ -48,7 +47,7 @@ class Pool:
         """How many samples an epoch has."""
         return len(self.video) if self.draws is None else int(self.draws.sum())
 
-    @cached_property
+    @property
     def identity(self) -> str:
         """The same for the same segments, drawn as often, wherever the dataset lies."""
         digest = blake2b(digest_size=8)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Container, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -134,8 +134,11 @@ class Source:
     @property
     def identity(self) -> str:
         """The same for two names of one file."""
-        is_local = isinstance(self.filesystem, fs.LocalFileSystem)
-        return os.path.realpath(self.path) if is_local else self.name
+        return os.path.realpath(self.path) if self._is_local else self.name
+
+    @property
+    def _is_local(self) -> bool:
+        return isinstance(self.filesystem, fs.LocalFileSystem)
 
     @property
     def _is_json(self) -> bool:
@@ -144,8 +147,7 @@ class Source:
     @property
     def _troubles(self) -> tuple[type[Exception], ...]:
         """What reading may raise; of a remote store that is up to the HTTP library it uses."""
-        is_local = isinstance(self.filesystem, fs.LocalFileSystem)
-        return (OSError, pa.ArrowException) if is_local else (Exception,)
+        return (OSError, pa.ArrowException) if self._is_local else (Exception,)
 
     @contextmanager
     def _parquet(self) -> Iterator[pq.ParquetFile]:
@@ -168,8 +170,8 @@ class Source:
         uids: frozenset[str] | None,
         groups: Container[int] | None,
     ) -> Iterator[tuple[int, pa.RecordBatch | DatasetError]]:
-        # One file is opened and not its name anew: another dataset may take its place meanwhile.
-        with self.filesystem.open_input_file(self.path) as stream:
+        with ExitStack() as stack:
+            stream = stack.enter_context(self.filesystem.open_input_file(self.path))
             file = _reader(stream)
             try:
                 projection = Projection(file.schema, file.schema_arrow, fields)
@@ -181,8 +183,13 @@ class Source:
                 if (groups is None or group in groups) and _may_hold(file, group, uids):
                     wanted.append((group, first_row))
                 first_row += file.metadata.row_group(group).num_rows
-            ahead = min(_GROUPS_AHEAD, len(wanted) - 1)  # a reader for each that is open at a time
-            files = [file, *(_reader(stream, file.metadata) for _ in range(ahead))]
+            files = [file]  # one for each group that is open at the same time
+            for _ in range(min(_GROUPS_AHEAD, len(wanted) - 1)):
+                # Under a local name another dataset may stand by now; of a remote file, those who
+                # share it read by turns.
+                if not self._is_local:
+                    stream = stack.enter_context(self.filesystem.open_input_file(self.path))
+                files.append(_reader(stream, file.metadata))
             parts = (
                 self._group(files[number % len(files)], group, first_row, projection)
                 for number, (group, first_row) in enumerate(wanted)
@@ -257,12 +264,20 @@ def _local(path: Path) -> list[Source]:
     files = [path]
     if path.is_dir():
         root = path / "data" if (path / "run.toml").is_file() else path
-        found = walk(root) if root.is_dir() else ()
-        files = sorted(file for file in found if file.suffix == ".parquet")
+        files = _listed(root) if root.is_dir() else []
         if not files:
             raise DatasetError(f"{path}: The folder holds no *.parquet file.")
     local = fs.LocalFileSystem()
     return [Source(str(file), str(file), local) for file in files]
+
+
+def _listed(root: Path) -> list[Path]:
+    """The Parquet files of a folder: of one, where another takes its place meanwhile."""
+    while True:
+        before = root.stat().st_ino
+        files = sorted(file for file in walk(root) if file.suffix == ".parquet")
+        if root.stat().st_ino == before:
+            return files
 
 
 def _remote(url: str) -> list[Source]:

@@ -1,4 +1,7 @@
-"""Replacing a folder in whole: what a reader finds there is the old dataset or the new one."""
+"""Replacing a folder in whole: its name leads to the old dataset until it leads to the new one.
+
+Who reads the old one meanwhile keeps the files that he has open; the others are gone.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """How stages talk to a model: one protocol, three engines."""
 
-from action100m.inference.choice import check_engine, identity, open_engine, pin
+from action100m.inference.choice import check_access, check_engine, identity, open_engine, pin
 from action100m.inference.engine import (
     Clip,
     Engine,
@@ -31,6 +31,7 @@ __all__ = [
     "Sampling",
     "Text",
     "Usage",
+    "check_access",
     "check_engine",
     "identity",
     "open_engine",

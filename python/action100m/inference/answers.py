@@ -45,6 +45,7 @@ class Answer:
         text: None unless the outcome is complete or truncated.
         reason: why it is not complete; "" if it is.
         usage: what it cost, all attempts together.
+        lasting: of a failure: the same question would meet it again.
     """
 
     key: str
@@ -52,13 +53,15 @@ class Answer:
     text: str | None
     reason: str
     usage: Usage
+    lasting: bool = False
 
     @classmethod
     def of(cls, key: str, result: Result, spent: Usage) -> Answer:
         """A result as an answer; `spent` on attempts before it."""
         # A server's JSON may hold half a surrogate pair, which no file can.
         text = result.text.encode("utf-8", "replace").decode()
-        return cls(key, result.outcome, text or None, result.reason, result.usage + spent)
+        usage = result.usage + spent
+        return cls(key, result.outcome, text or None, result.reason, usage, result.lasting)
 
     @property
     def final(self) -> bool:

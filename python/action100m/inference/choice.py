@@ -44,13 +44,22 @@ def check_engine(config: EngineConfig, *, annotates: bool) -> None:
             f"Counting tokens for {config.model} needs its tokenizer: set `tokenizer` to its name "
             "on the hub or a folder with its tokenizer.json."
         )
-    if isinstance(config, OpenAIConfig):
-        from action100m.inference.openai import load_tokenizer, read_key
 
-        with as_config_errors():
-            read_key(config)
-            if annotates:
-                load_tokenizer(config)
+
+def check_access(config: EngineConfig, *, annotates: bool) -> None:
+    """Look whether the key and the tokenizer that asking takes are there.
+
+    Raises:
+        ConfigError: one is not.
+    """
+    if not isinstance(config, OpenAIConfig):
+        return
+    from action100m.inference.openai import load_tokenizer, read_key
+
+    with as_config_errors():
+        read_key(config)
+        if annotates:
+            load_tokenizer(config)
 
 
 @contextmanager

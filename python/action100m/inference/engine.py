@@ -150,6 +150,7 @@ class Result:
         text: the answer without reasoning, stripped; "" unless complete or truncated.
         reason: why it is not complete, a sentence for a person; "" if it is.
         usage: what it cost.
+        lasting: of a failure: the same request would meet it again.
     """
 
     id: str
@@ -157,6 +158,7 @@ class Result:
     text: str = ""
     reason: str = ""
     usage: Usage = Usage()
+    lasting: bool = False
 
 
 class EngineStoppedError(RuntimeError):

@@ -99,7 +99,8 @@ class VllmEngine:
         except EngineDeadError as error:
             raise EngineStoppedError("vLLM's process has died; its log tells why.") from error
         except (RequestError, VLLMError, ValueError) as error:
-            return Result(request.id, Outcome.FAILED, reason=str(error).split("\n", 1)[0])
+            reason = str(error).split("\n", 1)[0]
+            return Result(request.id, Outcome.FAILED, reason=reason, lasting=True)
         if not outputs:
             return Result(request.id, Outcome.FAILED, reason="vLLM gave no answer.")
         return _result(request, outputs[-1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from action100m.errors import UsageError
@@ -27,7 +27,12 @@ _SIDE_FILES = frozenset([
 # fmt: on
 
 
-def find_videos(inputs: Iterable[str | Path], *, leave_out: Path | None) -> list[Path]:
+def find_videos(
+    inputs: Iterable[str | Path],
+    *,
+    leave_out: Path | None,
+    tell: Callable[[Path], object] = lambda folder: None,
+) -> list[Path]:
     """Absolute paths of the video files, each once, sorted.
 
     Args:
@@ -36,13 +41,14 @@ def find_videos(inputs: Iterable[str | Path], *, leave_out: Path | None) -> list
             are no text; left out are hidden ones, and folders in it that hold a run, an export to
             FiftyOne or clips).
         leave_out: a folder not to walk into: the run's own; None: none.
+        tell: hears of each folder that is left out for what it holds.
 
     Raises:
         UsageError: an input names no file.
     """
     found: dict[str, Path] = {}
     for given in inputs:
-        for path in _expand(str(given), leave_out and leave_out.resolve()):
+        for path in _expand(str(given), leave_out and leave_out.resolve(), tell):
             if path.suffix.lower() in _SIDE_FILES:
                 continue
             found.setdefault(os.path.realpath(path), absolute(path))
@@ -79,20 +85,27 @@ def local_videos(places: Iterable[str | Path], folders: Iterable[str | Path]) ->
     return here | videos_by_uid(folders)
 
 
-def _expand(given: str, leave_out: Path | None) -> Iterator[Path]:
+def _expand(given: str, leave_out: Path | None, tell: Callable[[Path], object]) -> Iterator[Path]:
+    def is_left_out(folder: Path) -> bool:
+        ours = folder != leave_out and _is_ours(folder)
+        if ours:
+            tell(folder)
+        return ours or folder == leave_out
+
     paths = matches(given)
     if not paths:
         raise UsageError(f"There is no file, folder or match for {given!r}.")
     for path in paths:
         if path.is_dir() and path.resolve() != leave_out:
-            yield from filter(_may_be_video, walk(path, lambda at: at == leave_out or _is_ours(at)))
+            yield from filter(_may_be_video, walk(path, is_left_out))
         elif not path.is_dir():
             yield path
 
 
 def _is_ours(folder: Path) -> bool:
     """Whether a run, an export or clips lie there: what is made of videos is none to begin with."""
-    return any((folder / name).exists() for name in ("run.toml", "fiftyone.yml", "clips.parquet"))
+    marks = ("run.toml", "manifest"), ("fiftyone.yml",), ("clips.parquet", "asked.json")
+    return any(all((folder / name).exists() for name in names) for names in marks)
 
 
 def _may_be_video(path: Path) -> bool:

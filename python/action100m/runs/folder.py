@@ -150,8 +150,9 @@ class RunFolder:
         for kind in ("parts", "journal", "failures", "manifest"):
             with suppress(FileNotFoundError):  # other runs remove what they are done with
                 for path in (self.root / kind).rglob(f"{TEMPORARY}*"):
-                    if path.stat().st_mtime < oldest:
-                        path.unlink()
+                    with suppress(FileNotFoundError):
+                        if path.stat().st_mtime < oldest:
+                            path.unlink()
 
 
 def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:

@@ -49,6 +49,7 @@ _SCHEMA = pa.schema(
 )
 _INDEX = [name for name in _SCHEMA.names if name != "transcript"]
 _ROWS_PER_GROUP = 64  # of them a transcript is looked up in
+_COMPARED = 2**16  # bytes at each end of two files of one size
 _KEPT = 16  # pieces, and groups, that Transcripts holds
 
 
@@ -199,8 +200,18 @@ def _look_at(path: Path, known: Video | None, sidecars: Sidecars, problems: list
 
 
 def _is_another(video: Video, earlier: Video) -> bool:
-    alike = (video.size, video.path.name) == (earlier.size, earlier.path.name)
-    return not alike and earlier.path.exists()
+    """Whether a file stands at the earlier place that is no copy of this one."""
+    if not earlier.path.exists() or not video.path.exists():
+        return earlier.path.exists()
+    alike = video.size == earlier.size and _ends(video.path) == _ends(earlier.path)
+    return not (alike or video.path.samefile(earlier.path))
+
+
+def _ends(path: Path) -> tuple[bytes, bytes]:
+    with path.open("rb") as file:
+        first = file.read(_COMPARED)
+        file.seek(max(0, path.stat().st_size - _COMPARED))
+        return first, file.read(_COMPARED)
 
 
 def _size(path: Path) -> int:

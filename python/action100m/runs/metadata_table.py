@@ -44,6 +44,8 @@ class MetadataTable:
         self._by_id: dict[str, TableRow] = {}
         self._columns: set[str] = set()
         try:
+            if file.suffix.lower() == ".parquet":
+                self._columns.update(pq.read_schema(file).names)
             for number, row in enumerate(_rows(file), 1):
                 self._columns.update(map(str, row))
                 self._take(number, row)

@@ -58,7 +58,7 @@ class StageProgress:
         self._print_line()
 
     def advance(self, uid: str, seconds: float, claimed: float | None) -> None:
-        """A video has been read up to `seconds` of the `claimed` duration."""
+        """`seconds` of a video's `claimed` duration are done, or that share of its answers."""
         share = min(1.0, seconds / claimed) if claimed else 0.0
         with self._lock:
             self._running[uid] = (seconds, share)

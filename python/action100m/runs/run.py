@@ -12,8 +12,8 @@ from typing import Any
 from rich.console import Console
 
 from action100m.config import Config, available_cpus, changes
-from action100m.errors import NothingToDoError
-from action100m.inference import EngineStoppedError, check_engine
+from action100m.errors import ConfigError, NothingToDoError
+from action100m.inference import EngineStoppedError, check_access, check_engine
 from action100m.inference import pin as pin_model
 from action100m.locks import locked
 from action100m.runs.aggregate_stage import aggregate_stage_identity, open_aggregate_stage
@@ -86,8 +86,12 @@ def run(
     console = console or Console(stderr=True)
     folder = RunFolder(Path(out))
     inputs = [videos] if isinstance(videos, (str, Path)) else videos
-    paths = find_videos(inputs, leave_out=folder.root)
-    earlier = read_config(folder)
+
+    def tell(left_out: Path) -> None:
+        _say(console, f"{left_out} holds what was made of videos, and is not walked.")
+
+    paths = find_videos(inputs, leave_out=folder.root, tell=tell)
+    earlier = _earlier(folder, needed=config is None)
     config = config or earlier or Config()
     manifest = _take_in(paths, folder, config, console)
     workers = workers or available_cpus()
@@ -104,6 +108,16 @@ def run(
         _say(console, f"Another run gave {folder.root} other settings: the dataset is left to it.")
     counts = find_overall_states(folder, manifest, settings.keys).count()
     return RunResult(counts, shards or [])
+
+
+def _earlier(folder: RunFolder, *, needed: bool) -> Config | None:
+    """The run folder's configuration; None where it has none, or none that can be read."""
+    try:
+        return read_config(folder)
+    except ConfigError:
+        if needed:
+            raise
+        return None  # it is written anew
 
 
 def _take_in(paths: list[Path], folder: RunFolder, config: Config, console: Console) -> Manifest:
@@ -134,6 +148,7 @@ def _segment(
         settings = _settings(config, stage)
         write_settings(folder, settings)
         folder.sweep()
+        _check_access(settings, folder, manifest)
         todo = _to_do(stage.key, folder, manifest, manifest.videos, console)
         gpus = other_gpus(config.segmentation) if todo else []
         share = max(1, workers // (1 + len(gpus)))
@@ -176,6 +191,20 @@ def _check_engines(config: Config) -> None:
             check_engine(captioner.model, annotates=False)
     if config.aggregation.model is not None:
         check_engine(config.aggregation.model, annotates=True)
+
+
+def _check_access(settings: Settings, folder: RunFolder, manifest: Manifest) -> None:
+    """The same of what only those stages need that are to ask something."""
+    for key in settings.keys[1:]:
+        states = find_states(folder, manifest, key).states
+        if not any(state in TO_DO for state in states.values()):
+            continue
+        captioning, aggregation = settings.config.captioning, settings.config.aggregation
+        if key.name == "aggregate" and aggregation.model is not None:
+            check_access(aggregation.model, annotates=True)
+        elif key.name == "caption":
+            for captioner in filter(None, (captioning.segments, captioning.leaves)):
+                check_access(captioner.model, annotates=False)
 
 
 def _pinned(config: Config) -> Config:

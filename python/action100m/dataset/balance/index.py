@@ -43,7 +43,7 @@ class Index:
             OSError: it cannot be read.
         """
         if not path.is_file():
-            raise FileNotFoundError(2, "No such file", str(path))
+            raise DatasetError(f"{path} is no index that `balance` wrote: there is no such file.")
         hashes, weights, draws = [], [], []
         try:
             with pq.ParquetFile(path) as file:
@@ -60,11 +60,12 @@ class Index:
         if not hashes:
             raise DatasetError(f"The index {path} is empty.")
         found = np.concatenate(hashes)
-        if len(np.unique(found)) < len(found):
-            raise DatasetError(f"The index {path} has a segment twice.")
         order = np.argsort(found)
+        found = found[order]
+        if (found[1:] == found[:-1]).any():
+            raise DatasetError(f"The index {path} has a segment twice.")
         dealt_draws = np.concatenate(draws)[order] if dealt else None
-        return cls(found[order], np.concatenate(weights)[order], dealt_draws)
+        return cls(found, np.concatenate(weights)[order], dealt_draws)
 
     def __len__(self) -> int:
         return len(self.hashes)

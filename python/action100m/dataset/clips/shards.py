@@ -40,7 +40,8 @@ class ShardWriter:
         self._folder, self._clips, self._limit = folder, clips, limit
         self._waiting: list[tuple[str, Row]] = []
         self._bytes = 0
-        standing = _standing(folder)
+        standing = shards(folder)
+        self._sizes = _checked(folder, standing)
         self._number = int(standing[-1].stem[-6:]) + 1 if standing else 0
         if standing:
             for key, _ in read_shard(standing[-1]):  # it may have been killed in between
@@ -64,8 +65,10 @@ class ShardWriter:
         """Write the shard that is being filled."""
         if not self._waiting:
             return
-        write_atomically(self._folder / f"clips-{self._number:06}.tar", self._write)
-        _standing(self._folder)
+        shard = self._folder / f"clips-{self._number:06}.tar"
+        write_atomically(shard, self._write)
+        self._sizes[shard.name] = shard.stat().st_size
+        _note(self._folder, self._sizes)
         for key, _ in self._waiting:
             self._path(key).unlink()
         self._waiting, self._bytes, self._number = [], 0, self._number + 1
@@ -91,20 +94,27 @@ def shards(folder: Path) -> list[Path]:
     return sorted(folder.glob(_SHARDS))
 
 
-def _standing(folder: Path) -> list[Path]:
-    """The shards, once it is sure that all are there; they are noted for the next time."""
+def _checked(folder: Path, standing: list[Path]) -> dict[str, int]:
+    """The bytes of the shards by name, once it is sure that all are there; noted if they were not.
+
+    Raises:
+        FileExistsError: one is gone, or not what it was.
+    """
     record = folder / _RECORD
     noted: dict[str, int] = json.loads(record.read_text("utf-8")) if record.exists() else {}
-    standing = shards(folder)
     sizes = {shard.name: shard.stat().st_size for shard in standing}
     if wrong := [name for name, size in noted.items() if sizes.get(name) != size]:
         raise FileExistsError(
             f"{folder} is to go on, but {wrong[0]} is gone or not whole, and with it clips that "
             "would be listed: bring it back, or choose another folder with --out."
         )
-    if sizes != noted:
-        write_text(record, json.dumps(sizes, indent=1))
-    return standing
+    if sizes != noted:  # a writer was killed after a shard
+        _note(folder, sizes)
+    return sizes
+
+
+def _note(folder: Path, sizes: dict[str, int]) -> None:
+    write_text(folder / _RECORD, json.dumps(sizes, indent=1))
 
 
 def read_shard(shard: Path) -> Iterator[tuple[str, Row]]:

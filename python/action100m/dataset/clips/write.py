@@ -106,8 +106,9 @@ def cut_clips(
     """
     _refuse_foreign(folder)
     clips = folder / "clips"
-    clips.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / _LOCK):
+        clips.mkdir(exist_ok=True)
         _refuse_other(folder, {**choice.asked(), "copied": copy, "packed": packed})
         _sweep(folder)
         written = Written()
@@ -124,7 +125,7 @@ def cut_clips(
         else:
             rows = (row | {"file": str(path.relative_to(folder))} for path, row in done())
         write_atomically(folder / TABLE, lambda path: _write_table(path, rows))
-        if not written.clips:
+        if not (shards(folder) or any(clips.iterdir())):
             (folder / _ASKED).unlink()  # nothing stands in the way of asking for others
     return written
 

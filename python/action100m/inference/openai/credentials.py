@@ -22,9 +22,9 @@ def read_key(config: OpenAIConfig) -> str:
     if config.key_file is not None:
         try:
             key = Path(config.key_file).expanduser().read_text("utf-8").strip()
-        except OSError as error:
-            reason = f"Cannot read the key from {config.key_file}: {error.strerror}."
-            raise ValueError(reason) from None
+        except (OSError, UnicodeDecodeError) as error:
+            why = getattr(error, "strerror", None) or "it is no text"
+            raise ValueError(f"Cannot read the key from {config.key_file}: {why}.") from None
         if not key:
             raise ValueError(f"The file {config.key_file} holds no key.")
         return key

@@ -137,9 +137,9 @@ class OpenAIEngine:
         if self._stopped is not None:
             raise self._stopped
         body = await asyncio.to_thread(_encode, request, self._config.model)
-        began = time.monotonic()
+        stop = _Stop(self._config.attempts, self._patience)
         retrying = AsyncRetrying(
-            stop=_Stop(self._config.attempts, self._patience),
+            stop=stop,
             wait=_wait,
             retry=retry_if_exception_type(_PassingError),
             reraise=True,
@@ -152,11 +152,11 @@ class OpenAIEngine:
                     answer = await self._post(body, request.group)
                     return _read(request, answer, attempts - 1)
         except (_PassingError, _RefusedError) as error:
-            if isinstance(error, _BusyError) and not self._servers.answered_since(began):
+            if stop.busy_since is not None and not self._servers.answered_since(stop.busy_since):
                 self._stopped = EngineStoppedError(str(error))
                 raise self._stopped from error
-            usage = Usage(retries=attempts - 1)
-            return Result(request.id, Outcome.FAILED, reason=str(error), usage=usage)
+            usage, lasting = Usage(retries=attempts - 1), isinstance(error, _RefusedError)
+            return Result(request.id, Outcome.FAILED, "", str(error), usage, lasting)
         except EngineStoppedError as error:
             self._stopped = error
             raise
@@ -195,11 +195,12 @@ class OpenAIEngine:
             raise EngineStoppedError(f"{server.url} {what}: {self._words(response)}")
         if status == 429 or status >= 500:
             reason = f"{server.url} answered {status}: {self._words(response)}"
+            asked = _retry_after(response)
             if status == 429:
-                server.succeeded()  # it is there
-                raise _BusyError(reason, _retry_after(response))
+                server.busy(asked)
+                raise _BusyError(reason, asked)
             server.failed()
-            raise _PassingError(reason, _retry_after(response))
+            raise _PassingError(reason, asked)
         self._servers.succeeded(server)  # of another opinion, perhaps, but there
         if status >= 400:
             raise _RefusedError(f"{server.url} refused the request: {self._words(response)}")
@@ -237,22 +238,29 @@ _backoff = wait_random_exponential(multiplier=0.5, max=_LONGEST_WAIT)
 
 
 class _Stop:
-    """When a request is given up: it failed so many times, or for so long there was no room."""
+    """When a request is given up: it failed so many times, or for so long there was no room.
+
+    Attributes:
+        busy_since: since when there has been none; None where something else was the matter last.
+    """
 
     def __init__(self, attempts: int, patience: float) -> None:
+        self.busy_since: float | None = None
         self._left, self._patience = attempts, patience
 
     def __call__(self, state: RetryCallState) -> bool:
         if isinstance(_error_of(state), _BusyError):
-            return (state.seconds_since_start or 0.0) > self._patience
+            now = time.monotonic()
+            self.busy_since = now if self.busy_since is None else self.busy_since
+            return now - self.busy_since > self._patience
+        self.busy_since = None
         self._left -= 1
         return self._left <= 0
 
 
 def _wait(state: RetryCallState) -> float:
-    """At least as long as the server asks for; longer and longer, and never the same for two."""
-    asked = getattr(_error_of(state), "wait", None) or 0.0
-    return min(asked + float(_backoff(state)), _LONGEST_WAIT)
+    """What the server asks for, a minute at most, and longer and longer; no two wait alike."""
+    return (getattr(_error_of(state), "wait", None) or 0.0) + float(_backoff(state))
 
 
 def _error_of(state: RetryCallState) -> BaseException | None:
@@ -261,7 +269,7 @@ def _error_of(state: RetryCallState) -> BaseException | None:
 
 def _retry_after(response: httpx.Response) -> float | None:
     try:
-        return max(0.0, float(response.headers["Retry-After"]))
+        return min(max(0.0, float(response.headers["Retry-After"])), _LONGEST_WAIT)
     except (KeyError, ValueError):
         return None
 

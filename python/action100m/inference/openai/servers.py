@@ -25,12 +25,17 @@ class Server:
         self.load = 0
         self._failures = 0
         self._pause = _FIRST_PAUSE
-        self._closed_until = 0.0
+        self._closed_until = self._busy_until = 0.0
         self._probing = False
 
     def succeeded(self) -> None:
         """It answered."""
-        self._failures, self._pause = 0, _FIRST_PAUSE
+        self._failures, self._pause, self._busy_until = 0, _FIRST_PAUSE, 0.0
+
+    def busy(self, seconds: float | None) -> None:
+        """It has no room for so many seconds, if it says that."""
+        self.succeeded()  # it is there
+        self._busy_until = time.monotonic() + max(seconds or 0.0, _FIRST_PAUSE)
 
     def failed(self) -> None:
         """It did not."""
@@ -45,6 +50,11 @@ class Server:
         if self._failures < _FAILURES:
             return True
         return not self._probing and time.monotonic() >= self._closed_until
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it has not just said that it has none."""
+        return time.monotonic() >= self._busy_until
 
     @contextmanager
     def asked(self) -> Iterator[None]:
@@ -104,6 +114,7 @@ class Servers:
                 urls = ", ".join(server.url for server in self.all)
                 raise EngineStoppedError(f"No server has answered for {down:.0f} s: {urls}.")
             await asyncio.sleep(_LOOK_AGAIN)
+        up = [server for server in up if server.has_room] or up
         if group:
             return max(up, key=lambda server: _weight(group, server.url))
         return min(up, key=lambda server: server.load)

@@ -188,7 +188,10 @@ class TransformersEngine:
 
     def _fail(self, job: Job, error: Exception) -> None:
         usage = Usage(prompt=job.prepared.length) if job.prepared is not None else Usage()
-        self._settle(job, Result(job.request.id, Outcome.FAILED, reason=_words(error), usage=usage))
+        refused = isinstance(error, ValueError)  # by the template, or too long
+        self._settle(
+            job, Result(job.request.id, Outcome.FAILED, "", _words(error), usage, lasting=refused)
+        )
 
     def _settle(self, job: Job, result: Result) -> None:
         if self._queue.closed:  # then a batch is cut short, wherever it was

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from action100m.config import available_cpus
-from action100m.errors import RunStoppedError, VideoError
+from action100m.errors import DISK_ERRORS, RunStoppedError, VideoError
 from action100m.inference import EngineStoppedError
 from action100m.runs.folder import RunFolder
 from action100m.runs.manifest import Video
@@ -29,8 +29,9 @@ from action100m.trace import span
 
 _ATTEMPTS = 3  # at a video whose failure may pass: a decoder killed, a file still being written
 _POLL = 0.5  # seconds between looks at what another run has in hand
-# The run folder's disk, or this process: no fault of the video that met it.
-_OURS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE)
+_TOO_MANY_OPEN = (errno.EMFILE, errno.ENFILE)
+# No fault of the video that met it. An error of input may well be: of the disk that holds it.
+_OURS = {*DISK_ERRORS, *_TOO_MANY_OPEN} - {errno.EIO}
 _GRACE = 10.0  # seconds for workers to notice that the run was interrupted
 
 Item = TypeVar("Item")
@@ -205,7 +206,12 @@ def _record(video: Video, error: Exception, attempts: int) -> dict[str, Any]:
 
 
 def _explain(error: OSError, folder: RunFolder) -> str:
+    if error.errno in _TOO_MANY_OPEN:
+        return (
+            "Too many files are open. What is done is kept; raise `ulimit -n` or take fewer "
+            "--workers, then run the same command again."
+        )
     return (
-        f"Cannot write to {folder.root}: {error.strerror or error}. What is done is kept; make "
-        "room or mend access, then run the same command again."
+        f"Cannot write to {error.filename or folder.root}: {error.strerror or error}. What is done "
+        "is kept; make room or mend access, then run the same command again."
     )
