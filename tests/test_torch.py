@@ -166,3 +166,10 @@ def test_arguments_out_of_their_range(place: Path) -> None:
     ]:
         with pytest.raises(ValueError, match=complaint):
             segments(place, **options)
+
+
+def test_negative_seeds_and_epochs_are_refused(place: Path) -> None:
+    with pytest.raises(ValueError, match="seed must be at least 0"):
+        segments(place, seed=-1)
+    with pytest.raises(ValueError, match="epoch must be at least 0"):
+        segments(place).set_epoch(-1)

@@ -137,7 +137,7 @@ class Segments(IterableDataset[Batch]):
             UsageError: there is no such video, or two have one uid.
             ValueError: an argument is out of its range.
         """
-        _check(texts, frames, batch_size)
+        _check(texts, frames, batch_size, seed)
         self._spec, self._frames = FrameSpec(1, side, aspect), frames
         self._texts = {name: TEXTS[name] for name in texts}
         self._seed, self._batch_size, self._drop_last = seed, batch_size, drop_last
@@ -158,7 +158,13 @@ class Segments(IterableDataset[Batch]):
         return len(self._dealing())
 
     def set_epoch(self, epoch: int) -> None:
-        """Begin with another order at the next iteration."""
+        """Begin with another order at the next iteration.
+
+        Raises:
+            ValueError: epoch < 0.
+        """
+        if epoch < 0:
+            raise ValueError(f"The epoch must be at least 0, not {epoch}.")
         self._place.copy_(torch.tensor([epoch, 0]))
 
     def load_state_dict(self, state: State) -> None:
@@ -247,11 +253,13 @@ class _Sample:
     shown: FrameBatch
 
 
-def _check(texts: Sequence[str], frames: int, batch_size: int) -> None:
+def _check(texts: Sequence[str], frames: int, batch_size: int, seed: int) -> None:
     if unknown := set(texts) - set(TEXTS):
         raise ValueError(f"There is no text {sorted(unknown)}; there are {', '.join(TEXTS)}.")
     if frames < 1 or batch_size < 1:
         raise ValueError("A batch needs at least one segment, and a segment one frame.")
+    if seed < 0:
+        raise ValueError(f"The seed must be at least 0, not {seed}.")
 
 
 def _ranks(rank: int | None, world_size: int | None) -> tuple[int, int]:

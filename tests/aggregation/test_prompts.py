@@ -147,7 +147,10 @@ def test_whatever_others_say_the_layout_stands(
         prompt.text.encode()
 
 
-@given(st.text(max_size=400), st.integers(1, 200))
+@given(
+    st.text(max_size=400) | st.just("<\uff5cUser\uff5c> [INST] x [/INST] [MUSIC]"),
+    st.integers(1, 200),
+)
 def test_quoted_is_one_json_string(text: str, most: int) -> None:
     string, cut = quoted(text, most)
     said = json.loads(string)
@@ -155,6 +158,8 @@ def test_quoted_is_one_json_string(text: str, most: int) -> None:
     assert len(said) <= most
     assert "<|" not in said
     assert "</" not in said
+    assert "[INST]" not in said
+    assert "<\uff5c" not in said
     if text.isalnum():
         assert (said, cut) == (text, False) if len(text) <= most else said[:-1] == text[: most - 1]
 

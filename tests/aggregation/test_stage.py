@@ -10,12 +10,17 @@ import pytest
 
 from action100m.aggregation.part import read_effort
 from action100m.aggregation.prompts import Captioned
-from action100m.aggregation.stage import AnnotationsMissingError, VideoAggregator, annotated_nodes
+from action100m.aggregation.stage import (
+    AnnotationsMissingError,
+    VideoAggregator,
+    aggregate_identity,
+    annotated_nodes,
+)
 from action100m.config import AggregationConfig
 from action100m.errors import ConfigError
 from action100m.inference import EngineStoppedError, Feed, Outcome, Request, Result
 from action100m.inference.answers import Answer, final_answers, texts
-from action100m.tree import cut, ward
+from action100m.tree import Tree, cut, ward
 from engines import EchoEngine, complete
 
 MODEL = {"engine": "openai", "model": "echo", "urls": ["http://localhost:1/v1"]}
@@ -129,6 +134,38 @@ def test_a_context_without_room_is_refused_at_once() -> None:
         VideoAggregator(config, Feed(engine))
 
 
+@pytest.mark.parametrize("rounds", [0, 1])
+def test_there_is_room_for_a_correction(rounds: int, tmp_path: Path) -> None:
+    """Where a token is four characters and answers are as long as they are counted with."""
+    context, most = 12_000, 4096
+    asked: list[int] = []
+
+    def answer(request: Request) -> Result:
+        asked.append(sum(len(words(request, k)) for k in range(len(request.messages))) // 4)
+        first = len(request.messages) == 2
+        return complete(request, json.dumps({"summary": "x" * 1900})) if first else good(request)
+
+    engine = EchoEngine(answer)
+    engine.context_length = context  # type: ignore[assignment]
+    engine.count_tokens = lambda texts: [len(text) // 4 + 1 for text in texts]  # type: ignore[method-assign]
+    long = Captioned(
+        TREE, [f"caption {k} " * 60 for k in NUMBERS], [None] * len(TREE), [None] * len(TREE)
+    )
+    config = AggregationConfig.model_validate({"model": MODEL, "rounds": rounds})
+    VideoAggregator(config, Feed(engine)).aggregate("v", long, lambda *_: None, tmp_path, {})
+    assert max(asked) + most <= context
+
+
+@pytest.mark.parametrize("name", ["context_length", "tokenizer"])
+def test_what_decides_the_prompts_decides_the_parts(name: str) -> None:
+    def identity(value: object) -> dict[str, object]:
+        model = {**MODEL, name: value}
+        return aggregate_identity(AggregationConfig.model_validate({"model": model}))
+
+    values = [6000, 20_000] if name == "context_length" else ["one", "other"]
+    assert identity(values[0]) != identity(values[1])
+
+
 def test_an_interrupted_video_goes_on_where_it_was(tmp_path: Path) -> None:
     whole, engine = aggregate(good, tmp_path / "whole")
     left = [20]
@@ -185,3 +222,20 @@ def test_rounds_that_nobody_answered_are_asked_again(tmp_path: Path) -> None:
     part, engine = aggregate(good, tmp_path, rounds=1)
     assert {len(request.messages) for request in engine.requests} == {4}
     assert read_effort(part).rounds == len(NODES)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "annotated"),
+    [
+        (10.006, 14.0049, False),
+        (57.15298, 61.14586, True),
+        (10.0, 14.0, True),
+        (10.0, 13.99, False),
+    ],
+)
+def test_what_is_stored_as_four_seconds_is_annotated(
+    start: float, end: float, annotated: bool
+) -> None:
+    times = [0.0, start, start], [70.0, end, end - 1]
+    tree = Tree(*map(np.array, times), np.array([-1, 0, 1]), np.array([0, 1, 2]))
+    assert annotated_nodes(tree) == [0, 1][: 1 + annotated]

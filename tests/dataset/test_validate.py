@@ -462,3 +462,11 @@ def test_an_empty_dataset_is_sound(tmp_path: Path) -> None:
 
 def test_random_trees_of_the_helpers_are_deep_enough() -> None:
     assert random_tree(5).level.max() > 3
+
+
+def test_a_shard_too_many_is_told(tmp_path: Path) -> None:
+    paths = write_shards([*batches(4)], tmp_path / "data", 4, {}, 2)
+    stray = paths[1].with_name("train-00002-of-00002.parquet")
+    write_shards([*batches(5)][4:], tmp_path / "other", 1, {}, 512)[0].rename(stray)
+    (error,) = validate([tmp_path / "data"]).errors
+    assert "train-00002-of-00002.parquet is one more than its name announces" in str(error)

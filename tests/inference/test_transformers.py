@@ -288,6 +288,20 @@ def test_answers_keep_their_schema(name: str, opened: Any, batches: Any) -> None
     assert cut.usage.completion == 4
 
 
+def test_a_row_that_is_full_disturbs_no_other(opened: Any, batches: Any) -> None:
+    pytest.importorskip("llguidance")
+    requests = [
+        question(f"row {k}", schema=SCHEMA, max_tokens=70 if k == 3 else 400, seed=k)
+        for k in range(4)
+    ]
+    with opened("qwen3", batch=4) as engine:
+        results = ask(engine, requests)
+    assert [len(batch) for batch in batches] in ([4], [1, 3], [2, 2], [3, 1])
+    assert len(batches) <= 2
+    full = [result.outcome for result in results]
+    assert full[:3] == [Outcome.COMPLETE] * 3
+
+
 def test_a_wrong_schema_fails_alone(opened: Any) -> None:
     pytest.importorskip("llguidance")
     requests = [question("bad", schema={"type": "colour"}), question("good")]

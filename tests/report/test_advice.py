@@ -23,9 +23,15 @@ def test_reasons_that_differ_in_numbers_and_names_are_one_cause() -> None:
 
 def test_the_number_of_causes_is_bounded() -> None:
     causes = Causes(limit=3)
-    for name in "abcdefgh":
+    for name in "aabcdefghhh":
         causes.add(failed(name * 5, f"The {name * 4} broke."))
-    assert (len(causes), causes.others) == (3, 5)
+    largest = causes.largest(5)
+    assert [(cause.reason, cause.count) for cause in largest] == [
+        ("The hhhh broke.", 3),
+        ("The aaaa broke.", 2),
+        ("The gggg broke.", 1),
+    ]
+    assert (causes.rest(5), causes.rest(1)) == (5, 8)
 
 
 def test_a_missing_reason_is_said_to_be_missing() -> None:

@@ -16,9 +16,10 @@ import pytest
 from rich.console import Console
 
 import action100m
-from action100m.config import AggregationConfig, Config, parse_config
+from action100m.config import AggregationConfig, Config, OpenAIConfig, parse_config
 from action100m.dataset.validate import validate
 from action100m.errors import ConfigError
+from action100m.inference.openai import load_tokenizer
 from action100m.report.of_run import report_run
 from action100m.runs.folder import RunFolder
 from action100m.runs.status import describe_run
@@ -271,6 +272,23 @@ def test_annotating_needs_no_video_files(videos: Path, tokenizer: Path, tmp_path
         console = Console(file=io.StringIO())
         assert action100m.run([], tmp_path / "run", config, console=console).exit_code == 0
     assert all(annotated(tmp_path / "run"))
+
+
+def test_a_tokenizer_counts_all_it_is_given(tokenizer: Path, tmp_path: Path) -> None:
+    from tokenizers import Tokenizer  # noqa: PLC0415
+
+    for saved in ("truncation", "padding"):
+        made = Tokenizer.from_file(str(tokenizer / "tokenizer.json"))
+        made.enable_truncation(16) if saved == "truncation" else made.enable_padding(length=500)
+        made.save(str(tmp_path / "tokenizer.json"))
+        model = {
+            "engine": "openai",
+            "model": MODEL,
+            "urls": ["http://x"],
+            "tokenizer": str(tmp_path),
+        }
+        loaded = load_tokenizer(OpenAIConfig.model_validate(model))
+        assert len(loaded.encode("x" * 77).ids) == 78  # and a space before
 
 
 def test_a_finished_run_needs_no_key(

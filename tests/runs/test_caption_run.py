@@ -22,6 +22,9 @@ import action100m
 from action100m.config import Config, load_config, parse_config
 from action100m.dataset.validate import validate
 from action100m.errors import RunStoppedError
+from action100m.report import of_run
+from action100m.report.data import ReportedVideo
+from action100m.runs.folder import RunFolder
 from action100m.runs.status import describe_run
 from command import call, command
 from servers import MODEL, Call, serve
@@ -121,6 +124,19 @@ def test_a_server_with_nothing_right_fails_the_videos_and_not_the_run(
     with serve(caption) as (url, _):
         good = configured(url)
         assert run(videos, tmp_path, good)[0] == 0
+
+
+def test_the_report_tells_what_failed_in_any_stage(videos: Path, tmp_path: Path) -> None:
+    with serve(lambda call: call.complete("")) as (url, _):
+        assert run(videos, tmp_path, configured(url))[0] == 1
+    seen: list[ReportedVideo] = []
+    view = of_run._View(RunFolder(tmp_path))
+    seen += view.videos()
+    assert {video.state for video in seen} == {"failed"}
+    assert all("captions are missing" in video.reason for video in seen)
+    assert all(video.tree is not None and video.duration for video in seen)
+    page = of_run.report_run(RunFolder(tmp_path)).read_text()
+    assert "captions are missing" in page
 
 
 def test_a_wrong_key_stops_the_run_and_fails_no_video(videos: Path, tmp_path: Path) -> None:

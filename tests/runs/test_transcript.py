@@ -22,6 +22,8 @@ from action100m.runs.transcript import (
     spoken_lines,
 )
 
+# Persian with a non-joiner, and a family of emoji.
+JOINED = "\u0645\u06cc\u200c\u062e \U0001f468\u200d\U0001f467"
 SRT = "1\n00:00:01,000 --> 00:00:02,500\n{}\n"
 
 
@@ -134,6 +136,7 @@ def test_a_yes_after_a_yes_stays(tmp_path: Path) -> None:
         ("a < b and 3 > 2", "a < b and 3 > 2"),
         ("bell\x07 and\u2028line", "bell and line"),
         ("Привет, журавль", "Привет, журавль"),
+        (JOINED, JOINED),
     ],
 )
 def test_lines_become_plain_text(shown: str, clean: str) -> None:
@@ -168,6 +171,7 @@ def test_languages_in_the_wanted_order(tmp_path: Path) -> None:
         ("clip.en.json3", b"[" * 100_000),
         ("clip.en.vtt", bytes(range(256))),
         ("clip.en.srt", b"nothing that is a subtitle"),
+        ("clip.en.srt", b"1\n00:00:01 --> 00:00:02\nno milliseconds\n"),
     ],
 )
 def test_what_is_broken_is_said_and_the_next_file_taken(
@@ -202,3 +206,38 @@ def test_files_beside_many_videos_are_found(tmp_path: Path) -> None:
     files = SubtitleFiles()
     assert [f.name for f in files.beside(tmp_path / "a.mp4")] == ["a.en.vtt", "a.srt"]
     assert [f.name for f in files.beside(tmp_path / "a.b.mp4")] == ["a.b.en.json3"]
+
+
+def json3(words: list[str]) -> str:
+    events = [
+        {"tStartMs": 1000 * n, "dDurationMs": 2500, "segs": [{"utf8": word, "acAsrConf": 200}]}
+        for n, word in enumerate(words)
+    ]
+    return json.dumps({"events": events})
+
+
+@given(said=st.lists(st.sampled_from(["yeah", "yeah no", "thank", "thank you", "[Music]"])))
+def test_what_was_recognised_twice_was_said_twice(
+    said: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    file = tmp_path_factory.mktemp("heard") / "clip.json3"
+    file.write_text(json3(said))
+    assert lines_of(file) == [(float(n), words) for n, words in enumerate(said)]
+
+
+def test_lines_of_a_song_are_all_kept(tmp_path: Path) -> None:
+    song = ["Row.", "Row.", "Merrily.", "Merrily.", "Life."]
+    text = "".join(
+        f"{n}\n00:00:0{n},000 --> 00:00:0{n + 1},000\n{line}\n\n" for n, line in enumerate(song)
+    )
+    (tmp_path / "clip.srt").write_text(text)
+    assert [text for _, text in lines_of(tmp_path / "clip.srt")] == song
+
+
+def test_words_that_are_null_are_no_words(tmp_path: Path) -> None:
+    events = [
+        {"tStartMs": 0, "segs": [{"utf8": None}, {"utf8": "hi"}]},
+        {"tStartMs": 5000, "segs": [{"utf8": None}]},
+    ]
+    (tmp_path / "clip.json3").write_text(json.dumps({"events": events}))
+    assert lines_of(tmp_path / "clip.json3") == [(0.0, "hi")]

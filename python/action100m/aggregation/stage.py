@@ -18,13 +18,15 @@ from action100m.errors import ConfigError, VideoError
 from action100m.inference import Feed, identity, open_engine
 from action100m.inference.answers import Answer, Journal, to_table
 from action100m.inference.asking import Asking
-from action100m.schema import MIN_ANNOTATED
+from action100m.schema import MIN_ANNOTATED, TIME_DECIMALS
 from action100m.tree import Tree
 from action100m.video.frames import Progress
 
 _VERSION = 3  # of everything here that decides a part's content
 _LEAST_PROMPT = 1024  # tokens; the instructions alone have some 300
+_OF_PROMPTS = {"context_length", "tokenizer"}
 _TEMPLATE_TOKENS = 256  # that a model's own template writes around the conversation
+_CORRECTION_TOKENS = 1024  # of an answer that is shown back, and what is wrong with it
 _ANSWER_TOKENS = 512  # of an answer without its reasoning, in the conversation that follows it
 
 
@@ -33,8 +35,9 @@ class AnnotationsMissingError(VideoError):
 
 
 def annotated_nodes(tree: Tree) -> list[int]:
-    """The rows that the published format annotates: inner segments of at least four seconds."""
-    long = np.rint(tree.duration * 100) >= 100 * MIN_ANNOTATED
+    """The rows that the published format annotates: inner segments of four seconds, as stored."""
+    start, end = (np.rint(times * 10**TIME_DECIMALS) for times in (tree.start, tree.end))
+    long = end - start >= MIN_ANNOTATED * 10**TIME_DECIMALS
     nodes: list[int] = np.flatnonzero(~tree.is_leaf & long).tolist()
     return nodes
 
@@ -50,6 +53,8 @@ def aggregate_identity(config: AggregationConfig) -> dict[str, Any]:
     return {
         "version": _VERSION,
         **identity(config.model),
+        # What decides how much a prompt tells.
+        **config.model.model_dump(include=_OF_PROMPTS, exclude_none=True),
         **config.model_dump(include=asked, exclude_none=True),
         "prompts": [INSTRUCTIONS, REFINE, CORRECT],
     }
@@ -80,7 +85,7 @@ class VideoAggregator:
         self._feed = feed
         self._limit = _prompt_limit(config, feed.engine.context_length)
         # Not what the messages tell already, nor what decides no single answer.
-        told = {"version", "rounds", "prompt_tokens", "prompts"}
+        told = {"version", "rounds", "prompt_tokens", "prompts", *_OF_PROMPTS}
         whole = aggregate_identity(config)
         self._identity = {name: value for name, value in whole.items() if name not in told}
 
@@ -180,6 +185,7 @@ def _prompt_limit(config: AggregationConfig, context: int | None) -> int:
     if context is None:
         return config.prompt_tokens
     answers = config.rounds * 2 * _ANSWER_TOKENS + config.max_tokens + _TEMPLATE_TOKENS
+    answers += _CORRECTION_TOKENS if config.attempts > 1 else 0
     if context - answers < _LEAST_PROMPT:
         raise ConfigError(
             f"The model reads and writes {context} tokens together, and {config.rounds} rounds of "

@@ -71,7 +71,7 @@ class _Validation:
             self._fail(place, "file", error)
             return ()
         if Path(place).is_dir():
-            for message in _missing_shards(source.name for source in sources):
+            for message in _odd_shards(source.name for source in sources):
                 self._fail(place, "file", message)
         return sources
 
@@ -116,13 +116,16 @@ class _Validation:
         self._errors.count(breach.rule, max(0, len(breach.where) - room))
 
 
-def _missing_shards(names: Iterable[str]) -> Iterator[str]:
-    """A sentence for each series of shards that lacks some that its names promise."""
+def _odd_shards(names: Iterable[str]) -> Iterator[str]:
+    """A sentence for each series of shards that has others than its names promise."""
     series: dict[tuple[PurePath, str, str], set[int]] = {}
     for file in map(PurePath, names):
         if match := _SHARD.fullmatch(file.name):
             series.setdefault((file.parent, match[1], match[3]), set()).add(int(match[2]))
     for (_, name, total), there in series.items():
+        if extra := sorted(number for number in there if number >= int(total)):
+            yield f"{name}-{extra[0]:05d}-of-{total}.parquet is one more than its name announces."
+        there -= {*extra}
         missing = (number for number in range(int(total)) if number not in there)
         if some := list(islice(missing, 5)):
             first = ", ".join(f"{number:05d}" for number in some)

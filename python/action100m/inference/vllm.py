@@ -34,7 +34,7 @@ from action100m.inference.engine import (
 from action100m.inference.loop import Loop
 from action100m.inference.processor import open_processor
 from action100m.inference.reasoning import answer_in
-from action100m.inference.template import RequestError, metadata_of
+from action100m.inference.template import RequestError, metadata_of, opening_of
 
 _DTYPES = {"auto": "auto", "bf16": "bfloat16", "float32": "float32"}
 _PICTURES = 32  # of one request to a model that knows no clips
@@ -88,8 +88,9 @@ class VllmEngine:
 
     async def _answer(self, request: Request) -> Result:
         try:
+            prompt = self._prompt(request)
             answers = self._llm.generate(
-                self._prompt(request),
+                prompt,
                 self._parameters(request),
                 request.id,
                 tokenization_kwargs={"add_special_tokens": False},
@@ -103,7 +104,7 @@ class VllmEngine:
             return Result(request.id, Outcome.FAILED, reason=reason, lasting=True)
         if not outputs:
             return Result(request.id, Outcome.FAILED, reason="vLLM gave no answer.")
-        return _result(request, outputs[-1])
+        return _result(request, opening_of(prompt["prompt"]), outputs[-1])
 
     def _copy(self, group: str) -> int | None:
         """Which copy of the model has a group's prefix in its cache."""
@@ -140,7 +141,8 @@ class VllmEngine:
             temperature=sampling.temperature,
             seed=sampling.seed,
             structured_outputs=schema,
-            skip_special_tokens=not self._template.harmony,
+            # Or a thought could not be told from the answer.
+            skip_special_tokens=not (self._template.harmony or self._template.thinks),
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
 
@@ -168,7 +170,8 @@ async def _start(arguments: Any) -> Any:
     return AsyncLLM.from_engine_args(arguments)
 
 
-def _result(request: Request, output: Any) -> Result:
+def _result(request: Request, opening: str, output: Any) -> Result:
+    """`opening`: what the prompt already says of the answer."""
     (answer,) = output.outputs
     usage = Usage(
         prompt=len(output.prompt_token_ids or ()),
@@ -178,6 +181,6 @@ def _result(request: Request, output: Any) -> Result:
     if answer.finish_reason not in ("stop", "length"):
         reason = f"vLLM ended the answer early ({answer.finish_reason})."
         return Result(request.id, Outcome.FAILED, reason=reason, usage=usage)
-    text = answer_in(answer.text)
+    text = answer_in(opening + answer.text)
     outcome, reason = outcome_of(text, cut_off=answer.finish_reason == "length")
     return Result(request.id, outcome, text, reason, usage)

@@ -67,20 +67,23 @@ class Cause:
 
 
 class Causes:
-    """Groups failed videos by cause, in bounded memory: beyond `limit` causes it only counts."""
+    """Groups failed videos by cause, in bounded memory.
+
+    Beyond `limit` causes the earliest of a single video gives way, and is only counted.
+    """
 
     def __init__(self, limit: int = 1000) -> None:
         self._limit = limit
         self._causes: dict[str, Cause] = {}
-        self.others = 0
+        self._videos = 0
 
     def add(self, video: ReportedVideo) -> None:
         """Count a failed video in."""
+        self._videos += 1
         reason = common_reason(video)
         cause = self._causes.get(reason)
         if cause is None:
-            if len(self._causes) >= self._limit:
-                self.others += 1
+            if len(self._causes) >= self._limit and not self._make_room():
                 return
             alone = clean(video.reason, 300) or reason
             cause = self._causes[reason] = Cause(alone, advice(reason))
@@ -94,8 +97,13 @@ class Causes:
         """The `n` causes with the most videos, the largest first."""
         return sorted(self._causes.values(), key=lambda cause: -cause.count)[:n]
 
-    def __len__(self) -> int:
-        return len(self._causes)
+    def rest(self, n: int) -> int:
+        """How many videos are not among those of the `n` largest."""
+        return self._videos - sum(cause.count for cause in self.largest(n))
+
+    def _make_room(self) -> bool:
+        single = next((name for name, cause in self._causes.items() if cause.count == 1), None)
+        return single is not None and self._causes.pop(single) is not None
 
 
 def common_reason(video: ReportedVideo) -> str:

@@ -57,7 +57,7 @@ def write_report(
         summary: what stands above the videos.
         videos: in the order in which the table lists them within a state.
         max_rows: videos in the table: failed ones first, done ones last.
-        max_trees: trees on the page, of the first videos that are done.
+        max_trees: trees on the page, of the first videos that have one.
     """
     gathered = _gather(videos, max_rows, max_trees)
     write_text(path, _render(summary, gathered))
@@ -88,9 +88,8 @@ def _gather(videos: Iterable[ReportedVideo], max_rows: int, max_trees: int) -> _
         found.counts[video.state] += 1
         if video.state == "failed":
             found.causes.add(video)
-        tree = video.tree if video.state == "done" else None
-        if video.state == "done":
-            found.seconds += video.duration or 0.0
+        tree = video.tree
+        found.seconds += video.duration or 0.0
         place = -1
         if (
             tree is not None
@@ -163,7 +162,7 @@ def _render(summary: RunSummary, found: _Gathered) -> str:
         total=total,
         hours=found.seconds / 3600,
         causes=found.causes.largest(_CAUSES),
-        other_causes=max(0, len(found.causes) - _CAUSES) + found.causes.others,
+        other_causes=found.causes.rest(_CAUSES),
         shown_rows=shown_rows,
         left_out=total - shown_rows,
         trees=len(found.shown),

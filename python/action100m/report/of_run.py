@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import datetime
 from heapq import nlargest
 from itertools import islice
@@ -49,14 +50,13 @@ def report_run(folder: RunFolder) -> Path:
         title=str(folder.root),
         created=datetime.now().astimezone().isoformat(" ", "seconds"),
         stages={
-            key.name: {
-                state.value: count
-                for state, count in find_states(folder, view.manifest, key).count().items()
-            }
-            for key in view.stages
+            key.name: {state.value: count for state, count in states.count().items()}
+            for key, states in view.stages.items()
         },
         config=folder.settings_file.read_text("utf-8"),
-        costs={key.name: _costs(read_costs(folder, view.manifest, key)) for key in view.stages[1:]},
+        costs={
+            key.name: _costs(read_costs(folder, view.manifest, key)) for key in [*view.stages][1:]
+        },
         refinements=list(islice(view.refinements(), _REFINEMENTS)),
         dataset=_dataset(folder),
     )
@@ -125,22 +125,32 @@ class _View:
         self.folder = folder
         settings = read_settings(folder)
         self.cut = settings.config.cut
-        self.stages = settings.keys
-        self.stage = settings.key("segment")
         self.manifest = Manifest(folder)
-        self.states = find_states(folder, self.manifest, self.stage)
+        self.stages = {key: find_states(folder, self.manifest, key) for key in settings.keys}
+        self.segment = settings.key("segment")
 
     def videos(self) -> Iterator[ReportedVideo]:
+        """Every video in the state of the first stage that has not done it."""
         for video in self.manifest.videos:
-            state = self.states.states[video.uid]
-            if state is State.DONE:
-                yield self._done(video, self._read(video))
-            else:
-                yield self._not_done(video, state)
+            states = ((key, found.states[video.uid]) for key, found in self.stages.items())
+            stage, state = next(
+                (each for each in states if each[1] is not State.DONE), (self.segment, State.DONE)
+            )
+            shown = ReportedVideo(
+                uid=video.uid,
+                path=str(video.path),
+                state=state.value,
+                title=video.metadata.title,
+            )
+            if state is State.FAILED:
+                failure = read_failure(self.folder, stage, video)
+                shown = replace(shown, reason=failure.reason, coverage=failure.coverage)
+            yield self._with_tree(shown, video) if self._is_segmented(video) else shown
 
     def done(self) -> Iterator[tuple[Video, Segmentation]]:
+        """The videos that have a tree."""
         for video in self.manifest.videos:
-            if self.states.states[video.uid] is State.DONE:
+            if self._is_segmented(video):
                 yield video, self._read(video)
 
     def refinements(self) -> Iterator[Refinement]:
@@ -157,30 +167,20 @@ class _View:
                 times = f"{clock(float(tree.start[node]))} to {clock(float(tree.end[node]))}"
                 yield Refinement(video.uid, times, rounds[node])
 
-    def _read(self, video: Video) -> Segmentation:
-        return from_table(self.folder.read_part(self.stage, video.key))
+    def _is_segmented(self, video: Video) -> bool:
+        return self.stages[self.segment].states[video.uid] is State.DONE
 
-    def _done(self, video: Video, segmentation: Segmentation) -> ReportedVideo:
+    def _read(self, video: Video) -> Segmentation:
+        return from_table(self.folder.read_part(self.segment, video.key))
+
+    def _with_tree(self, shown: ReportedVideo, video: Video) -> ReportedVideo:
+        segmentation = self._read(video)
         tree = segmentation.tree(self.cut)
-        return ReportedVideo(
-            uid=video.uid,
-            path=str(video.path),
-            state="done",
-            title=video.metadata.title,
+        return replace(
+            shown,
             duration=segmentation.report.end,
             coverage=segmentation.report.coverage,
             notes=segmentation.notes(tree),
             tree=tree,
             thumbnails=lambda: segmentation.thumbnails,
-        )
-
-    def _not_done(self, video: Video, state: State) -> ReportedVideo:
-        failure = read_failure(self.folder, self.stage, video)
-        return ReportedVideo(
-            uid=video.uid,
-            path=str(video.path),
-            state=state.value,
-            reason=failure.reason if state is State.FAILED else "",
-            title=video.metadata.title,
-            coverage=failure.coverage,
         )

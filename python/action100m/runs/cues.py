@@ -35,10 +35,12 @@ class Cues:
     Attributes:
         cues: in the order of the file.
         by_machine: speech recognition wrote it: it tells the time of single words.
+        may_roll: lines may stay on the screen while others come.
     """
 
     cues: tuple[Cue, ...]
     by_machine: bool
+    may_roll: bool = True
 
 
 def read_cues(path: Path) -> Cues:
@@ -78,6 +80,8 @@ def _webvtt(text: str, kind: str) -> Cues:
         ]
     except (webvtt.errors.MalformedFileError, webvtt.errors.MalformedCaptionError) as error:
         raise ValueError(f"it is no {kind.upper()} file ({error})") from error
+    if not cues and "-->" in lines:
+        raise ValueError("it has no cue with times that can be read")
     return Cues(tuple(cues), any(_WORD_TIME.search(line) for cue in cues for line in cue.lines))
 
 
@@ -92,19 +96,25 @@ def _json3(text: str) -> Cues:
         cues = list(_events(events))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError("it is no JSON3 file, or one of its events cannot be read") from error
-    return Cues(tuple(cues), any("acAsrConf" in seg for event in events for seg in _segs(event)))
+    by_machine = any("acAsrConf" in seg for event in events for seg in _segs(event))
+    # What speech recognition heard stands here once, and rolls only when it is shown.
+    return Cues(tuple(cues), by_machine, may_roll=not by_machine)
 
 
 def _events(events: list[dict[str, Any]]) -> Iterator[Cue]:
     for event in events:
-        spoken = [seg for seg in _segs(event) if str(seg.get("utf8", "")).strip()]
+        spoken = [seg for seg in _segs(event) if _words(seg).strip()]
         if not spoken:
             continue
         begin = _milliseconds(event.get("tStartMs", 0))
         start = begin + _milliseconds(spoken[0].get("tOffsetMs", 0))
         end = begin + _milliseconds(event.get("dDurationMs", 0))
-        words = "".join(str(seg.get("utf8", "")) for seg in _segs(event))
+        words = "".join(map(_words, _segs(event)))
         yield Cue(start / 1000, end / 1000, (words,))
+
+
+def _words(seg: dict[str, Any]) -> str:
+    return str(seg.get("utf8") or "")
 
 
 def _segs(event: dict[str, Any]) -> list[dict[str, Any]]:

@@ -15,6 +15,8 @@ from action100m.runs.cues import FORMATS, Cue, Cues, read_cues
 
 _TAG = re.compile(r"</?[a-zA-Z!][^<>]*>|<[0-9]{2}:[0-9:.]+>|\{\\[^{}]*\}")
 _ROLLING = 0.3  # of the pairs of cues, where lines move up the screen
+# Of Arabic and Indic scripts and of joined emoji: format characters that change what is shown.
+_ORTHOGRAPHY = {"\u200c", "\u200d", "\u06dd", *map(chr, range(0x600, 0x606))}
 _MOST_LINES = 16  # that stay on a screen
 _GAP = 0.1  # seconds between two cues of which the second goes on where the first stood
 
@@ -130,7 +132,7 @@ def spoken_lines(cues: Cues) -> list[Line]:
         if cue.start >= 0
     ]
     shown = sorted((cue for cue in cleaned if cue.lines), key=lambda cue: cue.start)
-    if not _rolls(shown, by_machine=cues.by_machine):
+    if not (cues.may_roll and _rolls(shown, by_machine=cues.by_machine)):
         return [Line(cue.start, " ".join(cue.lines)) for cue in shown]
     lines: list[Line] = []
     before: Cue | None = None
@@ -155,14 +157,15 @@ def clean_line(text: str) -> str:
 
 def _visible(character: str) -> str:
     category = unicodedata.category(character)
-    if category == "Cf":
+    if category == "Cf" and character not in _ORTHOGRAPHY:
         return ""
     return " " if category in ("Cc", "Cs", "Zl", "Zp", "Zs") else character
 
 
 def _rolls(cues: Sequence[Cue], *, by_machine: bool) -> bool:
     """Whether lines stay on the screen while others come: people who say a thing twice do not."""
-    pairs = list(pairwise(cues))
+    # Two equal cues of a person's are more likely a song's than a still.
+    pairs = [(a, b) for a, b in pairwise(cues) if by_machine or a.lines != b.lines]
     stay = sum(_goes_on(a, b) and _repeats(a.lines, b.lines) for a, b in pairs)
     return bool(pairs) and stay > 0 and (by_machine or stay >= max(2, _ROLLING * len(pairs)))
 

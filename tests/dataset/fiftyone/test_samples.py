@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import action100m
 from action100m.dataset.fiftyone.clock import FrameClock, clock_without_media
 from action100m.dataset.fiftyone.names import media_path, uid_of_media
+from action100m.dataset.fiftyone.read import import_fiftyone
 from previews import annotated_rows, export_rows
 
 # As the dataset card has them.
@@ -213,3 +215,13 @@ def test_a_folder_of_others_is_not_touched(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError, match="no export to FiftyOne wrote"):
         export_rows(tmp_path, annotated_rows(1))
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.tex"]
+
+
+def test_early_years_have_four_digits(tmp_path: Path) -> None:
+    rows = annotated_rows(1)
+    rows[0]["metadata"]["upload_date"] = "01230405"
+    _, samples = export_rows(tmp_path, rows)
+    assert samples[0]["upload_date"] == {"$date": "0123-04-05T00:00:00Z"}
+    import_fiftyone(tmp_path / "out", tmp_path / "back")
+    (video,) = action100m.open(tmp_path / "back")
+    assert video.metadata["upload_date"] == "01230405"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import datetime, timezone
+from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -172,9 +172,10 @@ def _day(found: Sample | None) -> str | None:
         return None
     moment = found["$date"]
     if isinstance(moment, str):
-        return datetime.fromisoformat(moment[:10]).strftime("%Y%m%d")
+        return date.fromisoformat(moment[:10]).isoformat().replace("-", "")
     milliseconds = int(moment["$numberLong"] if isinstance(moment, dict) else moment)
-    return datetime.fromtimestamp(milliseconds / 1000, timezone.utc).strftime("%Y%m%d")
+    day = datetime.fromtimestamp(milliseconds / 1000, timezone.utc).date()
+    return day.isoformat().replace("-", "")
 
 
 def _words(error: Exception) -> str:

@@ -179,7 +179,8 @@ def _date(text: str | None, problems: list[str]) -> dict[str, str] | None:
     if text is None:
         return None
     try:
-        return {"$date": datetime.strptime(text, "%Y%m%d").strftime("%Y-%m-%dT00:00:00Z")}
+        day = datetime.strptime(text, "%Y%m%d").date()
+        return {"$date": f"{day.isoformat()}T00:00:00Z"}  # strftime does not pad early years
     except ValueError:
         problems.append(f"upload_date {clean(text, 40)!r} is no date and left out")
         return None

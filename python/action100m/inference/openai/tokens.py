@@ -21,6 +21,9 @@ def load_tokenizer(config: OpenAIConfig) -> Any:
     if not path.is_file():
         raise ValueError(f"{config.tokenizer} has no tokenizer.json.")
     try:
-        return Tokenizer.from_file(str(path))
+        tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the library has no narrower one
         raise ValueError(f"{path} is no tokenizer: {error}.") from error
+    tokenizer.no_truncation()  # as it may have been saved with: we count
+    tokenizer.no_padding()
+    return tokenizer

@@ -47,17 +47,18 @@ def generate(loaded: Loaded, rows: Sequence[Row]) -> list[list[int]]:
     batch = collate([row.prompt for row in rows], loaded.padding)
     length = int(batch["input_ids"].shape[1])
     room = [row.prompt.room for row in rows]
+    stop = _Stop(rows, length)
     with torch.inference_mode():
         written = loaded.model.generate(
             **{name: tensor.to(device) for name, tensor in batch.items()},
             max_new_tokens=max(room),
             logits_processor=transformers.LogitsProcessorList(
                 [
-                    KeepSchemas([row.matcher for row in rows], length),
+                    KeepSchemas([row.matcher for row in rows], length, stop.over),
                     Draw([row.sampling for row in rows], room, length, device),
                 ]
             ),
-            stopping_criteria=transformers.StoppingCriteriaList([_Stop(rows, length)]),
+            stopping_criteria=transformers.StoppingCriteriaList([stop]),
         )
     return [
         _until_end(tokens[:most], loaded.ends)
@@ -123,13 +124,19 @@ class Draw:
 
 
 class _Stop:
-    """A stopping criterion: rows that have no room left or that nobody waits for."""
+    """A stopping criterion: rows that have no room left or that nobody waits for.
+
+    Attributes:
+        over: these rows.
+    """
 
     def __init__(self, rows: Sequence[Row], length: int) -> None:
+        self.over: set[int] = set()
         self._rows = rows
         self._length = length
 
     def __call__(self, ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
         written = ids.shape[1] - self._length
         done = [row.prompt.room <= written or row.given_up() for row in self._rows]
+        self.over.update(number for number, is_done in enumerate(done) if is_done)
         return torch.tensor(done, device=ids.device)

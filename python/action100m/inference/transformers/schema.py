@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -82,12 +82,22 @@ answer: %json {json.dumps({**schema, "x-guidance": _LAYOUT})}
 class KeepSchemas:
     """A logits processor: of each row, only tokens that its grammar allows next."""
 
-    def __init__(self, matchers: Sequence[Any | None], prompt_length: int) -> None:
-        """`matchers`: one a row, None for a row without a schema."""
+    def __init__(
+        self, matchers: Sequence[Any | None], prompt_length: int, over: Container[int]
+    ) -> None:
+        """Begin with what has been written.
+
+        Args:
+            matchers: one a row, None for a row without a schema.
+            prompt_length: tokens that stand there.
+            over: rows that end before their answers do; it grows.
+        """
+        self._over = over
         self._matchers = [(row, m) for row, m in enumerate(matchers) if m is not None]
         self._prompt_length = prompt_length
 
     def __call__(self, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        self._matchers = [(row, m) for row, m in self._matchers if row not in self._over]
         if ids.shape[1] > self._prompt_length:
             drawn = ids[:, -1].tolist()
             for row, matcher in self._matchers:

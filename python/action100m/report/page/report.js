@@ -304,7 +304,8 @@
   const table = { page: 0, state: -1, by: -1, down: false, found: [] };
 
   const ordered = (a, b) => {
-    const [x, y] = [rows[a][table.by], rows[b][table.by]];
+    const shown = (row) => (table.by === UID ? row[TITLE] || row[UID] : row[table.by]);
+    const [x, y] = [shown(rows[a]), shown(rows[b])];
     if (x === y) return a - b;
     if (x === null || x === "") return 1;
     if (y === null || y === "") return -1;
