@@ -211,3 +211,19 @@ def test_a_prompt_has_no_more_tokens_than_it_may(limit: int, spoken: int) -> Non
     nodes = annotated_nodes(tree)
     for prompt in write_prompts(video, nodes, lambda texts: [*map(len, texts)], limit):
         assert len(prompt.system + prompt.text) <= limit
+
+
+@given(st.lists(st.floats(0, 60), max_size=30), st.integers(0, 5))
+def test_what_is_said_in_a_segment_is_told(starts: list[float], seed: int) -> None:
+    starts = sorted(starts)
+    tree = grown(60, seed)
+    video = captioned(tree, transcript=[(start, f"w{k} " * 60) for k, start in enumerate(starts)])
+    stops = [*starts[1:], float("inf")]
+    for prompt in prompts_of(video, 5_000):
+        if "Transcript:\n" in prompt.text:  # short, and told to all
+            continue
+        begin, end = tree.start[prompt.node], tree.end[prompt.node]
+        said = [k for k, s in enumerate(starts) if s < end and stops[k] > begin]
+        told = [int(k) for k in re.findall(r'"w([0-9]+) ', prompt.text)]
+        assert told == [k for k in said if k in told]
+        assert told == said or "lines of the transcript" in prompt.left_out

@@ -19,7 +19,6 @@ import action100m
 from action100m.config import AggregationConfig, Config, OpenAIConfig, parse_config
 from action100m.dataset.validate import validate
 from action100m.errors import ConfigError
-from action100m.inference.openai import load_tokenizer
 from action100m.report.of_run import report_run
 from action100m.runs.folder import RunFolder
 from action100m.runs.status import describe_run
@@ -275,7 +274,10 @@ def test_annotating_needs_no_video_files(videos: Path, tokenizer: Path, tmp_path
 
 
 def test_a_tokenizer_counts_all_it_is_given(tokenizer: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tenacity")
     from tokenizers import Tokenizer  # noqa: PLC0415
+
+    from action100m.inference.openai import load_tokenizer  # noqa: PLC0415
 
     for saved in ("truncation", "padding"):
         made = Tokenizer.from_file(str(tokenizer / "tokenizer.json"))

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,10 +20,13 @@ import action100m
 from action100m.config import Config, CutConfig, ExportConfig, VideoConfig
 from action100m.dataset.validate import validate
 from action100m.errors import ConfigError, NothingToDoError, RunStoppedError, UsageError
+from action100m.locks import locked
 from action100m.runs.discovery import local_videos
+from action100m.runs.executors.local import run_stage
 from action100m.runs.export import export_what_changed
 from action100m.runs.folder import RunFolder
 from action100m.runs.manifest import Manifest
+from action100m.runs.progress import StageProgress
 from action100m.runs.run import RunResult
 from action100m.runs.segment_stage import open_segment_stage
 from action100m.runs.settings import read_settings
@@ -405,7 +409,7 @@ def test_a_run_that_was_overtaken_leaves_the_dataset_alone(videos: Path, tmp_pat
     settings = read_settings(folder)
     config = settings.config.model_copy(update={"cut": CutConfig(min_duration=1.5)})
     overtaken = replace(settings, config=config)
-    assert export_what_changed(folder, Manifest(folder), overtaken) is None
+    assert export_what_changed(folder, overtaken) is None
     assert dataset(tmp_path) == before
 
 
@@ -419,3 +423,22 @@ def test_a_full_disk_is_no_fault_of_a_video(
     with pytest.raises(RunStoppedError, match=r"No space left on device\. What is done is kept"):
         run(videos, tmp_path)
     assert not list((tmp_path / "failures").rglob("*.json"))
+
+
+def test_an_export_knows_what_others_added_while_it_waited(videos: Path, tmp_path: Path) -> None:
+    some = sorted(videos.iterdir())
+    run(some[:3], tmp_path)
+    folder = RunFolder(tmp_path)
+    settings = read_settings(folder)
+    with locked(tmp_path / ".export.lock"):
+        waiting = threading.Thread(target=export_what_changed, args=(folder, settings))
+        waiting.start()
+        Manifest(folder).add(some[3:])
+        with open_segment_stage(settings.config, folder) as stage, stage.loaded():
+            done = folder.done_keys(stage.key)
+            todo = [video for video in Manifest(folder).videos if video.key not in done]
+            sizes = {video.uid: video.size for video in todo}
+            with StageProgress("segment", sizes, Console(file=io.StringIO())) as progress:
+                run_stage(stage, todo, folder, 1, progress)
+    waiting.join()
+    assert len(action100m.open(tmp_path)) == 5

@@ -48,9 +48,8 @@ class Effort:
 def read_effort(part: pa.Table) -> Effort:
     """Count the rows of a part; all 0 for one of another stage."""
     fields, nodes = part.column("field").to_pylist(), part.column("node").to_pylist()
-    texts = part.column("text").to_pylist()
-    annotated = [text for field, text in zip(fields, texts, strict=True) if field == ANNOTATION]
     outcomes = part.column("outcome").to_pylist()
+    annotated = [what for field, what in zip(fields, outcomes, strict=True) if field == ANNOTATION]
     asked = [
         (node, number, outcome)
         for field, node, outcome in zip(fields, nodes, outcomes, strict=True)
@@ -60,7 +59,7 @@ def read_effort(part: pa.Table) -> Effort:
     answered = {(node, number) for node, number, outcome in asked if outcome == Outcome.COMPLETE}
     return Effort(
         segments=len(annotated),
-        annotated=sum(text is not None for text in annotated),
+        annotated=annotated.count(Outcome.COMPLETE),
         rounds=sum(number > 0 for _, number in answered),
         corrections=len(asked) - len(rounds),
         shortened=fields.count(LEFT_OUT),

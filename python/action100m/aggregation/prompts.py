@@ -8,6 +8,7 @@ first child, word for word; asked in that order, a server finds it in its cache.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -200,12 +201,8 @@ class _Told:
     def _said_in(self, node: int) -> list[Line]:
         """The lines of the transcript that are spoken during a segment."""
         begin, end = float(self._tree.start[node]), float(self._tree.end[node])
-        stops = [*self._starts[1:], float("inf")]
-        return [
-            line
-            for line, start, stop in zip(self._heard, self._starts, stops, strict=False)
-            if start < end and stop > begin
-        ]
+        first = max(0, bisect_right(self._starts, begin) - 1)  # one lasts until the next begins
+        return self._heard[first : bisect_left(self._starts, end)]
 
 
 def _texts(lines: Sequence[Line]) -> list[str]:

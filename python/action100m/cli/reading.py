@@ -150,7 +150,7 @@ def search_command(
     ranking: Ranking = ByWords(words) if model is None else ByMeaning(query, model)
     with opened(dataset) as data:
         hits = search(data, ranking, selection, limit)
-        files = _video_files(dataset) if hits else {}
+        files = _video_files(dataset, {hit.video_uid for hit in hits}) if hits else {}
         for hit in hits:
             link = hit.link(files.get(hit.video_uid))
             if as_json:
@@ -174,8 +174,8 @@ def words_of(query: str) -> Words:
         raise UsageError(str(error)) from error
 
 
-def _video_files(places: list[str]) -> dict[str, str]:
-    """Where the videos of runs lie, by uid, as far as they still do."""
+def _video_files(places: list[str], uids: set[str]) -> dict[str, str]:
+    """Where these videos of runs lie, by uid, as far as they still do."""
     from action100m.runs.discovery import local_videos
 
-    return {uid: str(path) for uid, path in local_videos(places, []).items() if path.is_file()}
+    return {uid: str(path) for uid, path in local_videos(places, [], uids).items()}

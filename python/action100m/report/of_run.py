@@ -30,7 +30,7 @@ from action100m.runs.folder import RunFolder
 from action100m.runs.manifest import Manifest, Video
 from action100m.runs.settings import read_settings
 from action100m.runs.states import State, find_states
-from action100m.segmentation.part import from_table
+from action100m.segmentation.part import WITHOUT_EMBEDDINGS, from_table
 from action100m.segmentation.stage import Segmentation
 from action100m.text import clock
 
@@ -70,9 +70,10 @@ def _costs(found: Iterable[tuple[Video, Costs]]) -> StageCosts:
     whole, videos = Costs(), 0
 
     def spent() -> Iterator[Spent]:
-        nonlocal whole, videos
+        nonlocal videos
         for video, costs in found:
-            whole, videos = whole + costs, videos + 1
+            whole.add(costs)
+            videos += 1
             usage, effort = costs.usage, costs.effort
             retries = usage.retries + effort.corrections
             yield Spent(
@@ -125,6 +126,7 @@ class _View:
         self.folder = folder
         settings = read_settings(folder)
         self.cut = settings.config.cut
+        self.kept_rounds = settings.config.aggregation.keep_rounds
         self.manifest = Manifest(folder)
         self.stages = {key: find_states(folder, self.manifest, key) for key in settings.keys}
         self.segment = settings.key("segment")
@@ -155,13 +157,13 @@ class _View:
 
     def refinements(self) -> Iterator[Refinement]:
         """The longest segments of the videos whose rounds were kept."""
-        keys = [key for key in self.stages if key.name == "aggregate"]
+        keys = [key for key in self.stages if key.name == "aggregate" and self.kept_rounds]
         annotated = self.folder.done_keys(keys[0]) if keys else set()
-        for video, segmentation in self.done():
+        for video in self.manifest.videos:
             if video.key not in annotated:
                 continue
-            tree = segmentation.tree(self.cut)
             rounds = kept_rounds(self.folder.read_part(keys[0], video.key))
+            tree = self._read(video).tree(self.cut)
             longest = sorted(rounds, key=lambda node: (-float(tree.duration[node]), node))
             for node in longest[:_REFINEMENTS_A_VIDEO]:
                 times = f"{clock(float(tree.start[node]))} to {clock(float(tree.end[node]))}"
@@ -171,7 +173,7 @@ class _View:
         return self.stages[self.segment].states[video.uid] is State.DONE
 
     def _read(self, video: Video) -> Segmentation:
-        return from_table(self.folder.read_part(self.segment, video.key))
+        return from_table(self.folder.read_part(self.segment, video.key, WITHOUT_EMBEDDINGS))
 
     def _with_tree(self, shown: ReportedVideo, video: Video) -> ReportedVideo:
         segmentation = self._read(video)

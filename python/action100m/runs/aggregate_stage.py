@@ -19,7 +19,7 @@ from action100m.runs.known import known_answers
 from action100m.runs.manifest import Transcripts, Video
 from action100m.runs.settings import Settings, stage_key
 from action100m.runs.stages import Worker
-from action100m.segmentation.part import from_table
+from action100m.segmentation.part import WITHOUT_EMBEDDINGS, from_table
 from action100m.video.frames import Progress
 
 _REQUESTS_A_VIDEO = 4
@@ -87,7 +87,8 @@ class _AggregateWorker:
     stage: StageKey
 
     def process(self, video: Video, progress: Progress) -> pa.Table:
-        segmentation = from_table(self.folder.read_part(self.settings.key("segment"), video.key))
+        segment = self.settings.key("segment")
+        segmentation = from_table(self.folder.read_part(segment, video.key, WITHOUT_EMBEDDINGS))
         captions = self.folder.read_part(self.settings.key("caption"), video.key)
         tree = segmentation.tree(self.settings.config.cut)
         captioned = Captioned(

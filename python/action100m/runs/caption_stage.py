@@ -16,7 +16,7 @@ from action100m.runs.known import known_answers
 from action100m.runs.manifest import Video
 from action100m.runs.settings import Settings, stage_key
 from action100m.runs.stages import Worker, unchanged
-from action100m.segmentation.part import from_table
+from action100m.segmentation.part import WITHOUT_EMBEDDINGS, from_table
 from action100m.video import Decoder
 from action100m.video.frames import Progress
 from action100m.video.pool import DecoderPool
@@ -86,7 +86,8 @@ class _CaptionWorker:
     stage: StageKey
 
     def process(self, video: Video, progress: Progress) -> pa.Table:
-        part = self.folder.read_part(self.settings.key("segment"), video.key)
+        segment = self.settings.key("segment")
+        part = self.folder.read_part(segment, video.key, WITHOUT_EMBEDDINGS)
         segmentation = from_table(part)
         journal = self.folder.journal(self.stage, video.key)
         with unchanged(video, journal):

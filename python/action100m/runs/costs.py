@@ -17,10 +17,11 @@ from action100m.runs.manifest import Manifest, Video
 from action100m.text import counted
 
 _MOST_REASONS = 3
+_COLUMNS = ["field", "node", "key", "outcome", "reason", *(each.name for each in fields(Usage))]
 _KEPT = (Outcome.COMPLETE.value, Outcome.TRUNCATED.value)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Costs:
     """Sums over answers: of one video, or of several.
 
@@ -36,13 +37,12 @@ class Costs:
     usage: Usage = field(default_factory=Usage)
     effort: Effort = field(default_factory=Effort)
 
-    def __add__(self, other: Costs) -> Costs:
-        return Costs(
-            self.outcomes + other.outcomes,
-            self.reasons + other.reasons,
-            self.usage + other.usage,
-            self.effort + other.effort,
-        )
+    def add(self, other: Costs) -> None:
+        """Count in what another video cost."""
+        self.outcomes.update(other.outcomes)
+        self.reasons.update(other.reasons)
+        self.usage += other.usage
+        self.effort += other.effort
 
 
 def read_costs(
@@ -56,7 +56,7 @@ def read_costs(
     done = folder.done_keys(stage)
     for video in manifest.videos:
         if video.key in done:
-            yield video, _costs_of(folder.read_part(stage, video.key))
+            yield video, _costs_of(folder.read_part(stage, video.key, _COLUMNS))
 
 
 def describe_costs(whole: Costs) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
 
 from action100m.errors import UsageError
@@ -70,10 +70,14 @@ def videos_by_uid(inputs: Iterable[str | Path]) -> dict[str, Path]:
     return found
 
 
-def local_videos(places: Iterable[str | Path], folders: Iterable[str | Path]) -> dict[str, Path]:
+def local_videos(
+    places: Iterable[str | Path],
+    folders: Iterable[str | Path],
+    uids: Container[str] | None = None,
+) -> dict[str, Path]:
     """The video files by uid: those that the run folders among `places` know, and `folders` hold.
 
-    A file that is another than the run has seen is left out.
+    A file that is another than the run has seen is left out; so are, of runs, all but `uids`.
 
     Raises:
         UsageError: a folder is not there, or two files have one uid.
@@ -81,7 +85,8 @@ def local_videos(places: Iterable[str | Path], folders: Iterable[str | Path]) ->
     found = [path for place in places for path in matches(str(place))]
     runs = [path for path in found if (path / "run.toml").is_file()]
     known = [video for run in runs for video in Manifest(RunFolder(run)).videos]
-    here = {video.uid: video.path for video in known if video.is_unchanged}
+    meant = (video for video in known if uids is None or video.uid in uids)
+    here = {video.uid: video.path for video in meant if video.is_unchanged}
     return here | videos_by_uid(folders)
 
 

@@ -23,7 +23,7 @@ from action100m.runs.metadata import uid_of
 from action100m.runs.settings import Settings, read_settings
 from action100m.runs.sidecars import Sidecars
 from action100m.schema import GPT, TIME_DECIMALS
-from action100m.segmentation.part import from_table
+from action100m.segmentation.part import WITHOUT_EMBEDDINGS, from_table
 from action100m.segmentation.stage import Segmentation
 from action100m.tree import Tree
 
@@ -48,9 +48,7 @@ def export(folder: RunFolder, manifest: Manifest, settings: Settings) -> list[Pa
     )
 
 
-def export_what_changed(
-    folder: RunFolder, manifest: Manifest, settings: Settings
-) -> list[Path] | None:
+def export_what_changed(folder: RunFolder, settings: Settings) -> list[Path] | None:
     """Do what `export` does, unless that dataset stands there already.
 
     Of many runs that end at once, the first to come writes and the others find it written. None:
@@ -60,6 +58,7 @@ def export_what_changed(
     with locked(folder.root / ".export.lock"):
         if not read_settings(folder).make_the_same(settings):
             return None
+        manifest = Manifest(folder)  # in here: what others have added meanwhile is not to be lost
         made_of = _inputs(folder, manifest, settings)
         standing = sorted(folder.data.glob("*.parquet"))
         if standing and stamp.is_file() and stamp.read_text("utf-8") == _mark(made_of, standing):
@@ -110,7 +109,8 @@ def _rows(folder: RunFolder, videos: list[Video], settings: Settings) -> Iterato
     done = {key.name: folder.done_keys(key) for key in settings.keys}
     transcripts = Transcripts()
     for video in videos:
-        segmentation = from_table(folder.read_part(settings.key("segment"), video.key))
+        part = folder.read_part(settings.key("segment"), video.key, WITHOUT_EMBEDDINGS)
+        segmentation = from_table(part)
         tree = segmentation.tree(settings.config.cut)
         fields: dict[str, pa.Array] = {}
         if video.key in done.get("caption", ()):

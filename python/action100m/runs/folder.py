@@ -115,17 +115,17 @@ class RunFolder:
         self.failure(stage, key).unlink(missing_ok=True)
         shutil.rmtree(self.journal(stage, key), ignore_errors=True)
 
-    def read_part(self, stage: StageKey, key: str) -> pa.Table:
-        """The table that was committed.
+    def read_part(self, stage: StageKey, key: str, columns: list[str] | None = None) -> pa.Table:
+        """The table that was committed, or some of its columns.
 
         Raises:
             RunStoppedError: the file is damaged; torn ones beside it are named too.
         """
         path = self.part(stage, key)
         try:
-            return read_parquet(path)
+            return read_parquet(path, columns)
         except RunStoppedError as error:
-            parts = (self.root / "parts").rglob("*.parquet")
+            parts = self._stage("parts", stage).rglob("*.parquet")
             torn = sorted(str(other) for other in parts if other != path and _is_torn(other))
             if not torn:
                 raise

@@ -48,6 +48,7 @@ _SCHEMA = pa.schema(
     ]
 )
 _INDEX = [name for name in _SCHEMA.names if name != "transcript"]
+_ROWS_PER_PIECE = 10_000
 _ROWS_PER_GROUP = 64  # of them a transcript is looked up in
 _COMPARED = 2**16  # bytes at each end of two files of one size
 _KEPT = 16  # pieces, and groups, that Transcripts holds
@@ -137,10 +138,12 @@ class Manifest:
         self._refuse_duplicates(seen)
         new = [video for video in seen if known.get(video.path) != video]
         new.sort(key=lambda video: video.uid)  # as they are looked up, see Transcripts
-        if new:
+        for first in range(0, len(new), _ROWS_PER_PIECE):  # an interruption loses one at most
             added = max(time.time_ns(), self._rows[-1][0] + 1 if self._rows else 0)
-            placed = _write(self._folder, new, added, sidecars, problems)
+            some = new[first : first + _ROWS_PER_PIECE]
+            placed = _write(self._folder, some, added, sidecars, problems)
             self._rows += [(added, video) for video in placed]
+        if new:
             self._index()
         return problems
 

@@ -101,12 +101,12 @@ def run(
         _say(console, f"Settings of {folder.root} change: {change}")
     settings = _segment(config, folder, manifest, workers, console)
     _describe(settings, folder, manifest, workers, console)
-    manifest = Manifest(folder)  # with what other runs have added meanwhile
+    del manifest  # large, and read anew: others may have added to it
     with span("export"):
-        shards = export_what_changed(folder, manifest, settings)
+        shards = export_what_changed(folder, settings)
     if shards is None:
         _say(console, f"Another run gave {folder.root} other settings: the dataset is left to it.")
-    counts = find_overall_states(folder, manifest, settings.keys).count()
+    counts = find_overall_states(folder, Manifest(folder), settings.keys).count()
     return RunResult(counts, shards or [])
 
 
@@ -127,8 +127,8 @@ def _take_in(paths: list[Path], folder: RunFolder, config: Config, console: Cons
     folder.root.mkdir(parents=True, exist_ok=True)
     with locked(folder.root / ".manifest.lock"):  # of runs that start together one reads it all
         manifest = Manifest(folder)
-        known = [video.path for video in manifest.videos if video.path.exists()]
-        problems = manifest.add(paths or known, config.metadata)
+        paths = paths or [video.path for video in manifest.videos if video.path.exists()]
+        problems = manifest.add(paths, config.metadata)
     for problem in problems:
         _say(console, f"Sidecar: {problem}")
     if not manifest.videos:

@@ -45,7 +45,9 @@ def describe_run(out: Path) -> Iterator[str]:
         yield from _failures(folder, manifest, stage, states.states)
         yield from _skipped(manifest, states.states)
     for stage in settings.keys[1:]:
-        costs = sum((found for _, found in read_costs(folder, manifest, stage)), Costs())
+        costs = Costs()
+        for _, found in read_costs(folder, manifest, stage):
+            costs.add(found)
         for line in describe_costs(costs):
             yield f"  {stage.name:<10}{line}"
     shards = sorted(folder.data.glob("*.parquet"))

@@ -50,6 +50,10 @@ _SCHEMA = pa.schema(
 )
 
 
+WITHOUT_EMBEDDINGS = [name for name in _SCHEMA.names if name != "embeddings"]
+"""Columns for those who do not need the embeddings, which may be a hundred times as large."""
+
+
 def to_table(segmentation: Segmentation) -> pa.Table:
     """One row."""
     embeddings = segmentation.embeddings
@@ -66,10 +70,10 @@ def to_table(segmentation: Segmentation) -> pa.Table:
 
 
 def from_table(table: pa.Table) -> Segmentation:
-    """The way back."""
-    row: dict[str, Any] = {name: table.column(name)[0] for name in _SCHEMA.names}
+    """The way back; without embeddings where the table has no such column."""
+    row: dict[str, Any] = {name: table.column(name)[0] for name in table.column_names}
     times = row["times"].values.to_numpy()
-    embeddings = row["embeddings"].values
+    embeddings = row["embeddings"].values if "embeddings" in row else None
     return Segmentation(
         dendrogram=Dendrogram(
             children=row["children"].values.to_numpy().astype(np.int64).reshape(-1, 2),

@@ -137,10 +137,14 @@ class _Execution:
 
     def _do(self, worker: Worker, video: Video) -> bool:
         """Whether no other run has the video in hand: that may have done it, failed, or died."""
+        part = self._folder.part(self._stage.key, video.key)
+        if part.exists():
+            self._progress.finish(video.uid, failed=False)
+            return True
         with self._folder.claim(self._stage.key, video.key) as mine:
             if not mine:
                 self._elsewhere.append(video)
-            elif self._folder.part(self._stage.key, video.key).exists():
+            elif part.exists():
                 self._progress.finish(video.uid, failed=False)
             elif self._attempts(video) > self._before.get(video.uid, 0):
                 self._progress.finish(video.uid, failed=True)
