@@ -175,7 +175,7 @@ def test_thumbnails_are_made_only_for_trees_that_are_shown(tmp_path: Path) -> No
     page = report(tmp_path / "index.html", videos, max_trees=4, max_rows=6)
     assert asked == ["v0", "v1", "v2", "v3"]
     assert [row[-1] for row in page.data["rows"][0]] == [0, 1, 2, 3, -1, -1]
-    assert "the trees of the first 4 are on this page" in page.text
+    assert "those of the first 4 are on this page" in page.text
 
 
 def test_a_failing_iterator_leaves_the_old_report(tmp_path: Path) -> None:

@@ -137,6 +137,7 @@ def test_a_yes_after_a_yes_stays(tmp_path: Path) -> None:
         ("bell\x07 and\u2028line", "bell and line"),
         ("Привет, журавль", "Привет, журавль"),
         (JOINED, JOINED),
+        ("\u200c \u200d", ""),
     ],
 )
 def test_lines_become_plain_text(shown: str, clean: str) -> None:

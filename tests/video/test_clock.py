@@ -43,6 +43,15 @@ def test_a_leap_goes_on_at_the_nominal_interval() -> None:
     clock = Clock(TICK, 0.5, 10.0)
     times = [clock.tick(timestamp) for timestamp in (0, 90000, 990000, 9000000, 9045000)]
     assert times == [0, 1, 11, 11.5, 12]
+    assert clock.repaired == 1
+
+
+def test_after_a_leap_time_goes_on_as_it_is_told() -> None:
+    """Ahead, and back again: one timestamp that is wrong spoils no other."""
+    clock = Clock(TICK, 0.5, 10.0)
+    second = 90_000
+    ticks = [0, second, 5000 * second, 5003 * second, 4 * second, 5 * second]
+    assert [clock.tick(timestamp) for timestamp in ticks] == [0, 1, 1.5, 4.5, 5, 6]
     assert clock.repaired == 2
 
 

@@ -100,8 +100,8 @@ class VllmEngine:
         except EngineDeadError as error:
             raise EngineStoppedError("vLLM's process has died; its log tells why.") from error
         except (RequestError, VLLMError, ValueError) as error:
-            reason = str(error).split("\n", 1)[0]
-            return Result(request.id, Outcome.FAILED, reason=reason, lasting=True)
+            reason, lasting = str(error).split("\n", 1)[0], isinstance(error, ValueError)
+            return Result(request.id, Outcome.FAILED, reason=reason, lasting=lasting)
         if not outputs:
             return Result(request.id, Outcome.FAILED, reason="vLLM gave no answer.")
         return _result(request, opening_of(prompt["prompt"]), outputs[-1])

@@ -79,6 +79,7 @@ class _Gathered:
     rows: dict[State, list[str]] = field(default_factory=lambda: {state: [] for state in STATES})
     shown: list[_Shown] = field(default_factory=list)
     segments: int = 0
+    with_tree: int = 0
     causes: Causes = field(default_factory=Causes)
 
 
@@ -90,6 +91,7 @@ def _gather(videos: Iterable[ReportedVideo], max_rows: int, max_trees: int) -> _
             found.causes.add(video)
         tree = video.tree
         found.seconds += video.duration or 0.0
+        found.with_tree += tree is not None
         place = -1
         if (
             tree is not None
@@ -166,6 +168,7 @@ def _render(summary: RunSummary, found: _Gathered) -> str:
         shown_rows=shown_rows,
         left_out=total - shown_rows,
         trees=len(found.shown),
+        with_tree=found.with_tree,
         rows=Markup(f"[{','.join(row for rows in found.rows.values() for row in rows)}]"),
         details=[Markup(detail) for detail in _details(found.shown)],
         palette=Markup(_json(palette(_COLORS))),

@@ -160,7 +160,7 @@ class _View:
         keys = [key for key in self.stages if key.name == "aggregate" and self.kept_rounds]
         annotated = self.folder.done_keys(keys[0]) if keys else set()
         for video in self.manifest.videos:
-            if video.key not in annotated:
+            if video.key not in annotated or not self._is_segmented(video):
                 continue
             rounds = kept_rounds(self.folder.read_part(keys[0], video.key))
             tree = self._read(video).tree(self.cut)

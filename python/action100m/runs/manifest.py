@@ -164,8 +164,7 @@ class Manifest:
 class Transcripts:
     """Looks up what is said in videos; one for all threads.
 
-    It keeps what it opened last: a million videos make a piece whose index takes a while to read,
-    and stand in it in the order of their uids.
+    It keeps what it opened last: videos stand in a piece in the order of their uids.
     """
 
     def __init__(self) -> None:
@@ -204,10 +203,12 @@ def _look_at(path: Path, known: Video | None, sidecars: Sidecars, problems: list
 
 def _is_another(video: Video, earlier: Video) -> bool:
     """Whether a file stands at the earlier place that is no copy of this one."""
-    if not earlier.path.exists() or not video.path.exists():
+    try:
+        if video.path.samefile(earlier.path):
+            return False
+        return video.size != earlier.size or _ends(video.path) != _ends(earlier.path)
+    except OSError:
         return earlier.path.exists()
-    alike = video.size == earlier.size and _ends(video.path) == _ends(earlier.path)
-    return not (alike or video.path.samefile(earlier.path))
 
 
 def _ends(path: Path) -> tuple[bytes, bytes]:

@@ -151,8 +151,8 @@ def spoken_lines(cues: Cues) -> list[Line]:
 def clean_line(text: str) -> str:
     """The words of a line: no markup, no characters that show nothing, single spaces."""
     words = html.unescape(_TAG.sub("", text))
-    kept = "".join(_visible(character) for character in words)
-    return " ".join(kept.split())
+    kept = " ".join("".join(map(_visible, words)).split())
+    return kept if any(unicodedata.category(c) not in ("Cf", "Zs") for c in kept) else ""
 
 
 def _visible(character: str) -> str:

@@ -24,8 +24,8 @@ def longest_step(container: InputContainer) -> float:
 class Clock:
     """Turns the timestamps of consecutive frames into seconds since the first frame.
 
-    A timestamp that is missing, does not advance or leaps ahead gives the previous time plus the
-    nominal interval.
+    A timestamp that is missing, does not advance or leaps gives the previous time plus the nominal
+    interval; after a leap times go on from there.
 
     Attributes:
         origin: seconds of the container's timeline at which the first frame stands.
@@ -40,12 +40,13 @@ class Clock:
             time_base: seconds of one tick.
             interval: nominal seconds between two frames; None where the file does not say, then
                 the latest gap counts.
-            longest_step: seconds; a timestamp that is later by more leaps ahead.
+            longest_step: seconds; a timestamp that is later or earlier by more leaps.
         """
         self._numerator, self._denominator = time_base.numerator, time_base.denominator
         self._nominal, self._longest_step = interval, longest_step
         self._gap: float | None = None
         self._first: int | None = None
+        self._shift = 0.0  # seconds by which timestamps have leapt
         self._started = False
         self.now = 0.0
         self.repaired = 0
@@ -71,10 +72,13 @@ class Clock:
             self._started, self._first = True, timestamp
             self.repaired += timestamp is None
             return self.now
-        time = self.at(timestamp)
-        if time is None or not 0 < time - self.now <= self._longest_step:
+        told = self.at(timestamp)
+        time = math.nan if told is None else told - self._shift
+        if not 0 < time - self.now <= self._longest_step:
             self.repaired += 1
-            time = self.now + self.interval
+            step, time = time - self.now, self.now + self.interval
+            if told is not None and abs(step) > self._longest_step:
+                self._shift = told - time
             if self._first is None and timestamp is not None:
                 self._first = timestamp - round(time * self._denominator / self._numerator)
         self._gap, self.now = time - self.now, time

@@ -125,7 +125,8 @@ def cut_clips(
         else:
             rows = (row | {"file": str(path.relative_to(folder))} for path, row in done())
         write_atomically(folder / TABLE, lambda path: _write_table(path, rows))
-        if not (shards(folder) or any(clips.iterdir())):
+        if not (shards(folder) or any(clips.glob("*/*.mp4"))):
+            shutil.rmtree(clips)  # records of what could not be had
             (folder / _ASKED).unlink()  # nothing stands in the way of asking for others
     return written
 
