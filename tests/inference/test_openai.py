@@ -104,26 +104,9 @@ def test_nothing_is_lost_or_mixed_up(answer: Callable[[Call], None]) -> None:
         assert (result.usage.prompt, result.usage.cached, result.usage.completion) == (7, 4, 2)
 
 
-def test_a_server_that_hangs_is_given_up() -> None:
-    def answer(call: Call) -> None:
-        if call.number < 2:
-            call.hang()
-        else:
-            echo(call)
-
-    results = ask(answer, 4, timeout_seconds=0.5)
-    assert [result.outcome for result in results] == [Outcome.COMPLETE] * 4
-    assert sum(result.usage.retries for result in results) == 2
-
-
-def test_a_server_that_never_comes_to_an_end_is_given_up() -> None:
-    def answer(call: Call) -> None:
-        if call.number < 2:
-            call.trickle()
-        else:
-            echo(call)
-
-    results = ask(answer, 4, timeout_seconds=0.7)
+@pytest.mark.parametrize("bad", [Call.hang, Call.trickle])
+def test_a_server_that_comes_to_no_end_is_given_up(bad: Callable[[Call], None]) -> None:
+    results = ask(lambda call: bad(call) if call.number < 2 else echo(call), 4, timeout_seconds=0.5)
     assert [result.outcome for result in results] == [Outcome.COMPLETE] * 4
     assert sum(result.usage.retries for result in results) == 2
 

@@ -117,8 +117,15 @@ def test_people_may_say_a_thing_twice(
     assert lines_of(file) == [(60.0 * n, " ".join(words)) for n, words in enumerate(said)]
 
 
-def test_a_yes_after_a_yes_stays(tmp_path: Path) -> None:
-    cues = ["Yes.", "Yes.", "Stir it.", "Pour it.", "Done."]
+@pytest.mark.parametrize(
+    "cues",
+    [
+        ["Yes.", "Yes.", "Stir it.", "Pour it.", "Done."],
+        ["Row.", "Row.", "Merrily.", "Merrily.", "Life."],
+    ],
+    ids=["a yes after a yes", "a song"],
+)
+def test_what_follows_at_once_and_is_said_twice_stays(cues: list[str], tmp_path: Path) -> None:
     text = "".join(
         f"{n}\n00:00:0{n},000 --> 00:00:0{n + 1},000\n{cue}\n\n" for n, cue in enumerate(cues)
     )
@@ -224,15 +231,6 @@ def test_what_was_recognised_twice_was_said_twice(
     file = tmp_path_factory.mktemp("heard") / "clip.json3"
     file.write_text(json3(said))
     assert lines_of(file) == [(float(n), words) for n, words in enumerate(said)]
-
-
-def test_lines_of_a_song_are_all_kept(tmp_path: Path) -> None:
-    song = ["Row.", "Row.", "Merrily.", "Merrily.", "Life."]
-    text = "".join(
-        f"{n}\n00:00:0{n},000 --> 00:00:0{n + 1},000\n{line}\n\n" for n, line in enumerate(song)
-    )
-    (tmp_path / "clip.srt").write_text(text)
-    assert [text for _, text in lines_of(tmp_path / "clip.srt")] == song
 
 
 def test_words_that_are_null_are_no_words(tmp_path: Path) -> None:

@@ -59,17 +59,22 @@ def test_a_run_ends_with_the_models_embeddings(videos: Path, config: Path, tmp_p
     assert '"name": "load"' not in trace  # a model that nothing is asked of
 
 
+def kill_after_a_piece(out: Path, *words: object) -> None:
+    """Run a command, and kill it once its run folder holds rows of an unfinished video."""
+    with subprocess.Popen(command(*words), stderr=subprocess.DEVNULL) as process:
+        pieces: list[Path] = []
+        while process.poll() is None and not pieces:
+            pieces = list((out / "journal").rglob("[!.]*.npy"))
+            time.sleep(0.01)
+        process.kill()
+    assert pieces, "the run ended before a piece stood"
+
+
 def test_an_interrupted_video_keeps_its_pieces(config: Path, tmp_path: Path) -> None:
     video = write_video(tmp_path / "long.mp4", [40.0] * 8, frame_rate=15)
     words = ("run", video, "--config", config, "--out")
     assert call(*words, tmp_path / "whole").returncode == 0
-    with subprocess.Popen(command(*words, tmp_path / "cut"), stderr=subprocess.DEVNULL) as process:
-        pieces: list[Path] = []
-        while process.poll() is None and not pieces:
-            pieces = list((tmp_path / "cut" / "journal").rglob("[!.]*.npy"))
-            time.sleep(0.01)
-        process.kill()
-    assert pieces, "the run ended before a piece stood"
+    kill_after_a_piece(tmp_path / "cut", *words, tmp_path / "cut")
     assert call(*words, tmp_path / "cut").returncode == 0
     assert embeddings(tmp_path / "cut") == embeddings(tmp_path / "whole")
     assert not list((tmp_path / "cut" / "journal").rglob("*.npy"))
@@ -109,15 +114,7 @@ def test_rows_of_a_file_that_changed_are_not_used(config: Path, tmp_path: Path) 
         path.write_bytes(path.read_bytes().ljust(size, b"\0"))
     words = ("run", "--config", config, "--out")
     assert call(*words, tmp_path / "whole", other).returncode == 0
-    with subprocess.Popen(
-        command(*words, tmp_path / "cut", video), stderr=subprocess.DEVNULL
-    ) as process:
-        pieces: list[Path] = []
-        while process.poll() is None and not pieces:
-            pieces = list((tmp_path / "cut" / "journal").rglob("[!.]*.npy"))
-            time.sleep(0.01)
-        process.kill()
-    assert pieces, "the run ended before a piece stood"
+    kill_after_a_piece(tmp_path / "cut", *words, tmp_path / "cut", video)
     video.write_bytes(other.read_bytes())
     assert call(*words, tmp_path / "cut", video).returncode == 0
     ours, theirs = (next(iter(embeddings(tmp_path / name).values())) for name in ("cut", "whole"))

@@ -6,6 +6,7 @@ from __future__ import annotations
 def main() -> None:
     """Entry point of the `action100m` command."""
     try:
+        # Each adds its commands to the app.
         from action100m.cli import making, reading, sharing, system, training  # noqa: F401
         from action100m.cli.app import start
     except KeyboardInterrupt:  # while all that is loaded
