@@ -15,7 +15,6 @@ from action100m.errors import VideoError
 from action100m.runs.executors.local import run_stage
 from action100m.runs.folder import RunFolder, StageKey
 from action100m.runs.manifest import Video
-from action100m.runs.metadata import VideoMetadata
 from action100m.runs.progress import StageProgress
 from action100m.runs.stages import Worker
 from action100m.video.frames import Progress
@@ -48,7 +47,7 @@ class FailingStage:
 
 def test_what_another_run_has_failed_meanwhile_is_not_tried_again(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    videos = [Video(uid, tmp_path, 9 - k, "", VideoMetadata()) for k, uid in enumerate("abc")]
+    videos = [Video(uid, tmp_path, 9 - k, "") for k, uid in enumerate("abc")]
     for _ in range(2):  # in the second run each has failed before
         stage = FailingStage(folder, videos)
         sizes = {video.uid: video.size for video in videos}

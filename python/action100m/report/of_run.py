@@ -25,6 +25,7 @@ from action100m.report.data import (
 from action100m.report.figures import save, timeline
 from action100m.report.html import write_report
 from action100m.runs.costs import Costs, describe_costs, read_costs
+from action100m.runs.details import Details
 from action100m.runs.failures import read_failure
 from action100m.runs.folder import RunFolder
 from action100m.runs.manifest import Manifest, Video
@@ -114,7 +115,7 @@ def draw_timelines(folder: RunFolder, suffix: str) -> Iterator[Path]:
         name = re.sub(r"[^\w.-]+", "_", video.uid)[:60]  # a uid may hold slashes
         path = target / f"{name}-{video.key[:8]}.{suffix}"
         tree = segmentation.tree(view.cut)
-        title = video.metadata.title or video.uid
+        title = view.details.metadata(video).title or video.uid
         save(timeline(tree, segmentation.thumbnails, title), path)
         yield path
 
@@ -128,6 +129,7 @@ class _View:
         self.cut = settings.config.cut
         self.kept_rounds = settings.config.aggregation.keep_rounds
         self.manifest = Manifest(folder)
+        self.details = Details()
         self.stages = {key: find_states(folder, self.manifest, key) for key in settings.keys}
         self.segment = settings.key("segment")
 
@@ -142,7 +144,7 @@ class _View:
                 uid=video.uid,
                 path=str(video.path),
                 state=state.value,
-                title=video.metadata.title,
+                title=self.details.metadata(video).title,
             )
             if state is State.FAILED:
                 failure = read_failure(self.folder, stage, video)

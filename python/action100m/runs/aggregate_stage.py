@@ -14,9 +14,11 @@ from action100m.aggregation.stage import VideoAggregator, aggregate_identity, op
 from action100m.config import Config
 from action100m.errors import ConfigError
 from action100m.inference.answers import texts
+from action100m.runs.costs import with_costs
+from action100m.runs.details import Details
 from action100m.runs.folder import RunFolder, StageKey
 from action100m.runs.known import known_answers
-from action100m.runs.manifest import Transcripts, Video
+from action100m.runs.manifest import Video
 from action100m.runs.settings import Settings, stage_key
 from action100m.runs.stages import Worker
 from action100m.segmentation.part import WITHOUT_EMBEDDINGS, from_table
@@ -64,7 +66,7 @@ class AggregateStage:
         self._settings = settings
         self._aggregator = aggregator
         self._folder = folder
-        self._transcripts = Transcripts()
+        self._details = Details()
         self.key = stage_key("aggregate", settings.identities["aggregate"])
 
     def concurrency(self, workers: int) -> int:
@@ -74,7 +76,7 @@ class AggregateStage:
     @contextmanager
     def open_worker(self, threads: int) -> Iterator[Worker]:
         yield _AggregateWorker(
-            self._settings, self._aggregator, self._folder, self._transcripts, self.key
+            self._settings, self._aggregator, self._folder, self._details, self.key
         )
 
 
@@ -83,7 +85,7 @@ class _AggregateWorker:
     settings: Settings
     aggregator: VideoAggregator
     folder: RunFolder
-    transcripts: Transcripts
+    details: Details
     stage: StageKey
 
     def process(self, video: Video, progress: Progress) -> pa.Table:
@@ -91,15 +93,17 @@ class _AggregateWorker:
         segmentation = from_table(self.folder.read_part(segment, video.key, WITHOUT_EMBEDDINGS))
         captions = self.folder.read_part(self.settings.key("caption"), video.key)
         tree = segmentation.tree(self.settings.config.cut)
+        about = self.details.metadata(video)
         captioned = Captioned(
             tree,
             texts(captions, "plm_caption", len(tree)),
             texts(captions, "plm_action", len(tree)),
             texts(captions, "llama3_caption", len(tree)),
-            video.metadata.title,
-            video.metadata.description,
-            [(float(line["time"]), line["text"]) for line in self.transcripts.of(video) or ()],
+            about.title,
+            about.description,
+            [(float(line["time"]), line["text"]) for line in self.details.transcript(video) or ()],
         )
         journal = self.folder.journal(self.stage, video.key)
         known = known_answers(self.folder, self.stage, video)
-        return self.aggregator.aggregate(video.key, captioned, progress, journal, known)
+        answers = self.aggregator.aggregate(video.key, captioned, progress, journal, known)
+        return with_costs(answers)

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from action100m.captioning.stage import VideoCaptioner, caption_identity, open_captioners
 from action100m.config import Config, available_cpus
+from action100m.runs.costs import with_costs
 from action100m.runs.folder import RunFolder, StageKey
 from action100m.runs.known import known_answers
 from action100m.runs.manifest import Video
@@ -91,7 +92,7 @@ class _CaptionWorker:
         segmentation = from_table(part)
         journal = self.folder.journal(self.stage, video.key)
         with unchanged(video, journal):
-            return self.captioner.caption(
+            answers = self.captioner.caption(
                 video.path,
                 segmentation.tree(self.settings.config.cut),
                 segmentation.times,
@@ -99,3 +100,4 @@ class _CaptionWorker:
                 journal,
                 known_answers(self.folder, self.stage, video),
             )
+        return with_costs(answers)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import TypeAdapter
 
 from action100m.aggregation.part import ANNOTATION, Effort, read_effort
 from action100m.inference import Outcome, Usage
@@ -17,7 +18,6 @@ from action100m.runs.manifest import Manifest, Video
 from action100m.text import counted
 
 _MOST_REASONS = 3
-_COLUMNS = ["field", "node", "key", "outcome", "reason", *(each.name for each in fields(Usage))]
 _KEPT = (Outcome.COMPLETE.value, Outcome.TRUNCATED.value)
 
 
@@ -45,10 +45,19 @@ class Costs:
         self.effort += other.effort
 
 
+_COSTS = TypeAdapter(Costs)
+_FOOTER = "action100m.costs"
+
+
+def with_costs(part: pa.Table) -> pa.Table:
+    """A part of a stage that asks models, with what it cost in its footer."""
+    return part.replace_schema_metadata({_FOOTER: _COSTS.dump_json(_costs_of(part))})
+
+
 def read_costs(
     folder: RunFolder, manifest: Manifest, stage: StageKey
 ) -> Iterator[tuple[Video, Costs]]:
-    """What stands in the part of every done video.
+    """What every done video cost, from the footers of the parts: their rows are not read.
 
     Raises:
         RunStoppedError: a part is damaged.
@@ -56,7 +65,7 @@ def read_costs(
     done = folder.done_keys(stage)
     for video in manifest.videos:
         if video.key in done:
-            yield video, _costs_of(folder.read_part(stage, video.key, _COLUMNS))
+            yield video, _COSTS.validate_json(folder.part_footer(stage, video.key, _FOOTER))
 
 
 def describe_costs(whole: Costs) -> Iterator[str]:

@@ -17,8 +17,9 @@ from action100m.dataset.write import node_rows, video_row, write_shards
 from action100m.files import write_text
 from action100m.inference.answers import texts
 from action100m.locks import locked
+from action100m.runs.details import Details
 from action100m.runs.folder import RunFolder
-from action100m.runs.manifest import Manifest, Transcripts, Video
+from action100m.runs.manifest import Manifest, Video
 from action100m.runs.metadata import uid_of
 from action100m.runs.settings import Settings, read_settings
 from action100m.runs.sidecars import Sidecars
@@ -107,7 +108,7 @@ def published_row(
 
 def _rows(folder: RunFolder, videos: list[Video], settings: Settings) -> Iterator[pa.RecordBatch]:
     done = {key.name: folder.done_keys(key) for key in settings.keys}
-    transcripts = Transcripts()
+    details = Details()
     for video in videos:
         part = folder.read_part(settings.key("segment"), video.key, WITHOUT_EMBEDDINGS)
         segmentation = from_table(part)
@@ -122,7 +123,8 @@ def _rows(folder: RunFolder, videos: list[Video], settings: Settings) -> Iterato
             found = [text and json.loads(text) for text in texts(part, "gpt", len(tree))]
             fields["gpt"] = pa.array(found, GPT)
         nodes = node_rows(video.uid, tree, fields)
-        about = video.metadata.row(segmentation.report.end, transcripts.of(video))
+        metadata, transcript = details.metadata(video), details.transcript(video)
+        about = metadata.row(segmentation.report.end, transcript)
         yield video_row(video.uid, about, nodes)
 
 

@@ -131,6 +131,19 @@ class RunFolder:
                 raise
             raise RunStoppedError(f"{error} So are: {', '.join(torn)}.") from error
 
+    def part_footer(self, stage: StageKey, key: str, name: str) -> bytes:
+        """A value that was committed with a part, as metadata of its table.
+
+        Raises:
+            RunStoppedError: the file is damaged.
+        """
+        path = self.part(stage, key)
+        with damage_told(path):
+            values: dict[bytes, bytes] = pq.read_metadata(path).metadata
+            if name.encode() not in values:
+                raise pa.ArrowInvalid(f"it has no {name}")
+            return values[name.encode()]
+
     def record_failure(self, stage: StageKey, key: str, record: dict[str, Any]) -> None:
         """Keep why a video failed."""
         text = json.dumps(record, indent=1, ensure_ascii=False)

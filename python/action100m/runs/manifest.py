@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ import pyarrow.parquet as pq
 from action100m.config import MetadataConfig
 from action100m.errors import UsageError
 from action100m.files import write_atomically
-from action100m.runs.folder import RunFolder, damage_told, read_parquet
+from action100m.runs.folder import RunFolder, read_parquet
 from action100m.runs.metadata import VideoMetadata, uid_of
 from action100m.runs.sidecars import Sidecars
 from action100m.schema import METADATA
@@ -47,14 +46,14 @@ _SCHEMA = pa.schema(
         ("transcript", METADATA.field("transcript").type),
     ]
 )
-_INDEX = [name for name in _SCHEMA.names if name != "transcript"]
+_INDEX = ["uid", "path", "size", "sidecar", "added"]
 _ROWS_PER_PIECE = 10_000
-_ROWS_PER_GROUP = 64  # of them a transcript is looked up in
+ROWS_PER_GROUP = 64
+"""Rows of a piece that are read together where one is looked up."""
 _COMPARED = 2**16  # bytes at each end of two files of one size
-_KEPT = 16  # pieces, and groups, that Transcripts holds
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Video:
     """One video of a run.
 
@@ -64,15 +63,13 @@ class Video:
         size: bytes.
         sidecar: the state of what stands beside it, "" where nothing does: it is read again only
             when this changes.
-        metadata: what that says.
-        place: the manifest's piece, and the row in it, that hold the transcript.
+        place: the manifest's piece, and the row in it, that hold what that says (see Details).
     """
 
     uid: str
     path: Path
     size: int
     sidecar: str
-    metadata: VideoMetadata
     place: tuple[Path, int] | None = field(default=None, compare=False)
 
     @property
@@ -95,7 +92,6 @@ class Manifest:
 
     Attributes:
         videos: the latest row of every uid, sorted by uid.
-        earlier_keys: by uid, the keys of the rows that a later one replaced.
     """
 
     def __init__(self, folder: RunFolder) -> None:
@@ -105,17 +101,22 @@ class Manifest:
 
     def _index(self) -> None:
         latest: dict[str, Video] = {}
-        keys: dict[str, set[str]] = {}
         uids: dict[Path, str] = {}
+        self._earlier_keys: defaultdict[str, set[str]] = defaultdict(set)
         for _, video in self._rows:
-            former = latest.get(uids.get(video.path, video.uid))
-            if former is not None and former.path == video.path:
-                del latest[former.uid]  # a sidecar came or went: the file has another uid now
+            uid = uids.get(video.path, video.uid)
+            if uid != video.uid and uid in latest and latest[uid].path == video.path:
+                # A sidecar came or went: the file has another uid now.
+                self._earlier_keys[uid].add(latest.pop(uid).key)
+            if video.uid in latest:
+                self._earlier_keys[video.uid].add(latest[video.uid].key)
             uids[video.path] = video.uid
             latest[video.uid] = video
-            keys.setdefault(video.uid, set()).add(video.key)
         self.videos = [latest[uid] for uid in sorted(latest)]
-        self.earlier_keys = {uid: keys[uid] - {video.key} for uid, video in latest.items()}
+
+    def earlier_keys(self, video: Video) -> set[str]:
+        """The other keys that the video's uid has had."""
+        return self._earlier_keys.get(video.uid, set()) - {video.key}
 
     def add(self, paths: Iterable[Path], config: MetadataConfig | None = None) -> list[str]:
         """Take in files; what is known and unchanged is not opened.
@@ -134,10 +135,11 @@ class Manifest:
         sidecars = Sidecars(config or MetadataConfig())
         known = {video.path: video for video in self.videos}
         problems = sidecars.doubts
-        seen = [_look_at(path, known.get(path), sidecars, problems) for path in paths]
-        self._refuse_duplicates(seen)
-        new = [video for video in seen if known.get(video.path) != video]
-        new.sort(key=lambda video: video.uid)  # as they are looked up, see Transcripts
+        seen = [_look_at(path, known.get(path), sidecars) for path in paths]
+        self._refuse_duplicates([video for video, _ in seen])
+        new = [(video, metadata) for video, metadata in seen if metadata is not None]
+        new.sort(key=lambda each: each[0].uid)  # as they are looked up, see Details
+        problems += [problem for _, metadata in new for problem in metadata.problems]
         for first in range(0, len(new), _ROWS_PER_PIECE):  # an interruption loses one at most
             added = max(time.time_ns(), self._rows[-1][0] + 1 if self._rows else 0)
             some = new[first : first + _ROWS_PER_PIECE]
@@ -161,44 +163,16 @@ class Manifest:
             others[video.uid] = video
 
 
-class Transcripts:
-    """Looks up what is said in videos; one for all threads.
-
-    It keeps what it opened last: videos stand in a piece in the order of their uids.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._file = lru_cache(_KEPT)(pq.ParquetFile)
-        self._group = lru_cache(_KEPT)(self._read_group)
-
-    def of(self, video: Video) -> list[dict[str, str]] | None:
-        """As schema.METADATA has it; None where nothing is known.
-
-        Raises:
-            RunStoppedError: the manifest is damaged.
-        """
-        if video.place is None:
-            return None
-        piece, row = video.place
-        with self._lock:
-            group = self._group(piece, row // _ROWS_PER_GROUP)
-        lines: list[dict[str, str]] | None = group[row % _ROWS_PER_GROUP].as_py()
-        return lines
-
-    def _read_group(self, piece: Path, number: int) -> pa.ChunkedArray:
-        with damage_told(piece):
-            return self._file(piece).read_row_group(number, ["transcript"]).column(0)
-
-
-def _look_at(path: Path, known: Video | None, sidecars: Sidecars, problems: list[str]) -> Video:
+def _look_at(
+    path: Path, known: Video | None, sidecars: Sidecars
+) -> tuple[Video, VideoMetadata | None]:
+    """A file as it is now, and what its site says about it; None: it is as it was."""
     size = _size(path)
     state = sidecars.state(path)
     if known is not None and (known.size, known.sidecar) == (size, state):
-        return known
+        return known, None
     metadata = sidecars.metadata(path)
-    problems += metadata.problems
-    return Video(uid_of(path, metadata), path, size, state, replace(metadata, problems=()))
+    return Video(uid_of(path, metadata), path, size, state), metadata
 
 
 def _is_another(video: Video, earlier: Video) -> bool:
@@ -236,22 +210,25 @@ def _read(folder: RunFolder) -> list[tuple[int, Video]]:
 
 def _from_row(row: dict[str, Any], place: tuple[Path, int]) -> tuple[int, Video]:
     path = Path(os.fsdecode(row["path"]))
-    metadata = VideoMetadata(**row["metadata"])
-    return row["added"], Video(row["uid"], path, row["size"], row["sidecar"], metadata, place)
+    return row["added"], Video(row["uid"], path, row["size"], row["sidecar"], place)
 
 
 def _write(
-    folder: RunFolder, videos: list[Video], added: int, sidecars: Sidecars, problems: list[str]
+    folder: RunFolder,
+    videos: list[tuple[Video, VideoMetadata]],
+    added: int,
+    sidecars: Sidecars,
+    problems: list[str],
 ) -> list[Video]:
-    """The videos with the places of their transcripts, which are in memory for a group at most."""
-    rows = [_to_row(video, added) for video in videos]
+    """The videos with their places. Transcripts are in memory for a group at most."""
+    rows = [_to_row(video, metadata, added) for video, metadata in videos]
     name = hashlib.sha256(repr(rows).encode("utf-8", "surrogateescape")).hexdigest()[:32]
     piece = folder.manifest / f"{name}.parquet"
 
     def groups() -> Iterator[pa.Table]:
-        for first in range(0, len(videos), _ROWS_PER_GROUP):
-            group = slice(first, first + _ROWS_PER_GROUP)
-            said = [sidecars.transcript(video.path) for video in videos[group]]
+        for first in range(0, len(videos), ROWS_PER_GROUP):
+            group = slice(first, first + ROWS_PER_GROUP)
+            said = [sidecars.transcript(video.path) for video, _ in videos[group]]
             problems.extend(problem for transcript in said for problem in transcript.problems)
             with_lines = [
                 {**row, "transcript": transcript.row()}
@@ -265,15 +242,15 @@ def _write(
                 writer.write_table(table)
 
     write_atomically(piece, write)
-    return [replace(video, place=(piece, number)) for number, video in enumerate(videos)]
+    return [replace(video, place=(piece, number)) for number, (video, _) in enumerate(videos)]
 
 
-def _to_row(video: Video, added: int) -> dict[str, Any]:
+def _to_row(video: Video, metadata: VideoMetadata, added: int) -> dict[str, Any]:
     return {
         "uid": video.uid,
         "path": os.fsencode(video.path),
         "size": video.size,
         "sidecar": video.sidecar,
-        "metadata": {name: getattr(video.metadata, name) for name in _METADATA},
+        "metadata": {name: getattr(metadata, name) for name in _METADATA},
         "added": added,
     }

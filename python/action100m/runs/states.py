@@ -51,7 +51,6 @@ def find_states(folder: RunFolder, manifest: Manifest, stage: StageKey) -> Stage
     done = folder.done_keys(stage)
     failed = folder.failed_keys(stage)
     elsewhere = folder.done_keys_elsewhere(stage) | done
-    earlier = manifest.earlier_keys
 
     def state(video: Video) -> State:
         if video.key in done:
@@ -60,7 +59,7 @@ def find_states(folder: RunFolder, manifest: Manifest, stage: StageKey) -> Stage
             return State.SKIPPED
         if video.key in failed:
             return State.FAILED
-        if video.key in elsewhere or not elsewhere.isdisjoint(earlier[video.uid]):
+        if video.key in elsewhere or not elsewhere.isdisjoint(manifest.earlier_keys(video)):
             return State.STALE
         return State.PENDING
 

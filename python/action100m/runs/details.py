@@ -1,0 +1,51 @@
+"""What is known about a run's videos besides their frames, where the manifest has it."""
+
+from __future__ import annotations
+
+import threading
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from action100m.runs.folder import damage_told
+from action100m.runs.manifest import ROWS_PER_GROUP, Video
+from action100m.runs.metadata import VideoMetadata
+
+_KEPT = 16  # pieces, and groups of a column
+
+
+class Details:
+    """Looks up metadata and transcripts; one for all threads.
+
+    It keeps what it opened last: videos stand in a piece in the order of their uids. All methods
+    raise RunStoppedError if the manifest is damaged.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._file = lru_cache(_KEPT)(pq.ParquetFile)
+        self._group = lru_cache(2 * _KEPT)(self._read_group)
+
+    def metadata(self, video: Video) -> VideoMetadata:
+        """What its site says about a video; it has no problems any more."""
+        return VideoMetadata(**(self._value(video, "metadata") or {}))
+
+    def transcript(self, video: Video) -> list[dict[str, str]] | None:
+        """What is said in it, as schema.METADATA has it; None where nothing is known."""
+        lines: list[dict[str, str]] | None = self._value(video, "transcript")
+        return lines
+
+    def _value(self, video: Video, column: str) -> Any:
+        if video.place is None:  # it is in no manifest yet
+            return None
+        piece, row = video.place
+        with self._lock:
+            group = self._group(piece, row // ROWS_PER_GROUP, column)
+        return group[row % ROWS_PER_GROUP].as_py()
+
+    def _read_group(self, piece: Path, number: int, column: str) -> pa.ChunkedArray:
+        with damage_told(piece):
+            return self._file(piece).read_row_group(number, [column]).column(0)
