@@ -213,10 +213,11 @@ std::string complaint(const Scalar* rows, std::size_t n, std::size_t d) {
 template <class Scalar>
 void ward(const Scalar* rows, std::size_t n, std::size_t d, std::int64_t* children, double* heights,
           SimdPath path, std::size_t block) {
+  // A lone frame has no cost that would show it.
+  if (n == 1 && !std::all_of(rows, rows + d, [](Scalar x) { return std::isfinite(x); })) {
+    throw std::domain_error(complaint(rows, n, d));
+  }
   try {
-    if (n == 1 && !std::all_of(rows, rows + d, [](Scalar x) { return std::isfinite(x); })) {
-      throw std::overflow_error("There is no cost that would show it.");
-    }
     write(Ward<Scalar>(rows, n, d, path, block).run().merges(), children, heights);
   } catch (const std::overflow_error&) {
     throw std::domain_error(complaint(rows, n, d));

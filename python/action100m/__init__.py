@@ -6,21 +6,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from action100m._core import __version__
+from action100m.errors import (
+    ConfigError,
+    DatasetError,
+    NothingToDoError,
+    RunStoppedError,
+    UsageError,
+    VideoError,
+)
 from action100m.tree import Dendrogram, Tree, cut, ward
 
 if TYPE_CHECKING:
-    from action100m.config import Config
+    from action100m.config import Config, load_config
     from action100m.dataset.read import Dataset, Video
     from action100m.dataset.read import open_dataset as open  # noqa: A004 (action100m.open)
-    from action100m.errors import (
-        ConfigError,
-        DatasetError,
-        NothingToDoError,
-        RunStoppedError,
-        UsageError,
-        VideoError,
-    )
-    from action100m.runs.run import run
+    from action100m.runs.run import RunResult, run
     from action100m.segmentation.stage import segment
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "DatasetError",
     "Dendrogram",
     "NothingToDoError",
+    "RunResult",
     "RunStoppedError",
     "Tree",
     "UsageError",
@@ -37,6 +38,7 @@ __all__ = [
     "VideoError",
     "__version__",
     "cut",
+    "load_config",
     "open",
     "run",
     "segment",
@@ -46,14 +48,10 @@ __all__ = [
 # Imported when first used: a decoding process needs neither Parquet nor the pipeline.
 _LAZY = {
     "Config": "action100m.config.Config",
-    "ConfigError": "action100m.errors.ConfigError",
     "Dataset": "action100m.dataset.read.Dataset",
-    "DatasetError": "action100m.errors.DatasetError",
-    "NothingToDoError": "action100m.errors.NothingToDoError",
-    "RunStoppedError": "action100m.errors.RunStoppedError",
-    "UsageError": "action100m.errors.UsageError",
+    "RunResult": "action100m.runs.run.RunResult",
     "Video": "action100m.dataset.read.Video",
-    "VideoError": "action100m.errors.VideoError",
+    "load_config": "action100m.config.load_config",
     "open": "action100m.dataset.read.open_dataset",
     "run": "action100m.runs.run.run",
     "segment": "action100m.segmentation.stage.segment",
@@ -65,3 +63,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'action100m' has no attribute {name!r}")
     module, attribute = _LAZY[name].rsplit(".", 1)
     return getattr(importlib.import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

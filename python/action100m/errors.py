@@ -30,7 +30,7 @@ class UsageError(ValueError):
 
 
 class NothingToDoError(ValueError):
-    """The inputs hold no video."""
+    """There is nothing to work on: no video, or no segment with an action."""
 
 
 class RunStoppedError(Exception):

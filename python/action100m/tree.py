@@ -36,6 +36,9 @@ class Dendrogram:
                 f"{self.children.shape} and {self.children.dtype}."
             )
 
+    def __repr__(self) -> str:
+        return f"Dendrogram({self.n_frames:,} frames)"
+
     @property
     def n_frames(self) -> int:
         """The number of frames, n."""
@@ -82,6 +85,10 @@ class Tree:
 
     def __len__(self) -> int:
         return len(self.start)
+
+    def __repr__(self) -> str:
+        span = f"{self.start[0]:.2f}-{self.end[0]:.2f} s" if len(self) else "empty"
+        return f"Tree({len(self):,} segments, {span})"
 
     @property
     def duration(self) -> NDArray[np.float64]:

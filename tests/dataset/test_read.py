@@ -93,6 +93,29 @@ def test_only_the_asked_fields_are_read(folder: Path) -> None:
         list(dataset.batches(["nodes.colour"]))
 
 
+def test_what_was_not_read_is_named(folder: Path) -> None:
+    [video] = action100m.open(folder).videos(fields=["nodes.gpt.action"], uids=["video0002"])
+    assert len(video.column("gpt.action.brief")) == len(video)
+    for ask, field in (
+        (lambda: video.tree, "nodes"),
+        (lambda: video.metadata, "metadata"),
+        (lambda: video.column("plm_action"), "nodes.plm_action"),
+        (lambda: video.column("gpt.summary.brief"), "nodes.gpt.summary.brief"),
+        (lambda: video.column("gtp"), "nodes.gtp"),
+    ):
+        with pytest.raises(KeyError, match=f"no field {field}"):
+            ask()
+    with pytest.raises(TypeError, match="several strings"):
+        next(action100m.open(folder).videos(fields="nodes"))
+
+
+def test_a_dataset_says_whether_it_has_a_video(folder: Path) -> None:
+    dataset = action100m.open(folder)
+    assert "video0002" in dataset
+    assert "video9999" not in dataset
+    assert 2 not in dataset
+
+
 def test_a_uid_reads_only_the_groups_that_may_hold_it(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

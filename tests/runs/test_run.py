@@ -54,7 +54,7 @@ def dataset(out: Path) -> dict[str, bytes]:
 def states(out: Path, config: Config) -> dict[str, State]:
     folder = RunFolder(out)
     with open_segment_stage(config, folder) as stage:
-        return find_states(folder, Manifest(folder), stage.key).states
+        return find_states(folder, Manifest(folder), stage.key)
 
 
 @pytest.fixture

@@ -56,8 +56,8 @@ class Captioned:
 
     Attributes:
         tree: m segments.
-        captions, actions, frames: (m,) plm_caption, plm_action and llama3_caption; None where
-            there is none.
+        captions, actions, leaf_captions: (m,) plm_caption, plm_action and llama3_caption; None
+            where there is none.
         title, description: of the video's site, if any.
         transcript: (seconds, text) in the order of time.
     """
@@ -65,7 +65,7 @@ class Captioned:
     tree: Tree
     captions: Sequence[str | None]
     actions: Sequence[str | None]
-    frames: Sequence[str | None]
+    leaf_captions: Sequence[str | None]
     title: str | None = None
     description: str | None = None
     transcript: Sequence[tuple[float, str]] = ()
@@ -239,7 +239,8 @@ def _line(video: Captioned, node: int) -> tuple[str, bool]:
     """One segment: its times, its level, what each captioner says; and whether that was cut."""
     tree, most = video.tree, _MOST_CHARACTERS["caption"]
     parts, cut = [f"{_times(tree, node)} level {int(tree.level[node])}"], False
-    for name, said in (("", video.captions), ("action ", video.actions), ("frame ", video.frames)):
+    told = ("", video.captions), ("action ", video.actions), ("frame ", video.leaf_captions)
+    for name, said in told:
         if text := said[node]:
             string, shortened = quoted(text, most)
             parts.append(name + string)

@@ -6,6 +6,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterator
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +23,7 @@ from action100m.cli.app import (
     fail,
     print_lines,
 )
-from action100m.errors import UsageError, VideoError
+from action100m.errors import VideoError
 
 _PANEL = "Make a dataset"
 
@@ -124,25 +125,30 @@ def status_command(run_folder: RunFolderArgument) -> None:
     print_lines(describe_run(run_folder))
 
 
+class FigureFormat(str, Enum):
+    """What a figure is written as."""
+
+    png = "png"
+    svg = "svg"
+
+
 @app.command("report", rich_help_panel=_PANEL)
 @explained()
 def report_command(
     run_folder: RunFolderArgument,
     figures: Annotated[
-        str | None,
-        typer.Option(metavar="png|svg", help="Also draw every done video's timeline."),
+        FigureFormat | None,
+        typer.Option(help="Also draw every done video's timeline."),
     ] = None,
 ) -> None:
     """Write RUN/report/index.html: one file that shows trees, states and failures."""
     from action100m.report.of_run import draw_timelines, report_run
     from action100m.runs.folder import RunFolder
 
-    if figures not in (None, "png", "svg"):
-        raise UsageError(f"--figures takes png or svg, not {figures}.")
     folder = RunFolder(run_folder)
     print_lines([str(report_run(folder))])
     if figures is not None:
-        print_lines(map(str, draw_timelines(folder, figures)))
+        print_lines(map(str, draw_timelines(folder, figures.value)))
 
 
 @app.command("segment", rich_help_panel=_PANEL)

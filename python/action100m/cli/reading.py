@@ -40,7 +40,7 @@ DatasetArgument = Annotated[
 ]
 
 MinLevel = Annotated[int, typer.Option(min=0, help="The root is level 0.")]
-MaxLevel = Annotated[float, typer.Option(min=0, metavar="INTEGER", show_default=False)]
+MaxLevel = Annotated[int | None, typer.Option(min=0, show_default=False)]
 MinDuration = Annotated[float, typer.Option(min=0, metavar="SECONDS")]
 MaxDuration = Annotated[float, typer.Option(min=0, metavar="SECONDS", show_default=False)]
 
@@ -130,7 +130,7 @@ def search_command(
         ),
     ] = None,
     min_level: MinLevel = 0,
-    max_level: MaxLevel = inf,
+    max_level: MaxLevel = None,
     min_duration: MinDuration = 0.0,
     max_duration: MaxDuration = inf,
     limit: Annotated[int, typer.Option(min=1, help="How many, the best first.")] = 20,

@@ -53,7 +53,7 @@ def balance_command(
         ),
     ] = None,
     min_level: MinLevel = 0,
-    max_level: MaxLevel = inf,
+    max_level: MaxLevel = None,
     min_duration: MinDuration = 0.0,
     max_duration: MaxDuration = inf,
     figure: Annotated[
@@ -130,7 +130,7 @@ def clips_command(
         ),
     ] = None,
     min_level: MinLevel = 0,
-    max_level: MaxLevel = inf,
+    max_level: MaxLevel = None,
     min_duration: MinDuration = 0.0,
     max_duration: MaxDuration = inf,
     workers: Annotated[

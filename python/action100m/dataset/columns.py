@@ -21,7 +21,7 @@ _UUID5 = "^[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-5[0-9A-Fa-f]{3}-[89ABab][0-9A-Fa-f]{3}-
 class Batch:
     """R rows with m nodes between them. Node positions count through all rows.
 
-    Where only some fields were read, the others raise KeyError when asked for.
+    Where only some fields were read, asking for another raises KeyError.
 
     Attributes:
         uid: (R,) strings.
@@ -35,13 +35,14 @@ class Batch:
         self.uid = rows.column("video_uid")
         self._rows = rows
         names = rows.schema.names
-        self._metadata = _fields(rows.column("metadata")) if "metadata" in names else {}
-        self._nodes: dict[str, pa.Array] = {}
+        self._metadata, self._nodes = _Columns("metadata"), _Columns("nodes")
+        if "metadata" in names:
+            self._metadata.update(_fields(rows.column("metadata")))
         self.offsets, self.row = np.zeros(len(rows) + 1, np.int64), np.empty(0, np.int64)
         if "nodes" in names:
             nodes = rows.column("nodes")
             self.offsets, self.row = _layout(nodes)
-            self._nodes = _fields(nodes.flatten())
+            self._nodes.update(_fields(nodes.flatten()))
 
     def __len__(self) -> int:
         return len(self.uid)
@@ -55,11 +56,13 @@ class Batch:
             for name in names[1:]:
                 found = _fields(found)[name]
         except (KeyError, IndexError, AttributeError):
-            raise KeyError(f"There is no field {path} in the format, or it was not read.") from None
+            raise _absent(path) from None
         return found
 
     def metadata(self, row: int) -> dict[str, Any]:
         """One row's metadata, as far as it was read; {} where it is null."""
+        if "metadata" not in self._rows.schema.names:
+            raise _absent("metadata")
         found: dict[str, Any] | None = self._rows.column("metadata")[row].as_py()
         return found or {}
 
@@ -213,6 +216,21 @@ class Lines:
     time: pa.StringArray
     seconds: NDArray[np.float64]
     text: pa.StringArray
+
+
+class _Columns(dict[str, pa.Array]):
+    """The fields of `metadata` or `nodes` that were read."""
+
+    def __init__(self, room: str) -> None:
+        super().__init__()
+        self._room = room
+
+    def __missing__(self, name: str) -> pa.Array:
+        raise _absent(f"{self._room}.{name}")
+
+
+def _absent(path: str) -> KeyError:
+    return KeyError(f"There is no field {path}, or it is not among the fields= that were read.")
 
 
 def mask(booleans: pa.BooleanArray) -> NDArray[np.bool_]:

@@ -69,6 +69,14 @@ class Dataset:
     def __iter__(self) -> Iterator[Video]:
         return self.videos()
 
+    def __repr__(self) -> str:
+        names = [source.name for source in self.sources]
+        return f"Dataset({', '.join([*names[:3], *(['…'] if len(names) > 3 else [])])})"
+
+    def __contains__(self, uid: object) -> bool:
+        """Whether there is a video with that uid."""
+        return isinstance(uid, str) and any(self.batches(["nodes.level"], [uid]))
+
     def __getitem__(self, uid: str) -> Video:
         """The video with that uid. KeyError where there is none."""
         for video in self.videos(uids=[uid]):
@@ -98,6 +106,8 @@ class Dataset:
                 `on_error`.
         """
         wanted = None if uids is None else frozenset(uids)
+        if isinstance(fields, str) or isinstance(uids, str):
+            raise TypeError("fields and uids take several strings, such as a list, not one.")
         asked = None if fields is None else tuple(fields)
         for source in self.sources:
             for first_row, rows in source.batches(asked, wanted):
@@ -158,6 +168,9 @@ class Video:
     source: Source
     batch: Batch
     row: int
+
+    def __repr__(self) -> str:
+        return f"Video({self.uid!r} in {self.source.name})"
 
     @property
     def uid(self) -> str:

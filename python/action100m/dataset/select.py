@@ -18,7 +18,7 @@ class Selection:
     """Segments to take; every bound is included.
 
     Attributes:
-        min_level, max_level: levels; the root is level 0.
+        min_level, max_level: levels; the root is level 0. None: without a bound.
         min_duration, max_duration: seconds.
         leaf: True: leaves only; False: inner segments only; None: both.
 
@@ -27,7 +27,7 @@ class Selection:
     """
 
     min_level: int = 0
-    max_level: float = inf
+    max_level: int | None = None
     min_duration: float = 0.0
     max_duration: float = inf
     leaf: bool | None = None
@@ -38,7 +38,7 @@ class Selection:
     def __post_init__(self) -> None:
         for what in ("level", "duration"):
             low, high = getattr(self, f"min_{what}"), getattr(self, f"max_{what}")
-            if low > high:
+            if high is not None and low > high:
                 raise UsageError(
                     f"No segment has a {what} of at least {low:g} and at most {high:g}."
                 )
@@ -48,10 +48,11 @@ class Selection:
         seconds = batch.centiseconds / 100
         chosen: NDArray[np.bool_] = (
             (batch.level >= self.min_level)
-            & (batch.level <= self.max_level)
             & (seconds >= self.min_duration)
             & (seconds <= self.max_duration)
         )
+        if self.max_level is not None:
+            chosen &= batch.level <= self.max_level
         if self.leaf is not None:
             chosen &= (batch.children == 0) == self.leaf
         return chosen

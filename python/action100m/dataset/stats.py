@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from action100m.dataset.balance.weights import effective_number
 from action100m.dataset.read import Dataset
 from action100m.dataset.running_statistics import Lengths, RunningStatistics
 from action100m.dataset.vocabulary import Vocabulary
@@ -118,7 +119,7 @@ class Stats:
         """The figures for a person."""
         yield (
             f"{counted(self.videos, 'video')} in {counted(self.files, 'file')}, "
-            f"{self.seconds / 3600:,.1f} hours, {counted(self.segments, 'segment')}, "
+            f"{_length(self.seconds)}, {counted(self.segments, 'segment')}, "
             f"{counted(self.leaves, 'leaf')}"
         )
         for name, durations in (("segments", self.durations), ("leaves", self.leaf_durations)):
@@ -223,7 +224,7 @@ def _actions(vocabulary: Vocabulary) -> Actions | None:
         distinct=len(counts),
         duplicate_groups=int(repeated.sum()),
         in_duplicate_groups=int(counts[repeated].sum()),
-        effective_number=float(np.exp(-(shares * np.log(shares)).sum())),
+        effective_number=effective_number(shares),
         head_shares={
             f"{100 * head:g} %": float(shares[: round(head * len(shares))].sum())
             for head in _HEADS
@@ -234,6 +235,10 @@ def _actions(vocabulary: Vocabulary) -> Actions | None:
         verbs=_verbs(vocabulary),
         words=vocabulary.words.most_frequent(_CLOUD),
     )
+
+
+def _length(seconds: float) -> str:
+    return f"{seconds / 3600:,.1f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"
 
 
 def _curve(counts: NDArray[np.int64]) -> list[tuple[int, int]]:

@@ -130,8 +130,8 @@ class Asking:
                 f"An engine answered {result.id} where {asked.request.id} was asked."
             )
         answer = Answer.of(asked.key, result, asked.spent)
-        hopeless = answer.final or answer.lasting
-        if not hopeless and asked.attempt + 1 < self._attempts:
+        settled = answer.final or answer.lasting
+        if not settled and asked.attempt + 1 < self._attempts:
             self._again.append(asked.again(replace(answer.usage, retries=answer.usage.retries + 1)))
             return
         del self._running[asked.key]

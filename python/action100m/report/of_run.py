@@ -30,7 +30,7 @@ from action100m.runs.failures import read_failure
 from action100m.runs.folder import RunFolder
 from action100m.runs.manifest import Manifest, Video
 from action100m.runs.settings import read_settings
-from action100m.runs.states import State, find_states
+from action100m.runs.states import State, count_states, find_states
 from action100m.segmentation.part import WITHOUT_EMBEDDINGS, from_table
 from action100m.segmentation.stage import Segmentation
 from action100m.text import clock
@@ -51,7 +51,7 @@ def report_run(folder: RunFolder) -> Path:
         title=str(folder.root),
         created=datetime.now().astimezone().isoformat(" ", "seconds"),
         stages={
-            key.name: {state.value: count for state, count in states.count().items()}
+            key.name: {state.value: count for state, count in count_states(states).items()}
             for key, states in view.stages.items()
         },
         config=folder.settings_file.read_text("utf-8"),
@@ -136,7 +136,7 @@ class _View:
     def videos(self) -> Iterator[ReportedVideo]:
         """Every video in the state of the first stage that has not done it."""
         for video in self.manifest.videos:
-            states = ((key, found.states[video.uid]) for key, found in self.stages.items())
+            states = ((key, found[video.uid]) for key, found in self.stages.items())
             stage, state = next(
                 (each for each in states if each[1] is not State.DONE), (self.segment, State.DONE)
             )
@@ -172,7 +172,7 @@ class _View:
                 yield Refinement(video.uid, times, rounds[node])
 
     def _is_segmented(self, video: Video) -> bool:
-        return self.stages[self.segment].states[video.uid] is State.DONE
+        return self.stages[self.segment][video.uid] is State.DONE
 
     def _read(self, video: Video) -> Segmentation:
         return from_table(self.folder.read_part(self.segment, video.key, WITHOUT_EMBEDDINGS))

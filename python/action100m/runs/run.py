@@ -28,7 +28,7 @@ from action100m.runs.progress import StageProgress
 from action100m.runs.segment_stage import SegmentStage, open_segment_stage
 from action100m.runs.settings import Settings, read_config, stage_key, write_settings
 from action100m.runs.stages import Stage
-from action100m.runs.states import TO_DO, State, find_overall_states, find_states
+from action100m.runs.states import TO_DO, State, count_states, find_overall_states, find_states
 from action100m.segmentation.encoders import pin
 from action100m.text import counted
 from action100m.trace import span
@@ -100,13 +100,13 @@ def run(
     for change in changes(earlier, config) if earlier else ():
         _say(console, f"Settings of {folder.root} change: {change}")
     settings = _segment(config, folder, manifest, workers, console)
-    _describe(settings, folder, manifest, workers, console)
+    _ask_models(settings, folder, manifest, workers, console)
     del manifest  # large, and read anew: others may have added to it
     with span("export"):
         shards = export_what_changed(folder, settings)
     if shards is None:
         _say(console, f"Another run gave {folder.root} other settings: the dataset is left to it.")
-    counts = find_overall_states(folder, Manifest(folder), settings.keys).count()
+    counts = count_states(find_overall_states(folder, Manifest(folder), settings.keys))
     return RunResult(counts, shards or [])
 
 
@@ -157,7 +157,7 @@ def _segment(
     return settings
 
 
-def _describe(
+def _ask_models(
     settings: Settings, folder: RunFolder, manifest: Manifest, workers: int, console: Console
 ) -> None:
     """Do the stages that ask models, each of what the one before it has done."""
@@ -196,7 +196,7 @@ def _check_engines(config: Config) -> None:
 def _check_access(settings: Settings, folder: RunFolder, manifest: Manifest) -> None:
     """The same of what only those stages need that are to ask something."""
     for key in settings.keys[1:]:
-        states = find_states(folder, manifest, key).states
+        states = find_states(folder, manifest, key)
         if not any(state in TO_DO for state in states.values()):
             continue
         captioning, aggregation = settings.config.captioning, settings.config.aggregation
@@ -228,7 +228,7 @@ def _pinned(config: Config) -> Config:
 def _to_do(
     key: StageKey, folder: RunFolder, manifest: Manifest, videos: list[Video], console: Console
 ) -> list[Video]:
-    states = find_states(folder, manifest, key).states
+    states = find_states(folder, manifest, key)
     todo = [video for video in videos if states[video.uid] in TO_DO]
     if already := len(videos) - len(todo):
         _say(console, f"{key.name}: {counted(already, 'video')} of {len(videos)} left as they are")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from enum import Enum
 
 from action100m.runs.folder import RunFolder, StageKey
@@ -30,24 +29,14 @@ TO_DO = (State.PENDING, State.STALE, State.FAILED)
 """What a run takes up."""
 
 
-@dataclass(frozen=True)
-class StageStates:
-    """The state of every video in one stage, found from listings alone.
-
-    Attributes:
-        states: by uid.
-    """
-
-    states: dict[str, State]
-
-    def count(self) -> dict[State, int]:
-        """How many videos are in each state, every state named."""
-        counts = Counter(self.states.values())
-        return {state: counts[state] for state in State}
+def count_states(states: Mapping[str, State]) -> dict[State, int]:
+    """How many videos are in each state, every state named."""
+    counts = Counter(states.values())
+    return {state: counts[state] for state in State}
 
 
-def find_states(folder: RunFolder, manifest: Manifest, stage: StageKey) -> StageStates:
-    """Look at which files stand; opens none of them."""
+def find_states(folder: RunFolder, manifest: Manifest, stage: StageKey) -> dict[str, State]:
+    """The state of every video in one stage, by uid, found from listings alone."""
     done = folder.done_keys(stage)
     failed = folder.failed_keys(stage)
     elsewhere = folder.done_keys_elsewhere(stage) | done
@@ -63,17 +52,17 @@ def find_states(folder: RunFolder, manifest: Manifest, stage: StageKey) -> Stage
             return State.STALE
         return State.PENDING
 
-    return StageStates({video.uid: state(video) for video in manifest.videos})
+    return {video.uid: state(video) for video in manifest.videos}
 
 
 def find_overall_states(
     folder: RunFolder, manifest: Manifest, stages: Iterable[StageKey]
-) -> StageStates:
+) -> dict[str, State]:
     """Each video's state in the first of the stages in which it is not done."""
     states = {video.uid: State.DONE for video in manifest.videos}
     for stage in stages:
-        found = find_states(folder, manifest, stage).states
+        found = find_states(folder, manifest, stage)
         states = {
             uid: found[uid] if state is State.DONE else state for uid, state in states.items()
         }
-    return StageStates(states)
+    return states

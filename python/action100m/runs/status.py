@@ -10,7 +10,7 @@ from action100m.runs.failures import read_failure
 from action100m.runs.folder import RunFolder, StageKey
 from action100m.runs.manifest import Manifest
 from action100m.runs.settings import Settings, read_settings
-from action100m.runs.states import State, find_states
+from action100m.runs.states import State, count_states, find_states
 from action100m.text import counted
 
 _MOST = 20  # failures that are spelled out
@@ -38,12 +38,12 @@ def describe_run(out: Path) -> Iterator[str]:
     yield f"{out}: {counted(len(manifest.videos), 'video')}"
     for stage in settings.keys:
         states = find_states(folder, manifest, stage)
-        for state, count in states.count().items():
+        for state, count in count_states(states).items():
             if count or state is State.DONE:
                 meaning = f"  ({_MEANING[state]})" if _MEANING[state] else ""
                 yield f"  {stage.name:<10}{state.value:<8}{count:>8}{meaning}"
-        yield from _failures(folder, manifest, stage, states.states)
-        yield from _skipped(manifest, states.states)
+        yield from _failures(folder, manifest, stage, states)
+        yield from _skipped(manifest, states)
     for stage in settings.keys[1:]:
         costs = Costs()
         for _, found in read_costs(folder, manifest, stage):

@@ -249,4 +249,5 @@ def segment(
     try:
         return segment_file(Path(video), config).tree(config.cut)
     except VideoError as error:
-        raise VideoError(f"{video}: {error}", transient=error.transient) from error
+        error.args = (f"{video}: {error}",)
+        raise

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import action100m
-from action100m import DatasetError
+from action100m import DatasetError, NothingToDoError
 from action100m.dataset.balance import balance
 from command import call
 from rows import as_python, batches, write_rows
@@ -86,7 +86,7 @@ def test_a_file_of_the_dataset_is_not_overwritten(folder: Path, tmp_path: Path) 
 
 def test_without_an_action_there_is_nothing_to_weigh(tmp_path: Path) -> None:
     bare = write_rows(tmp_path / "bare.parquet", as_python(batches(2)))
-    with pytest.raises(DatasetError, match="No selected segment has an action"):
+    with pytest.raises(NothingToDoError, match="No selected segment has an action"):
         balance(action100m.open(bare), tmp_path / "index.parquet", clusters=9)
     assert [path.name for path in tmp_path.iterdir()] == ["bare.parquet"]
 

@@ -19,7 +19,7 @@ from action100m.dataset.balance.weights import Draws, effective_number, text_wei
 from action100m.dataset.embeddings import Embedder, HashedEmbedder
 from action100m.dataset.read import Dataset
 from action100m.dataset.select import Selection
-from action100m.errors import DatasetError
+from action100m.errors import DatasetError, NothingToDoError
 from action100m.files import TEMPORARY, write_atomically
 from action100m.text import counted
 
@@ -130,8 +130,8 @@ def balance(
 
     Raises:
         DatasetError: a file cannot be read and the dataset has no `on_error`; two rows have one
-            uid; no selected segment has an action; faiss is not installed; or `out` is one of the
-            dataset's files.
+            uid; faiss is not installed; or `out` is one of the dataset's files.
+        NothingToDoError: no selected segment has an action.
         ValueError: fewer than one cluster or sample.
         OSError: `out` cannot be written.
     """
@@ -145,7 +145,7 @@ def balance(
         on_stage("Reading the actions …")
         found = gather(dataset, selection or Selection(), Path(folder))
         if not found.segments:
-            raise DatasetError(
+            raise NothingToDoError(
                 "No selected segment has an action: "
                 f"{found.null:,} have none, {found.no_action:,} say N/A."
             )

@@ -93,7 +93,7 @@ def _help(folder: RunFolder, workers: int) -> None:
     config = read_settings(folder).config
     manifest = Manifest(folder)
     with open_segment_stage(config, folder) as stage:
-        states = find_states(folder, manifest, stage.key).states
+        states = find_states(folder, manifest, stage.key)
         todo = [video for video in manifest.videos if states[video.uid] in TO_DO]
         sizes = {video.uid: video.size for video in todo}
         quiet = Console(quiet=True)

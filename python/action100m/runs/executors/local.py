@@ -37,10 +37,6 @@ _GRACE = 10.0  # seconds for workers to notice that the run was interrupted
 Item = TypeVar("Item")
 
 
-class _CancelledError(Exception):
-    """Raised inside a worker once the run is interrupted."""
-
-
 def run_stage(
     stage: Stage, videos: list[Video], folder: RunFolder, workers: int, progress: StageProgress
 ) -> None:
@@ -114,7 +110,7 @@ class _Execution:
                 while (video := self._take(self._elsewhere)) is not None:
                     if not self._do(worker, video):
                         self.stop.wait(_POLL)
-        except (_CancelledError, CancelledError):  # ours, or an engine's that was closed
+        except CancelledError:  # the run was interrupted, or an engine closed
             pass
         except OSError as error:
             self._give_up(RunStoppedError(_explain(error, self._folder)))
@@ -160,7 +156,7 @@ class _Execution:
         key = self._stage.key
         try:
             part = self._attempt(worker, video)
-        except (_CancelledError, CancelledError, EngineStoppedError, RunStoppedError):
+        except (CancelledError, EngineStoppedError, RunStoppedError):
             raise
         except Exception as error:
             if isinstance(error, OSError) and error.errno in _OURS:
@@ -176,7 +172,7 @@ class _Execution:
     def _attempt(self, worker: Worker, video: Video) -> pa.Table:
         def advance(seconds: float, claimed: float | None) -> None:
             if self.stop.is_set():
-                raise _CancelledError
+                raise CancelledError
             self._progress.advance(video.uid, seconds, claimed)
 
         for _ in range(_ATTEMPTS - 1):

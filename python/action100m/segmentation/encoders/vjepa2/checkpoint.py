@@ -48,9 +48,6 @@ class Checkpoint(Found):
             raise CheckpointError(f"{self.source} holds no weights of a V-JEPA 2 encoder.")
         return weights
 
-    def _identity_files(self) -> list[Path]:
-        return [self.folder / _CONFIG, *self._files()]
-
     def _files(self) -> list[Path]:
         index = self.folder / _INDEX
         if index.is_file():
