@@ -60,7 +60,7 @@ def aggregate(
 
 
 def briefs(part: pa.Table) -> dict[int, str | None]:
-    found = texts(part, "gpt", len(TREE))
+    found = texts(part, "gpt", len(TREE)).to_pylist()
     return {
         node: json.loads(found[node] or "")["summary"]["brief"] if found[node] else None
         for node in NODES
@@ -184,10 +184,10 @@ def test_an_interrupted_video_goes_on_where_it_was(tmp_path: Path) -> None:
 def test_rounds_are_kept_where_asked(tmp_path: Path) -> None:
     part, _ = aggregate(good, tmp_path, keep_rounds=True)
     for number in range(4):
-        kept = texts(part, f"gpt.{number}", len(TREE))
+        kept = texts(part, f"gpt.{number}", len(TREE)).to_pylist()
         assert all(kept[node] for node in NODES)
     part, _ = aggregate(good, tmp_path / "b")
-    assert not any(texts(part, "gpt.0", len(TREE)))
+    assert not any(texts(part, "gpt.0", len(TREE)).to_pylist())
     assert sum(part["prompt"].to_pylist()) == 10 * 4 * len(NODES)
 
 

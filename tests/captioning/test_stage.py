@@ -81,14 +81,14 @@ def test_every_caption_stands_at_the_node_whose_frames_were_shown(
     ]
     segments = SegmentCaptionerConfig.model_validate({"model": MODEL})
     leaves = LeafCaptionerConfig.model_validate({"model": MODEL})
-    assert texts(part, "plm_caption", len(tree)) == [
+    assert texts(part, "plm_caption", len(tree)).to_pylist() == [
         f"{frames} | {segments.prompt}" for frames in shown
     ]
-    assert texts(part, "plm_action", len(tree)) == [
+    assert texts(part, "plm_action", len(tree)).to_pylist() == [
         f"{frames} | {segments.action_prompt}" for frames in shown
     ]
     middles = choose_frames(segmentation.times, tree.start, tree.end, 1)
-    assert texts(part, "llama3_caption", len(tree)) == [
+    assert texts(part, "llama3_caption", len(tree)).to_pylist() == [
         f"{describe(list(pixels[middle]))} | {leaves.prompt}" if leaf else None
         for middle, leaf in zip(middles, tree.is_leaf, strict=True)
     ]

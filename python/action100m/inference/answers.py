@@ -10,7 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from action100m.inference.engine import Outcome, Result, Usage
 
@@ -30,6 +32,9 @@ SCHEMA = pa.schema(
 )
 """One row per question of a video: which field of which node (its number in the tree's order),
 what it was asked (`key`), what came of it, and what it cost in tokens."""
+
+TEXTS = ["field", "node", "text"]
+"""The columns that `texts` needs."""
 
 _FILE = "answers.jsonl"
 _FINAL = (Outcome.COMPLETE, Outcome.TRUNCATED, Outcome.REFUSED)
@@ -174,15 +179,16 @@ def final_answers(table: pa.Table) -> dict[str, Answer]:
     }
 
 
-def texts(table: pa.Table, field: str, nodes: int) -> list[str | None]:
-    """The texts of one field by node, null where there is none."""
-    found: list[str | None] = [None] * nodes
-    for name, node, text in zip(
-        table.column("field").to_pylist(),
-        table.column("node").to_pylist(),
-        table.column("text").to_pylist(),
-        strict=True,
-    ):
-        if name == field:
-            found[node] = text
-    return found
+def texts(table: pa.Table, field: str, nodes: int) -> pa.StringArray:
+    """The texts of one field by node, null where there is none.
+
+    Args:
+        table: the columns field, node and text of `SCHEMA`.
+        field: the field.
+        nodes: how many nodes there are.
+    """
+    rows = table.filter(pc.equal(table.column("field"), field))
+    place = np.full(nodes, -1)
+    place[rows.column("node").to_numpy()] = np.arange(len(rows))
+    found = rows.column("text").combine_chunks()
+    return found.take(pa.array(place, mask=place < 0))

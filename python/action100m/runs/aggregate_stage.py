@@ -11,9 +11,10 @@ import pyarrow as pa
 
 from action100m.aggregation.prompts import Captioned
 from action100m.aggregation.stage import VideoAggregator, aggregate_identity, open_aggregator
+from action100m.captioning.questions import FIELDS
 from action100m.config import Config
 from action100m.errors import ConfigError
-from action100m.inference.answers import texts
+from action100m.inference.answers import TEXTS, texts
 from action100m.runs.costs import with_costs
 from action100m.runs.details import Details
 from action100m.runs.folder import RunFolder, StageKey
@@ -91,14 +92,15 @@ class _AggregateWorker:
     def process(self, video: Video, progress: Progress) -> pa.Table:
         segment = self.settings.key("segment")
         segmentation = from_table(self.folder.read_part(segment, video.key, WITHOUT_EMBEDDINGS))
-        captions = self.folder.read_part(self.settings.key("caption"), video.key)
+        answered = self.folder.read_part(self.settings.key("caption"), video.key, TEXTS)
         tree = segmentation.tree(self.settings.config.cut)
+        captions = {field: texts(answered, field, len(tree)).to_pylist() for field in FIELDS}
         about = self.details.metadata(video)
         captioned = Captioned(
             tree,
-            texts(captions, "plm_caption", len(tree)),
-            texts(captions, "plm_action", len(tree)),
-            texts(captions, "llama3_caption", len(tree)),
+            captions["plm_caption"],
+            captions["plm_action"],
+            captions["llama3_caption"],
             about.title,
             about.description,
             [(float(line["time"]), line["text"]) for line in self.details.transcript(video) or ()],

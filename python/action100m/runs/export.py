@@ -15,7 +15,7 @@ from action100m.captioning.questions import FIELDS
 from action100m.config import MetadataConfig
 from action100m.dataset.write import node_rows, video_row, write_shards
 from action100m.files import write_text
-from action100m.inference.answers import texts
+from action100m.inference.answers import TEXTS, texts
 from action100m.locks import locked
 from action100m.runs.details import Details
 from action100m.runs.folder import RunFolder
@@ -115,17 +115,21 @@ def _rows(folder: RunFolder, videos: list[Video], settings: Settings) -> Iterato
         tree = segmentation.tree(settings.config.cut)
         fields: dict[str, pa.Array] = {}
         if video.key in done.get("caption", ()):
-            part = folder.read_part(settings.key("caption"), video.key)
+            part = folder.read_part(settings.key("caption"), video.key, TEXTS)
             for name in FIELDS:
-                fields[name] = pa.array(texts(part, name, len(tree)), pa.string())
+                fields[name] = texts(part, name, len(tree))
         if video.key in done.get("aggregate", ()):
-            part = folder.read_part(settings.key("aggregate"), video.key)
-            found = [text and json.loads(text) for text in texts(part, "gpt", len(tree))]
-            fields["gpt"] = pa.array(found, GPT)
+            part = folder.read_part(settings.key("aggregate"), video.key, TEXTS)
+            fields["gpt"] = _parsed(texts(part, "gpt", len(tree)))
         nodes = node_rows(video.uid, tree, fields)
         metadata, transcript = details.metadata(video), details.transcript(video)
         about = metadata.row(segmentation.report.end, transcript)
         yield video_row(video.uid, about, nodes)
+
+
+def _parsed(annotations: pa.StringArray) -> pa.StructArray:
+    found = json.loads(f"[{','.join(text or 'null' for text in annotations.to_pylist())}]")
+    return pa.array(found, GPT)
 
 
 def _file_metadata(settings: Settings) -> dict[str, str]:
