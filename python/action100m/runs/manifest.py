@@ -11,6 +11,7 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ _INDEX = ["uid", "path", "size", "sidecar", "added"]
 _ROWS_PER_PIECE = 10_000
 ROWS_PER_GROUP = 64
 """Rows of a piece that are read together where one is looked up."""
+_LOOKING, _LOOKED_AT = 16, 64  # threads, and files that each takes at a time
 _COMPARED = 2**16  # bytes at each end of two files of one size
 
 
@@ -135,7 +137,7 @@ class Manifest:
         sidecars = Sidecars(config or MetadataConfig())
         known = {video.path: video for video in self.videos}
         problems = sidecars.doubts
-        seen = [_look_at(path, known.get(path), sidecars) for path in paths]
+        seen = _look_at_all(list(paths), known, sidecars)
         self._refuse_duplicates([video for video, _ in seen])
         new = [(video, metadata) for video, metadata in seen if metadata is not None]
         new.sort(key=lambda each: each[0].uid)  # as they are looked up, see Details
@@ -161,6 +163,19 @@ class Manifest:
                     "Rename one, or leave it out."
                 )
             others[video.uid] = video
+
+
+def _look_at_all(
+    paths: list[Path], known: dict[Path, Video], sidecars: Sidecars
+) -> list[tuple[Video, VideoMetadata | None]]:
+    """Look at many at a time: a network file system answers each question late."""
+
+    def look(some: list[Path]) -> list[tuple[Video, VideoMetadata | None]]:
+        return [_look_at(path, known.get(path), sidecars) for path in some]
+
+    pieces = [paths[k : k + _LOOKED_AT] for k in range(0, len(paths), _LOOKED_AT)]
+    with ThreadPoolExecutor(_LOOKING) as pool:
+        return [seen for some in pool.map(look, pieces) for seen in some]
 
 
 def _look_at(
