@@ -1,8 +1,13 @@
-"""Finds the device that a model is to run on."""
+"""Finds the device that a model is to run on, and clears it for the next model."""
 
 from __future__ import annotations
 
-import torch
+import gc
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 
 def find_device(name: str) -> torch.device:
@@ -14,6 +19,8 @@ def find_device(name: str) -> torch.device:
     Raises:
         ValueError: it is not here, or nothing of ours runs on its kind.
     """
+    import torch  # noqa: PLC0415  optional
+
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -28,3 +35,14 @@ def find_device(name: str) -> torch.device:
                 "devices here. Check the driver, or ask for 'cpu'."
             )
     return device
+
+
+def release_memory() -> None:
+    """Free what models that are no longer used hold of this process's devices.
+
+    The next one may run in a process of its own, as vLLM's do, and finds only what is free.
+    """
+    gc.collect()  # compiled modules are in reference cycles
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 torch = pytest.importorskip("torch")
 checkpoints = pytest.importorskip("checkpoints", exc_type=ImportError)
 
+from action100m.device import release_memory  # noqa: E402
 from action100m.segmentation.encoders.vjepa2 import open_checkpoint  # noqa: E402
 from action100m.segmentation.encoders.vjepa2.architecture import Architecture  # noqa: E402
 from action100m.segmentation.encoders.vjepa2.model import VJepa2Model, make_forward  # noqa: E402
@@ -132,6 +133,17 @@ def test_a_full_memory_is_said_and_survived(tiny: Path) -> None:
         np.testing.assert_array_equal(model.embed(windows[:1]), expected)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+def test_the_next_model_finds_the_memory_free(tiny: Path) -> None:
+    release_memory()
+    before = torch.cuda.memory_reserved()
+    model = load(tiny, compiled=True)
+    model.embed(on_device(random_pixels(3)))
+    assert torch.cuda.memory_reserved() > before
+    del model
+    release_memory()
+    assert torch.cuda.memory_reserved() <= before
 
 
 def test_the_true_vit_g_runs_two_windows() -> None:

@@ -178,7 +178,7 @@ def test_a_killed_child_is_an_error_and_is_replaced(clip: Path) -> None:
 
 
 def test_a_child_is_replaced_before_it_grows(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoder_module, "_FILES_PER_CHILD", 2)
+    monkeypatch.setitem(decoder_module._FILES_PER_CHILD, "pyav", 2)
     with Decoder() as decoder:
         pids = [(Read(decoder.open(clip, SPEC)), decoder.pid)[1] for _ in range(4)]
     assert pids[0] == pids[1] != pids[2] == pids[3]

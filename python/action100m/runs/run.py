@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from action100m.config import Config, available_cpus, changes
+from action100m.device import release_memory
 from action100m.errors import ConfigError, NothingToDoError
 from action100m.inference import EngineStoppedError, check_access, check_engine
 from action100m.inference import pin as pin_model
@@ -100,6 +101,7 @@ def run(
     for change in changes(earlier, config) if earlier else ():
         _say(console, f"Settings of {folder.root} change: {change}")
     settings = _segment(config, folder, manifest, workers, console)
+    release_memory()
     _ask_models(settings, folder, manifest, workers, console)
     del manifest  # large, and read anew: others may have added to it
     with span("export"):
@@ -170,6 +172,7 @@ def _ask_models(
         ready = [video for video in manifest.videos if video.key in finished]
         todo = _to_do(key, folder, manifest, ready, console)
         _finish(openers[key.name](), todo, folder, workers, console)
+        release_memory()
 
 
 def _settings(config: Config, stage: SegmentStage) -> Settings:

@@ -23,8 +23,9 @@ from action100m.video.frames import DecodeReport, FrameBatch, FrameSpec, FrameSt
 if TYPE_CHECKING:
     from action100m.config import VideoConfig
 
-# DALI keeps an index of every file that it has read: 120 bytes a frame were measured.
-_FILES_PER_CHILD = 256
+# DALI keeps an index of every file that it has read (120 bytes a frame were measured), and on
+# the GPU a hardware decoder for each where the coded size is not the size that is shown.
+_FILES_PER_CHILD: dict[Backend, int] = {"pyav": 256, "dali-cpu": 256, "dali-gpu": 16}
 _START = """
 import ast, sys
 sys.path[:], *arguments = map(ast.literal_eval, sys.argv[1:])
@@ -232,7 +233,7 @@ class _Child:
 
     def __init__(self, limits: DecodeLimits, backend: Backend, threads: int) -> None:
         self._stall_seconds = limits.stall_seconds
-        self._files = 0
+        self._files_left = _FILES_PER_CHILD[backend]
         ours, theirs = socket.socketpair()
         ours.settimeout(limits.stall_seconds)
         self._channel = Channel(ours)
@@ -263,10 +264,10 @@ class _Child:
 
     @property
     def usable(self) -> bool:
-        return self.alive and self._files < _FILES_PER_CHILD
+        return self.alive and self._files_left > 0
 
     def send(self, message: Request) -> None:
-        self._files += 1
+        self._files_left -= 1
         # A child that is gone shows when its answer is awaited.
         with contextlib.suppress(OSError):
             self._channel.send(message)

@@ -270,8 +270,9 @@ def test_a_full_memory_is_said_and_what_failed_is_freed(tiny: Path) -> None:
     assert [reference() for reference in taken] == [None]
 
 
-@pytest.mark.parametrize(("room", "tried"), [(9, [5]), (3, [5, 1])])
-def test_a_model_is_tried_with_a_full_batch(tiny: Path, room: int, tried: list[int]) -> None:
+@pytest.mark.parametrize("room", [9, 4, 3])
+def test_a_model_is_tried_with_every_shape_that_is_compiled(tiny: Path, room: int) -> None:
+    batching = pytest.importorskip("action100m.segmentation.batching")
     batches = []
 
     def forward(pixels: Any) -> Any:
@@ -282,7 +283,10 @@ def test_a_model_is_tried_with_a_full_batch(tiny: Path, room: int, tried: list[i
 
     model = around(forward, tiny, batch=5)
     model.try_out()
-    assert batches == tried
+    assert batches == [5, 4, 1]
+    room = 0
+    with pytest.raises(batching.OutOfDeviceMemoryError):
+        model.try_out()
 
 
 def test_a_device_that_fails_ends_the_work_on_all_videos(tiny: Path) -> None:
@@ -292,6 +296,14 @@ def test_a_device_that_fails_ends_the_work_on_all_videos(tiny: Path) -> None:
     model = around(forward, tiny, batch=5)
     with pytest.raises(EngineStoppedError, match=r"device failed: CUDA error: an illegal .*red\.$"):
         model.embed(list(random_pixels(1, 8, 64)))
+
+
+def test_an_error_that_is_not_the_devices_is_the_videos(tiny: Path) -> None:
+    def forward(pixels: Any) -> Any:
+        raise RuntimeError("shape mismatch")
+
+    with pytest.raises(RuntimeError, match=r"^shape mismatch$"):
+        around(forward, tiny, batch=5).embed(list(random_pixels(1, 8, 64)))
 
 
 def test_importing_action100m_does_not_import_torch() -> None:

@@ -45,4 +45,15 @@ def device_errors() -> Iterator[None]:
         torch.cuda.empty_cache()
         raise OutOfDeviceMemoryError(f"The device's memory is full: {error}") from error
     except torch.AcceleratorError as error:
-        raise EngineStoppedError(f"The device failed: {str(error).splitlines()[0]}.") from error
+        raise _stopped(error) from error
+    except RuntimeError:  # a library's: cuBLAS, cuDNN, Triton, our kernels
+        try:
+            if torch.cuda.is_initialized():
+                torch.cuda.synchronize()  # raises if it was the device
+        except RuntimeError as error:
+            raise _stopped(error) from error
+        raise
+
+
+def _stopped(error: RuntimeError) -> EngineStoppedError:
+    return EngineStoppedError(f"The device failed: {str(error).splitlines()[0]}.")

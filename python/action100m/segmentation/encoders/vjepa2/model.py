@@ -99,13 +99,19 @@ class VJepa2Model:
         self.try_out()
 
     def try_out(self) -> None:
-        """Encode a batch of black frames, or one window where a batch does not fit."""
+        """Encode black frames in a full batch, in a smaller one, and alone.
+
+        These are the shapes for which PyTorch compiles: what is left of a video at its end would
+        stop all others while it does.
+        """
         side = self.short_side
         window = self.prepare(np.zeros((self.window, side, side, 3), np.uint8))
-        try:
-            self.embed([window] * self.batch)
-        except OutOfDeviceMemoryError:  # batches are halved when videos come
-            self.embed([window])
+        for windows in sorted({self.batch, max(1, self.batch - 1), 1}, reverse=True):
+            try:
+                self.embed([window] * windows)
+            except OutOfDeviceMemoryError:  # batches are halved when videos come
+                if windows == 1:
+                    raise
 
     def prepare(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
         """Preprocess frames, each once, on the device.
