@@ -191,7 +191,8 @@ class Segments(IterableDataset[Batch]):
                 read = [self._read(segment, decoder, told) for segment in wanted]
                 samples = [sample for sample in read if sample is not None]
                 if not samples:
-                    raise VideoError(f"None of the {len(wanted)} segments of a batch can be read.")
+                    reason = f"None of the {len(wanted)} segments of a batch can be read."
+                    raise VideoError(f"{reason} Check the log for the reasons.")
                 state = State(
                     seed=self._seed,
                     epoch=epoch,

@@ -156,7 +156,7 @@ def test_stops_where_nothing_is_wanted_any_more(tmp_path: Path) -> None:
 def test_another_film_under_the_same_name_is_told(change: str, tmp_path: Path) -> None:
     times = np.arange(50) / 7.5
     film = Film(times[:30] if change == "fewer" else times + 0.01)
-    with pytest.raises(VideoError, match="has the file changed"):
+    with pytest.raises(VideoError, match="Restore the file"):
         list(gather(film, times, [Want(b"", np.array([40]))], Budget(10**9), tmp_path))
 
 

@@ -266,7 +266,7 @@ def test_what_cannot_be_had_is_listed_with_its_reason(place: Path, tmp_path: Pat
         some = call(*words, "--videos", videos)
         assert some.returncode == 3
         assert "Left out: first: Not a video file" in some.stderr
-        assert "The video ends at 3.00 s: it has not all of" in some.stderr
+        assert "The video ends at 3.00 s, before the end of" in some.stderr
         assert f"Left out: third: {ABSENT}" in some.stderr
     assert {row["video_uid"] for row in table(tmp_path / "out")} == {"second"}
     assert all(row["end"] <= 3.5 for row in table(tmp_path / "out"))

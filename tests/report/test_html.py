@@ -82,7 +82,6 @@ def test_every_state_and_every_reason_is_told(tmp_path: Path) -> None:
     (rows,) = page.data["rows"]
     assert [STATES[row[0]] for row in rows] == ["failed", "stale", "pending", "skipped", "done"]
     assert "No video stream: only audio." in page.text
-    assert "There are no pictures to segment." in page.text
     assert rows[-1][1:8] == [
         "boat",
         "A boat",

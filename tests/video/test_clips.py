@@ -175,7 +175,7 @@ def test_a_frame_that_is_shown_for_days_spoils_only_the_clips_around_it(
     spans = [(0.0, 60.0), (0.0, days + 0.1), (days, days + 0.1), (0.04, 0.08)]
     long, torn, after, before = cut(video, tmp_path, spans, copy=copy)
     assert isinstance(torn, VideoError)
-    assert "longer than an MP4 file can tell" in str(torn)
+    assert "longer than MP4 can represent" in str(torn)
     assert isinstance(long, Obtained)
     assert (long.frames, after, before) == (
         3,

@@ -154,7 +154,7 @@ def test_what_dali_would_get_wrong_is_refused(tmp_path: Path) -> None:
     for path, reason in refusals(tmp_path):
         with pytest.raises(VideoError, match=reason) as caught:
             DaliStream(path, SPEC, device="cpu")
-        assert "PyAV decoder takes it" in str(caught.value)
+        assert "video.decoder = pyav" in str(caught.value)
         Read(PyAVStream(path, SPEC))
 
 

@@ -91,7 +91,7 @@ def test_a_child_that_stands_still_is_killed(clip: Path) -> None:
     with Decoder(DecodeLimits(stall_seconds=1)) as decoder:
         stream = decoder.open(clip, FrameSpec(stride=1, side=480))
         os.kill(child(decoder), signal.SIGSTOP)
-        with pytest.raises(VideoError, match=r"no progress for 1 s .*while decoding") as caught:
+        with pytest.raises(VideoError, match=r"no progress for 1 s while decoding") as caught:
             list(stream)
         assert caught.value.transient
         assert decoder.pid is None
@@ -101,7 +101,7 @@ def test_a_child_that_stands_still_is_killed(clip: Path) -> None:
 def test_too_little_memory_is_said_so(clip: Path) -> None:
     with (
         Decoder(DecodeLimits(memory=4 << 20), threads=2) as decoder,
-        pytest.raises(VideoError, match="more than the 4 MiB of memory"),
+        pytest.raises(VideoError, match="more than 4 MiB of memory"),
     ):
         list(decoder.open(clip, SPEC))
 

@@ -88,7 +88,7 @@ def test_an_index_that_leads_nowhere_is_an_error(
         return whole(self, 24.0)
 
     monkeypatch.setattr(Pictures, "jump", jump)
-    with pytest.raises(VideoError, match=r"no seek finds 15\.00 s"):
+    with pytest.raises(VideoError, match=r"no seek reaches 15\.00 s"):
         frames_at(video, [0.0, 15.0], SPEC)
     assert targets == [15, 14, 12, 8, 0]
 

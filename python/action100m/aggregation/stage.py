@@ -176,7 +176,8 @@ class VideoAggregator:
             raise AnnotationsMissingError(
                 f"{len(missing)} of {len(talks)} annotations are missing or unrefined (more than "
                 f"aggregation.max_failed = {self._config.max_failed:g} of them allows); one "
-                f"because: {missing[0].reason}"
+                f"because: {missing[0].reason.rstrip('.')}. Correct the cause and run again, or "
+                "raise that limit."
             )
 
 

@@ -156,7 +156,7 @@ def _numbered(
 def _changed(number: int, times: NDArray[np.float64]) -> str:
     return (
         f"Its frames from {times[min(number, len(times) - 1)]:.1f} s on are not those that were "
-        "there when it was segmented: has the file changed?"
+        "there when it was segmented. Restore the file, or use a new run folder."
     )
 
 

@@ -181,7 +181,8 @@ class VideoCaptioner:
             reason, count = Counter(answer.reason for answer in missing).most_common(1)[0]
             raise CaptionsMissingError(
                 f"{len(missing)} of {len(answers)} captions are missing (more than "
-                f"captioning.max_failed = {most:g} of them allows); {count} because: {reason}"
+                f"captioning.max_failed = {most:g} of them allows); {count} because: "
+                f"{reason.rstrip('.')}. Correct the cause and run again, or raise that limit."
             )
 
 

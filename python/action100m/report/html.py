@@ -15,7 +15,7 @@ import numpy as np
 from markupsafe import Markup
 
 from action100m.files import write_text
-from action100m.report.advice import Causes
+from action100m.report.causes import Causes
 from action100m.report.colors import branch_positions, palette
 from action100m.report.data import (
     STATES,

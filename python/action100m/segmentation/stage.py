@@ -34,11 +34,11 @@ class IncompleteVideoError(VideoError):
     """
 
     def __init__(self, report: DecodeReport, least: float) -> None:
-        hint = f" FFmpeg says: {report.first_error.rstrip('.')}." if report.first_error else ""
+        hint = f" First error: {report.first_error.rstrip('.')}." if report.first_error else ""
         super().__init__(
             f"Only {report.frames} of {report.expected} frames could be decoded "
-            f"({report.coverage:.0%}, at least {least:.0%} are asked for by video.min_coverage): "
-            f"the file is truncated or damaged.{hint}"
+            f"({report.coverage:.0%}, less than video.min_coverage = {least:.0%}).{hint} "
+            "Download it again, or lower video.min_coverage."
         )
         self.coverage = report.coverage
 

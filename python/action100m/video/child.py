@@ -74,13 +74,14 @@ def _serve(
     except VideoError as error:
         channel.send(error)
     except MemoryError:
-        limit = f"{memory >> 20} MiB of memory allowed (memory_limit_gib)"
-        reason = f"Decoding it needs more than the {limit}."
-        channel.send(VideoError(reason))
+        reason = f"Decoding it needs more than {memory >> 20} MiB of memory."
+        channel.send(VideoError(f"{reason} Raise video.memory_limit_gib."))
     except av.FFmpegError as error:
-        channel.send(_blamed(error, f"FFmpeg gave up: {clean(str(error))}"))
+        reason = f"FFmpeg failed: {clean(str(error))}. Download it again, or re-encode it."
+        channel.send(_blamed(error, reason))
     except OSError as error:
-        channel.send(_blamed(error, f"It cannot be read: {error.strerror}."))
+        reason = f"It cannot be read: {error.strerror}. Check its disk or network share."
+        channel.send(_blamed(error, reason))
 
 
 def _blamed(error: BaseException, reason: str) -> Exception:

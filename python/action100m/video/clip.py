@@ -83,5 +83,6 @@ def judged(clip: Clip, obtained: Outcome | None, video_end: float) -> Outcome:
     """
     wanted = f"{clip.start:.2f} to {clip.end:.2f} s"
     if video_end < clip.end - _SLACK:
-        return VideoError(f"The video ends at {video_end:.2f} s: it has not all of {wanted}.")
+        reason = f"The video ends at {video_end:.2f} s, before the end of {wanted}."
+        return VideoError(f"{reason} Check that the times belong to this video.")
     return obtained or VideoError(f"No frame appears in {wanted}.")

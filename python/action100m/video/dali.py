@@ -295,7 +295,7 @@ def _first_frame(container: InputContainer, stream: VideoStream) -> VideoFrame:
     except av.FFmpegError as error:
         raise VideoError(f"Its first picture is damaged ({clean(str(error))}). {ADVICE}") from None
     if frame is None:
-        raise VideoError("No picture can be decoded (its video stream is empty).")
+        raise VideoError("No frame can be decoded (its video stream is empty). Download it again.")
     return frame
 
 

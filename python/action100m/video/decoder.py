@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 # DALI keeps an index of every file that it has read (120 bytes a frame were measured), and on
 # the GPU a hardware decoder for each where the coded size is not the size that is shown.
 _FILES_PER_CHILD: dict[Backend, int] = {"pyav": 256, "dali-cpu": 256, "dali-gpu": 16}
+_FREE_MEMORY = "If memory ran out, use fewer --workers."
+_REPORT = "Re-encode it with ffmpeg, and report this crash."
 _START = """
 import ast, sys
 sys.path[:], *arguments = map(ast.literal_eval, sys.argv[1:])
@@ -282,11 +284,11 @@ class _Child:
                 return FrameBatch(answer.index, answer.times, pixels)
         except TimeoutError:
             self.kill()
-            limit = f"{self._stall_seconds:g} s (stall_seconds)"
-            reason = f"The decoder made no progress for {limit} while {doing}."
-            raise VideoError(reason, transient=True) from None
+            reason = f"The decoder made no progress for {self._stall_seconds:g} s while {doing}."
+            advice = "Raise video.stall_seconds, or re-encode it with ffmpeg."
+            raise VideoError(f"{reason} {advice}", transient=True) from None
         except (EOFError, OSError):
-            raise VideoError(f"{self._obituary()} while {doing}.", transient=True) from None
+            raise VideoError(self._obituary(doing), transient=True) from None
         if isinstance(answer, VideoError | OSError):
             raise answer
         return answer
@@ -302,14 +304,16 @@ class _Child:
         self._channel.close()
         self._messages.close()
 
-    def _obituary(self) -> str:
-        """How the process died, and its last words."""
+    def _obituary(self, doing: str) -> str:
+        """How the process died, its last words, and what to do."""
         code = self._process.wait()
         self._messages.seek(max(0, self._messages.seek(0, os.SEEK_END) - 2000))
         words = self._messages.read().decode(errors="replace").strip().split("\n")[-1]
         self.kill()
         if code < 0:
             name = signal.Signals(-code).name
-            hint = ", perhaps for want of memory," if -code == signal.SIGKILL else ""
-            return f"The decoder was killed by {name}{hint}"
-        return f"The decoder ended with status {code} ({words or 'no message'})"
+            if -code == signal.SIGKILL:
+                return f"The decoder was killed by {name} while {doing}. {_FREE_MEMORY}"
+            return f"The decoder was killed by {name} while {doing}. {_REPORT}"
+        how = f"status {code} ({words.rstrip('.') or 'no message'})"
+        return f"The decoder ended with {how} while {doing}. {_REPORT}"

@@ -58,7 +58,8 @@ def display_size(frame: VideoFrame, sample_aspect: Fraction | None) -> tuple[int
     """
     width, height = _lengths(frame, sample_aspect)
     if not 1 <= max(width, height) <= _MAX_ASPECT * min(width, height):
-        raise VideoError(f"Its pictures have an absurd shape: {frame.width} x {frame.height}.")
+        shape = f"{frame.width} x {frame.height} pixels of aspect {sample_aspect or 1}"
+        raise VideoError(f"Its frames have an impossible shape: {shape}. Re-encode it with ffmpeg.")
     size = _round(width), _round(height)
     return size[::-1] if Orientation.of(frame).transpose else size
 

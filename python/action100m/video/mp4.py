@@ -11,8 +11,8 @@ from av.container import OutputContainer
 from action100m.video.clip import TargetError
 
 TOO_LONG = (
-    "A frame of it is shown for hours, longer than an MP4 file can tell: ask for what comes before "
-    "and after by itself."
+    "One of its frames is shown for hours, longer than MP4 can represent. Cut the parts before and "
+    "after that frame separately."
 )
 
 

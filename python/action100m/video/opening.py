@@ -32,6 +32,8 @@ _METADATA: dict[str, Any] = (
 _PLAYLISTS = {"hls", "dash", "concat", "concatf", "sdp", "rtsp", "imf", "ffmetadata", "webvtt"}
 _NO_TIMESTAMPS = 0x80  # AVFMT_NOTIMESTAMPS
 _MP4_BOXES = {b"ftyp", b"mdat", b"free", b"wide", b"skip", b"moov"}
+_AGAIN = "Download it again, or remove it."
+_REMOVE = "Remove it from the inputs."
 _REFUSED = re.compile(r"(\w+): Format not on whitelist")
 
 
@@ -85,19 +87,21 @@ def describe(container: InputContainer, stream: VideoStream, display: tuple[int,
 def _read_head(path: Path) -> bytes:
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise VideoError("Not a file: a folder, a device or a pipe stands there.")
+            raise VideoError("Not a file but a folder, a device or a pipe. Give a video file.")
         with path.open("rb") as file:
             head = file.read(64)
     except FileNotFoundError:
-        raise VideoError("The file does not exist.") from None
+        raise VideoError("The file does not exist. Check its path.") from None
     except ValueError as error:
-        raise VideoError(f"No file can have this name: {error}.") from None
+        raise VideoError(f"No file can have this name: {error}. Check its path.") from None
     except PermissionError:
-        raise VideoError("The file may not be read: permission denied.") from None
+        reason = "The file cannot be read: permission denied. Make it readable for your user."
+        raise VideoError(reason) from None
     except OSError as error:
-        raise VideoError(f"The file cannot be read: {error.strerror}.", transient=True) from error
+        reason = f"The file cannot be read: {error.strerror}. Check its disk or network share."
+        raise VideoError(reason, transient=True) from error
     if not head:
-        raise VideoError("The file is empty.")
+        raise VideoError("The file is empty. Download it again.")
     return head
 
 
@@ -107,26 +111,27 @@ def _why_not_open(head: bytes, messages: list[str], error: Exception) -> str:
         return _why_refused(refused.group(1))
     if head[4:8] in _MP4_BOXES:
         if any("moov" in message or "reading header" in message for message in messages):
-            return "The file ends before or inside its index (the MP4 'moov'): download it again."
-        return f"A damaged MP4 file: {_words(messages, error)}"
+            return "The file ends before or inside its index (the MP4 moov box). Download it again."
+        return f"The MP4 file is damaged: {_words(messages, error)}. Download it again."
     if not head.strip(b"\0"):
-        return "Not a video file: it starts with zeros, as an unfinished download does."
+        return "Not a video file: it starts with zeros. Download it again."
     if all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head):
         start = head.decode("ascii").split("\n")[0][:40]
-        return f"Not a video file: it is text that starts with {start!r}."
-    return f"Not a video file, or damaged at its start: {_words(messages, error)}"
+        return f"Not a video file: it is text that starts with {start!r}. {_AGAIN}"
+    return f"Not a video file, or damaged at its start: {_words(messages, error)}. {_AGAIN}"
 
 
 def _why_refused(name: str) -> str:
     if name.endswith("_pipe") or name == "image2":
-        return f"A still picture, not a video ({name.removesuffix('_pipe').upper()})."
+        return f"A still picture, not a video ({name.removesuffix('_pipe').upper()}). {_REMOVE}"
     if name in _PLAYLISTS:
-        return f"A playlist, not a video ({name}): it only points to other files."
-    return f"Not a video file: its content is of the kind {name!r}."
+        return f"A playlist, not a video ({name}). Use the files that it lists instead."
+    return f"Not a video file: its format is {name!r}. {_REMOVE}"
 
 
 def _words(messages: list[str], error: Exception) -> str:
-    return messages[0] if messages else getattr(error, "strerror", None) or str(error)
+    words = messages[0] if messages else getattr(error, "strerror", None) or str(error)
+    return words.rstrip(".")
 
 
 def _choose_stream(container: InputContainer) -> VideoStream:
@@ -135,12 +140,13 @@ def _choose_stream(container: InputContainer) -> VideoStream:
     if not streams:
         kinds = sorted({stream.type for stream in container.streams if stream.type != "video"})
         cover = " and a cover picture" if container.streams.video else ""
-        raise VideoError(f"No video stream: only {', '.join(kinds) or 'nothing'}{cover}.")
+        what = f"only {', '.join(kinds) or 'nothing'}{cover}"
+        raise VideoError(f"No video stream: {what}. Download it with its video, or remove it.")
     defaults = [s for s in streams if s.disposition & Disposition.default] or streams
     best = container.streams.best("video")
     chosen = next((s for s in defaults if s is best), defaults[0])
     if chosen.codec_context is None:
-        raise VideoError("Its video codec is unknown here: no decoder is compiled in.")
+        raise VideoError("PyAV has no decoder for its video codec. Re-encode it with ffmpeg.")
     discard = getattr(av.stream, "Discard", None)  # PyAV 17 must read the others and drop them
     for stream in container.streams:
         if discard is not None and stream is not chosen:

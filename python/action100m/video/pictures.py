@@ -57,8 +57,8 @@ class Pictures:
             self._frames = self._decode()
             first = next(self._frames, None)
             if first is None:
-                reason = self._tally.first_error or "its video stream is empty"
-                raise VideoError(f"No picture can be decoded ({reason}).")
+                reason = self._tally.first_error.rstrip(".") or "its video stream is empty"
+                raise VideoError(f"No frame can be decoded ({reason}). Download it again.")
             self.first: VideoFrame | None = first
             display = display_size(first, self.stream.sample_aspect_ratio)
             self._resources = resources.pop_all()

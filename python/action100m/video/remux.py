@@ -105,7 +105,7 @@ class _Table:
             for packet in _packets(container, stream, on_progress)
         ]
         if not rows:
-            raise VideoError("Its video stream is empty.")
+            raise VideoError("Its video stream is empty. Download it again.")
         time, duration, key, hidden = map(np.array, zip(*rows, strict=True))
         order = np.argsort(time, kind="stable")
         place = np.empty_like(order)

@@ -74,7 +74,8 @@ def _at(pictures: Pictures, times: list[float]) -> Iterator[tuple[float, VideoFr
                 break
             ahead = following
         if ahead is now and time > pictures.end + _SLACK:
-            raise VideoError(f"The video ends at {pictures.end:.2f} s, before {time:.2f} s.")
+            reason = f"The video ends at {pictures.end:.2f} s, before {time:.2f} s."
+            raise VideoError(f"{reason} Check that the times belong to this video.")
         yield now
 
 
@@ -87,7 +88,8 @@ def _jump(pictures: Pictures, time: float) -> Iterator[tuple[float, VideoFrame]]
         if first is not None and first[0] <= time:
             return chain([first], frames)
         if not target:
-            raise VideoError(f"Its index is wrong: no seek finds {time:.2f} s, or a time before.")
+            reason = f"Its index is wrong: no seek reaches {time:.2f} s or earlier."
+            raise VideoError(f"{reason} Rewrite it with ffmpeg -c copy.")
         # An index may tell when pictures are decoded, or name a key frame with which those that
         # appear before it cannot be decoded.
         target, step = max(0.0, target - step), 2 * step

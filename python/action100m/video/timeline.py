@@ -67,8 +67,8 @@ def read_timeline(
             place = packet.pts if info.codec in {"vp9", "av1"} else packet.dts
             order += [] if place is None else [place]
     if not shown:
-        reason = tally.first_error or "its video stream is empty"
-        raise VideoError(f"No picture can be decoded ({reason}).")
+        reason = tally.first_error.rstrip(".") or "its video stream is empty"
+        raise VideoError(f"No frame can be decoded ({reason}). Download it again.")
     if any(now > then for now, then in itertools.pairwise(order)):
         raise VideoError(_doubt("timestamps run backwards"))
     shown.sort()
@@ -136,4 +136,4 @@ def _doubt(what: str) -> str:
     return f"Which picture is which cannot be told from its packets alone: {what}. {ADVICE}"
 
 
-ADVICE = "The PyAV decoder takes it."
+ADVICE = "Process it in another run with video.decoder = pyav."

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import pytest
-
-from action100m.report.advice import Causes, advice, common_reason
+from action100m.report.causes import Causes, common_reason
 from action100m.report.data import ReportedVideo
 
 
@@ -36,22 +34,3 @@ def test_the_number_of_causes_is_bounded() -> None:
 
 def test_a_missing_reason_is_said_to_be_missing() -> None:
     assert common_reason(failed("boat", "")) == "No reason was recorded."
-
-
-@pytest.mark.parametrize(
-    ("reason", "word"),
-    [
-        ("No video stream: only audio.", "no pictures"),
-        ("The file is empty.", "Fetch"),
-        ("The file is cut off: its index (moov) is missing.", "incomplete"),
-        ("The decoder made no progress for 60 s while decoding from 3.2 s on.", "stuck"),
-        ("No picture can be decoded (invalid data).", "incomplete"),
-        ("Its video codec is unknown here: no decoder is compiled in.", "Re-encode"),
-        ("Not a video file: it is text that starts with '<html>'.", "Leave it out"),
-        ("Decoding it needs more than the 2048 MiB of memory allowed.", "fewer workers"),
-        ("No space left on device", "disk space"),
-        ("Something that nobody thought of", "ffprobe"),
-    ],
-)
-def test_advice_fits_the_failure(reason: str, word: str) -> None:
-    assert word in advice(reason)

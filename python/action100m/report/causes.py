@@ -1,4 +1,4 @@
-"""Failures with one cause, taken together, and what to do about them."""
+"""Groups failures by their cause."""
 
 from __future__ import annotations
 
@@ -9,44 +9,7 @@ from action100m.report.data import ReportedVideo
 from action100m.text import clean
 
 _EXAMPLES = 12
-_OTHERWISE = (
-    "Probe the file with ffprobe and play it. If it plays well everywhere, please report it."
-)
-_INCOMPLETE = (
-    "The file is incomplete or damaged. Fetch it again; if it is damaged at its source, a lower "
-    "limit on coverage takes what can be decoded."
-)
-_ADVICE = {
-    r"no space|disk full|quota": "Free some disk space and run again.",
-    r"permission|not permitted": "Make the file readable for you, then run again.",
-    r"does not exist|no such file|vanished": "Put the file back, or leave it out.",
-    r"no video stream|only audio": (
-        "There are no pictures to segment. Leave the file out, or look for the video that belongs "
-        "to it."
-    ),
-    r"still picture|playlist|not a file": "Leave it out: this is not a video.",
-    r"codec|no decoder": "Re-encode the file, for instance to H.264 with ffmpeg.",
-    r"\bempty\b|starts with zeros": "Nothing was downloaded. Fetch the file again.",
-    r"not a video": "Leave it out, or fetch it again if it should be a video.",
-    r"memory": "Run fewer workers at once, or allow each more memory.",
-    r"no progress|timed? ?out": (
-        "The decoder got stuck. Run again with fewer workers; if it gets stuck alone too, "
-        "re-encode the file with ffmpeg."
-    ),
-    r"killed|ended with status": (
-        "The decoder broke down. Run again; if it breaks down again, re-encode the file with "
-        "ffmpeg and please report it."
-    ),
-    r"moov|damaged|trunc|incomplete|cut off|ends (before|inside)|coverage|decoded": _INCOMPLETE,
-    r"cannot be read|input/output": "Look after the disk or the network share, then run again.",
-    r"sidecar|json": "Correct the sidecar file, or remove it.",
-}
-
-
-def advice(reason: str) -> str:
-    """What a person can do about a failure."""
-    fitting = (text for words, text in _ADVICE.items() if re.search(words, reason, re.IGNORECASE))
-    return next(fitting, _OTHERWISE)
+_LENGTH = 500  # characters of a reason
 
 
 @dataclass
@@ -55,13 +18,11 @@ class Cause:
 
     Attributes:
         reason: what their reasons share; what differs stands as "…". A lone video's in full.
-        advice: what to do.
         count: how many there are.
         examples: the first of their uids.
     """
 
     reason: str
-    advice: str
     count: int = 0
     examples: list[str] = field(default_factory=list)
 
@@ -85,8 +46,8 @@ class Causes:
         if cause is None:
             if len(self._causes) >= self._limit and not self._make_room():
                 return
-            alone = clean(video.reason, 300) or reason
-            cause = self._causes[reason] = Cause(alone, advice(reason))
+            alone = clean(video.reason, _LENGTH) or reason
+            cause = self._causes[reason] = Cause(alone)
         else:
             cause.reason = reason
         cause.count += 1
@@ -113,4 +74,4 @@ def common_reason(video: ReportedVideo) -> str:
         if len(own) > 3:
             reason = reason.replace(own, "…")
     reason = re.sub(r"'[^']*'|\"[^\"]*\"|\b\d[\d.,:]*(?<![.,:])", "…", reason)
-    return clean(reason, 300) or "No reason was recorded."
+    return clean(reason, _LENGTH) or "No reason was recorded."
