@@ -30,11 +30,11 @@ class VideoConfig(_Table):
     """How files are read.
 
     Attributes:
-        decoder: "pyav" on the CPU; "dali-gpu" on an NVIDIA GPU, "dali-cpu" for trying it without.
+        decoder: "pyav" on the CPU; "dali-gpu" on an NVIDIA GPU; "dali-cpu" to try DALI without one.
         stride: every stride-th raw frame is sampled.
-        min_coverage: share of its frames that a file must yield, or it fails.
-        memory_limit_gib: of one decoding process.
-        stall_seconds: without progress before a decoder is killed.
+        min_coverage: minimum share of its frames that a file must yield; otherwise it fails.
+        memory_limit_gib: memory limit of one decoding process, in GiB.
+        stall_seconds: time without progress after which a decoder is killed.
     """
 
     decoder: Literal["pyav", "dali-cpu", "dali-gpu"] = "pyav"
@@ -49,10 +49,10 @@ class VJepa2Config(_Table):
 
     Attributes:
         model: a name on the Hugging Face hub, or a local folder.
-        revision: a commit, branch or tag of the hub; run.toml holds the commit that it meant.
+        revision: a commit, branch or tag; run.toml records the commit that it resolved to.
         device: "cuda", "cuda:1" or "cpu".
-        precision: of the matrix products; "fp8" is PyTorch's alone.
-        batch: windows at once.
+        precision: precision of the matrix products; "fp8" works only with "vjepa2_torch".
+        batch: windows per batch.
     """
 
     model: str = "facebook/vjepa2-vitg-fpc64-384"
@@ -63,11 +63,11 @@ class VJepa2Config(_Table):
 
 
 class MetadataConfig(_Table):
-    """What is known about videos besides their frames.
+    """Metadata and transcripts of videos.
 
     Attributes:
-        languages: of transcripts, the best first; "en" takes en-US too.
-        table: a CSV, JSON lines or Parquet file with a row a video; its fields go before those of
+        languages: languages of transcripts, in order of preference; "en" includes en-US.
+        table: a CSV, JSON Lines or Parquet file with a row per video; its fields override those of
             the sidecars.
     """
 
@@ -79,9 +79,9 @@ class SegmentationConfig(_Table):
     """Stage 1, up to the dendrogram.
 
     Attributes:
-        encoder: which frame encoder; "descriptor" needs no model.
-        keep_embeddings: store the embeddings in the parts too.
-        vjepa2: for the encoders of that name.
+        encoder: the frame encoder; "descriptor" needs no model.
+        keep_embeddings: whether to store the embeddings in the parts.
+        vjepa2: settings of the V-JEPA 2 encoders.
     """
 
     encoder: Literal["descriptor", "vjepa2_torch", "vjepa2_tensorrt"] = "descriptor"
@@ -90,12 +90,12 @@ class SegmentationConfig(_Table):
 
 
 class CutConfig(_Table):
-    """From the dendrogram to the tree. Changing it decodes nothing.
+    """The cut of the dendrogram into the tree. Changing it does not repeat stage 1.
 
     Attributes:
-        min_duration: seconds that a segment lasts at least; below 0.5 the dataset leaves the
+        min_duration: minimum duration of a segment, in seconds; values below 0.5 violate the
             published format.
-        absorb_above: seconds from which on a leaf absorbs short neighbours so as to split.
+        absorb_above: seconds; longer leaves absorb short neighbours so that they can be split.
     """
 
     min_duration: float = Field(default=MIN_DURATION, ge=0.05)
@@ -103,14 +103,14 @@ class CutConfig(_Table):
 
 
 class TransformersConfig(_Table):
-    """A model in this process, through transformers: whatever the library has, batch by batch.
+    """A model in this process, through transformers: any that the library supports, in batches.
 
     Attributes:
         model: a name on the Hugging Face hub, or a local folder.
-        revision: a commit, branch or tag of the hub; run.toml holds the commit that it meant.
+        revision: a commit, branch or tag; run.toml records the commit that it resolved to.
         device: "cuda", "cuda:1" or "cpu".
-        precision: of the weights.
-        batch: requests at once.
+        precision: precision of the weights.
+        batch: requests per batch.
     """
 
     engine: Literal["transformers"]
@@ -122,17 +122,17 @@ class TransformersConfig(_Table):
 
 
 class VllmConfig(_Table):
-    """A model in this process, through vLLM: the fastest on GPUs, for the models that it has.
+    """A model in this process, through vLLM: the fastest on GPUs, for the models that it supports.
 
     Attributes:
         model: a name on the Hugging Face hub, or a local folder.
-        revision: a commit, branch or tag of the hub; run.toml holds the commit that it meant.
-        precision: of the weights; "auto" takes that of the checkpoint.
-        tensor_parallel: GPUs that one copy of the model is spread over.
-        data_parallel: copies of the model.
-        memory_share: of each GPU's memory.
-        context_length: tokens of prompt and answer; default: the model's own.
-        sequences: requests at once, in each copy.
+        revision: a commit, branch or tag; run.toml records the commit that it resolved to.
+        precision: precision of the weights; "auto" uses that of the checkpoint.
+        tensor_parallel: number of GPUs that each copy of the model is spread over.
+        data_parallel: number of copies of the model.
+        memory_share: share of each GPU's memory to use.
+        context_length: maximum tokens of prompt and answer; default: that of the model.
+        sequences: concurrent requests per copy.
     """
 
     engine: Literal["vllm"]
@@ -147,19 +147,19 @@ class VllmConfig(_Table):
 
 
 class OpenAIConfig(_Table):
-    """Any server that speaks OpenAI's chat completions: vLLM, SGLang, llama.cpp, a provider.
+    """Servers with OpenAI's chat completions API: vLLM, SGLang, llama.cpp, a provider.
 
     Attributes:
-        model: the name that the servers know it by.
-        revision: for the record only: what the server's owner says it runs.
-        urls: of the servers, each up to and with "/v1".
-        key_variable: the environment variable that holds the key, if the servers want one.
-        key_file: or the file that holds it.
-        concurrency: requests at once, at each server.
-        timeout_seconds: without an answer before a request is tried again.
-        attempts: at a request that meets a failing server; a busy one is waited for.
-        tokenizer: hub name or local folder; stage 3 counts with it.
-        context_length: tokens of prompt and answer, where the servers do not tell.
+        model: name of the model on the servers.
+        revision: recorded only: the revision that the server's owner says it runs.
+        urls: addresses of the servers, each up to and including "/v1".
+        key_variable: the environment variable that holds the key, if the servers need one.
+        key_file: the file that holds the key, instead of `key_variable`.
+        concurrency: concurrent requests per server.
+        timeout_seconds: time without an answer after which a request is tried again.
+        attempts: attempts at a request if servers fail; a busy server costs no attempt.
+        tokenizer: hub name or local folder; stage 3 counts tokens with it.
+        context_length: maximum tokens of prompt and answer; default: what the servers report.
     """
 
     engine: Literal["openai"]
@@ -181,13 +181,13 @@ _Engine = Annotated[EngineConfig, Field(discriminator="engine")]
 
 
 class CaptionerConfig(_Table):
-    """A model that captions, and how it is asked.
+    """A captioning model and its prompt.
 
     Attributes:
-        model: the model and what runs it.
-        prompt: what it is asked for a caption.
-        max_tokens: of an answer.
-        temperature, seed: of the sampling; 0 takes the likeliest token.
+        model: the model and the engine that runs it.
+        prompt: prompt for a caption.
+        max_tokens: maximum tokens per answer.
+        temperature, seed: sampling parameters; temperature 0 takes the likeliest token.
     """
 
     model: _Engine
@@ -198,11 +198,11 @@ class CaptionerConfig(_Table):
 
 
 class SegmentCaptionerConfig(CaptionerConfig):
-    """The video captioner, asked twice for every segment (paper, section 3.2).
+    """The video captioner, asked twice about every segment (paper, section 3.2).
 
     Attributes:
-        prompt: for the caption.
-        action_prompt: for the short action label.
+        prompt: prompt for the caption.
+        action_prompt: prompt for the short action label.
     """
 
     prompt: str = "Describe this video in detail."
@@ -213,29 +213,29 @@ class SegmentCaptionerConfig(CaptionerConfig):
 
 
 class LeafCaptionerConfig(CaptionerConfig):
-    """The image captioner, asked for the middle frame of every leaf.
+    """The image captioner, asked about the middle frame of every leaf.
 
     Attributes:
-        prompt: for the caption.
+        prompt: prompt for the caption.
     """
 
     prompt: str = "Describe this image in detail."
 
 
 class CaptioningConfig(_Table):
-    """Stage 2, where a model is configured; else captions stay null.
+    """Stage 2. Captions without a configured model stay null.
 
     Attributes:
-        segments: captions and action labels of all segments.
-        leaves: captions of the leaves' middle frames.
-        frames: evenly spaced over a segment, at most.
-        side: of the square frames, pixels.
-        aspect: how a picture becomes square: "stretch" as the paper's model does itself, "pad"
-            with black, or "crop" to the middle.
-        attempts: at a caption that fails or comes back empty, each with another seed.
+        segments: captioner for captions and action labels of all segments.
+        leaves: captioner for the leaves' middle frames.
+        frames: maximum number of frames per segment, evenly spaced.
+        side: side of the square frames, in pixels.
+        aspect: how frames become square: "stretch" as the paper's model does itself, "pad" with
+            black, or "crop" to the middle.
+        attempts: attempts at a caption that fails or is empty, each with another seed.
         max_failed: share of a video's captions that may stay null before the video fails.
-        memory_gib: of frames that wait or are shown, over all videos at once; a 32-frame clip has
-            10 MB at 320 pixels. The decoders wait rather than exceed it.
+        memory_gib: memory for frames that wait or are in requests, over all videos; a 32-frame
+            clip takes 10 MB at 320 pixels. Decoders wait while more is in use.
     """
 
     segments: SegmentCaptionerConfig | None = None
@@ -249,19 +249,19 @@ class CaptioningConfig(_Table):
 
 
 class AggregationConfig(_Table):
-    """Stage 3, where a model is configured; else structured actions stay null.
+    """Stage 3. Structured actions stay null without a configured model.
 
     Attributes:
-        model: the model and what runs it; it must know its tokenizer.
-        rounds: of Self-Refine after the draft (the paper: 3).
-        max_tokens: of an answer, reasoning among them.
-        prompt_tokens: of a draft's prompt, at most; a long video's tree is shortened to it.
-        temperature, seed: of the sampling; 0 takes the likeliest token.
-        reasoning_effort: for models that take one.
-        attempts: at an answer that fails or cannot be used; the model is shown what is wrong.
-        max_failed: share of a video's annotations that may stay null, or without an answer to a
+        model: the model and the engine that runs it; an OpenAI engine needs `tokenizer`.
+        rounds: rounds of Self-Refine after the draft (the paper: 3).
+        max_tokens: maximum tokens per answer, including reasoning.
+        prompt_tokens: maximum tokens of a draft's prompt; longer trees are shortened to fit.
+        temperature, seed: sampling parameters; temperature 0 takes the likeliest token.
+        reasoning_effort: reasoning effort, for models that support it.
+        attempts: attempts at an answer that fails or cannot be used; the model is shown the error.
+        max_failed: share of a video's annotations that may stay null, or get no answer to a
             later round, before the video fails.
-        keep_rounds: keep every round's answer in the parts.
+        keep_rounds: whether to keep every round's answer in the parts.
     """
 
     model: _Engine | None = None
@@ -280,14 +280,14 @@ class ExportConfig(_Table):
     """The Parquet shards.
 
     Attributes:
-        rows_per_shard: videos in one file.
+        rows_per_shard: videos per file.
     """
 
     rows_per_shard: int = Field(default=512, ge=1)
 
 
 class Config(_Table):
-    """Everything that decides what a run computes. How many workers do it is not part of it."""
+    """Everything that decides what a run computes. The number of workers is not part of it."""
 
     video: VideoConfig = VideoConfig()
     metadata: MetadataConfig = MetadataConfig()
@@ -299,22 +299,22 @@ class Config(_Table):
 
 
 _OF_THE_MODEL = ("revision", "context_length", "tokenizer", "reasoning_effort")
-"""Settings that are true of one model alone."""
+"""Settings that apply to one model only."""
 
 PROFILES = Path(__file__).parent / "profiles"
-"""A model set a file, by name: what `--profile` takes."""
+"""Folder of the model sets, one file each; `--profile` takes their names."""
 
 
 def load_config(path: Path | None, profile: str | None = None) -> Config:
-    """Read a TOML file: the settings themselves, or a whole run.toml.
+    """Read settings from a TOML file, which may be a whole run.toml.
 
     Args:
-        path: the file; None: the built-in settings.
-        profile: the name of a model set; settings of the file go before its own.
+        path: the file; if None, the default settings.
+        profile: the name of a model set; settings in the file override those of the profile.
 
     Raises:
         ConfigError: the file is missing, is not TOML, or holds a wrong or unknown setting; or
-            there is no such profile.
+            the profile does not exist.
     """
     values = read_toml(path) if path is not None else {}
     values = values.get("config", values)
@@ -335,7 +335,7 @@ def _read_profile(name: str) -> dict[str, Any]:
 
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     if _differ(base, over, "engine"):
-        return over  # settings of one engine mean nothing to another
+        return over  # settings of one engine do not apply to another
     if _is_of_another(base, over):
         base = {name: value for name, value in base.items() if name not in _OF_THE_MODEL}
     both = base.keys() & over.keys()
@@ -344,7 +344,7 @@ def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_of_another(base: dict[str, Any], over: dict[str, Any]) -> bool:
-    """Whether settings of an engine, or of a stage with one, are about another model."""
+    """Return whether settings of an engine, or of a stage with one, name another model."""
     old, new = base.get("model"), over.get("model")
     if isinstance(old, dict) and isinstance(new, dict):
         return _differ(old, new, "engine") or _is_of_another(old, new)
@@ -356,13 +356,13 @@ def _differ(base: dict[str, Any], over: dict[str, Any], name: str) -> bool:
 
 
 def with_rounds(config: Config) -> Config:
-    """The same, keeping every round of stage 3."""
+    """Return the configuration with every round of stage 3 kept."""
     aggregation = config.aggregation.model_copy(update={"keep_rounds": True})
     return config.model_copy(update={"aggregation": aggregation})
 
 
 def with_table(config: Config, table: Path) -> Config:
-    """The same, with metadata from a table."""
+    """Return the configuration with metadata from a table."""
     metadata = config.metadata.model_copy(update={"table": str(table.absolute())})
     return config.model_copy(update={"metadata": metadata})
 
@@ -382,10 +382,10 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def parse_config(values: dict[str, Any], source: Path | str) -> Config:
-    """Check settings that came from `source`.
+    """Check settings that were read from `source`.
 
     Raises:
-        ConfigError: names every wrong or unknown setting.
+        ConfigError: a setting is wrong or unknown; the message names every such setting.
     """
     try:
         return Config.model_validate(values)
@@ -395,7 +395,7 @@ def parse_config(values: dict[str, Any], source: Path | str) -> Config:
 
 
 def changes(before: Config, after: Config) -> list[str]:
-    """The settings that differ, each with both values."""
+    """Return the settings that differ, each with both values."""
     old, new = (dict(_flat(config.model_dump(mode="json"))) for config in (before, after))
     return [
         f"{name}: {old.get(name)} before, {new.get(name)} now"
@@ -414,7 +414,7 @@ def _flat(values: dict[str, Any], place: str = "") -> Iterator[tuple[str, Any]]:
 
 def _complaint(error: ErrorDetails) -> str:
     places = [str(place) for place in error["loc"]]
-    names = [  # without the engine, which pydantic puts into the path
+    names = [  # without the engine, which pydantic adds to the path
         name
         for name, before in zip(places, ["", *places], strict=False)
         if before != "model" or name not in _ENGINES
@@ -435,13 +435,13 @@ def _complaint(error: ErrorDetails) -> str:
 
 
 def fingerprint(values: dict[str, Any]) -> str:
-    """16 hex digits that change whenever one of the (JSON) values does."""
+    """Return 16 hex digits that change whenever one of the (JSON) values changes."""
     text = json.dumps(values, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def available_cpus() -> int:
-    """The CPUs that this process may use: a cluster's job often has fewer than the machine."""
+    """Return the number of CPUs that this process may use; a cluster job often has only a few."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -16,8 +16,8 @@ from PIL import Image, ImageDraw
 
 FRAME_RATE = 30
 SIZE = (512, 288)  # whole 32 x 32 blocks: else encoders read unset padding, and bytes vary
-_SMOOTH = 2  # drawn this much larger, then reduced: smooth edges
-_HOLD = 2  # frames that a drawing stands, as in hand-drawn animation
+_SMOOTH = 2  # scale at which frames are drawn before they are reduced, for smooth edges
+_HOLD = 2  # frames that each drawing is shown for, as in hand-drawn animation
 _WIDE, _HIGH = 16.0, 9.0  # the stage's own units
 _UNIT = SIZE[0] * _SMOOTH / _WIDE
 _TABLE = 6.6
@@ -29,7 +29,7 @@ _CHINA, _LEAF, _TEA, _WATER = "#d9583f", "#4f6b3a", "#b5651d", "#6fb7dc"
 
 @dataclass(frozen=True)
 class _Brush:
-    """Draws in coordinates that may be moved, turned and scaled; points are complex numbers."""
+    """Draws in coordinates that can be moved, turned and scaled; points are complex numbers."""
 
     canvas: ImageDraw.ImageDraw
     scale: complex = 1
@@ -60,7 +60,7 @@ class _Brush:
         return [(point.real, point.imag) for point in placed]
 
 
-# Things. Each is drawn around its own zero.
+# Objects. Each is drawn around its own origin.
 
 
 def _kettle(brush: _Brush) -> None:
@@ -141,11 +141,11 @@ def _room(brush: _Brush, wall: str, table: str) -> None:
 
 
 def _swing(t: float) -> float:
-    """0 to 1 and back, with rests at both ends."""
+    """Return 0 to 1 and back for `t` from 0 to 1, with rests at both ends."""
     return min(1.0, max(0.0, 0.5 - 0.75 * math.cos(2 * math.pi * t)))
 
 
-# Steps. `t` runs from 0 to 1 over a step, whatever its length.
+# Steps. `t` runs from 0 to 1 over a step of any length.
 
 
 def _fill_the_kettle(brush: _Brush, t: float) -> None:
@@ -270,11 +270,11 @@ def _enjoy(brush: _Brush, t: float) -> None:
 
 
 _Step = Callable[[_Brush, float], None]
-_Camera = tuple[complex, float]  # where it looks, how near
+_Camera = tuple[complex, float]  # center of the view, zoom
 
 _FULL: _Camera = (8 + 4.5j, 1.0)
 
-# Seconds and camera of each shot; the shots of a step share its time.
+# Seconds and camera of each shot; `t` runs on through the shots of a step.
 _STEPS: list[tuple[_Step, list[tuple[float, _Camera]]]] = [
     (_fill_the_kettle, [(5, _FULL), (4, (8 + 2.6j, 2.1)), (5, (8 + 5j, 1.5))]),
     (_boil_the_water, [(6, _FULL), (4, (8 + 6j, 2.4)), (5, (6.2 + 3j, 1.9))]),
@@ -327,20 +327,20 @@ def _shots(seconds: float) -> list[_Shot]:
 def draw_demo_video(path: Path, seconds: float = 120) -> list[float]:
     """Draw a small instructional video: how tea is made.
 
-    H.264 where FFmpeg has libx264, else MPEG-4 Part 2. The same machine draws the same bytes.
+    H.264 if FFmpeg has libx264, else MPEG-4 Part 2. The same machine draws the same bytes.
 
     Args:
-        path: of an MP4 file.
-        seconds: its length, at least 5.
+        path: the MP4 file to write.
+        seconds: length of the video, at least 5.
 
     Returns:
-        The times of its hard cuts, in seconds.
+        The times of the hard cuts, in seconds.
 
     Raises:
         ValueError: `seconds` is too small.
     """
     if not seconds >= 5:
-        raise ValueError(f"The demo's video lasts at least 5 seconds, not {seconds}.")
+        raise ValueError(f"The demo video must last at least 5 seconds, not {seconds}.")
     shots = _shots(seconds)
     with av.open(str(path), "w", format="mp4") as container:
         stream = _add_stream(container)
@@ -368,5 +368,5 @@ def _add_stream(container: av.container.OutputContainer) -> av.VideoStream:
         stream.bit_rate = 1_500_000
     stream.width, stream.height = SIZE
     stream.pix_fmt = "yuv420p"
-    stream.codec_context.thread_count = 1  # more would change the bytes from machine to machine
+    stream.codec_context.thread_count = 1  # with more, the bytes would depend on the machine
     return stream

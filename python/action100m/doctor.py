@@ -1,4 +1,4 @@
-"""What this machine can do, and the command that adds what is missing."""
+"""Checks what this machine can run, and suggests commands that install what is missing."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ _EXTRAS = {
     "test": ("hypothesis", "jsonschema", "pytest", "sklearn"),
     "bench": ("scenedetect",),
 }
-_LITTLE_SPACE = 10 * 2**30  # bytes; a run of some thousand videos fits
+_LITTLE_SPACE = 10 * 2**30  # bytes; enough for a run of a few thousand videos
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at.
+    """The result of one check.
 
     Attributes:
-        what: its name.
-        ok: usable; None where it is optional and absent.
+        what: name of the thing checked.
+        ok: whether it is usable; None if it is optional and absent.
         detail: what was found.
-        remedy: the command or step that mends it, or "".
+        remedy: the command or step that fixes it, or "".
     """
 
     what: str
@@ -55,7 +55,7 @@ class Finding:
 
 
 def examine(folder: Path) -> list[Finding]:
-    """Look at the machine, and at the disk that holds `folder`."""
+    """Check the machine, and the disk that holds `folder`."""
     return [*_system(), *_decoding(), _gpu(), _kernels(), *_extras(), _disk(folder)]
 
 
@@ -81,7 +81,7 @@ def _decoding() -> Iterator[Finding]:
 def _gpu() -> Finding:
     tool = shutil.which("nvidia-smi")
     if tool is None:
-        return Finding("GPU", None, "none found; the built-in descriptor needs none")
+        return Finding("GPU", None, "none found; the built-in descriptor does not need one")
     query = [tool, "--query-gpu=name,memory.total", "--format=csv,noheader"]
     try:
         answer = subprocess.run(query, capture_output=True, timeout=30, check=True).stdout
@@ -89,14 +89,14 @@ def _gpu() -> Finding:
         answer = b""
     names = answer.decode(errors="replace").strip().replace("\n", "; ")
     if not names:
-        return Finding("GPU", False, "nvidia-smi fails", "see what `nvidia-smi` says")
+        return Finding("GPU", False, "nvidia-smi fails", "run `nvidia-smi` and see its error")
     return Finding("GPU", True, names)
 
 
 def _kernels() -> Finding:
     if kernels.COMPILED_FOR is None:
-        remedy = "install CUDA's nvcc, then install action100m again"
-        detail = "not compiled: there was no nvcc; frames are prepared on the CPU"
+        remedy = "install CUDA's nvcc, then reinstall action100m"
+        detail = "not compiled: no nvcc at build time; frames are prepared on the CPU"
         return Finding("CUDA kernels", None, detail, remedy)
     return Finding("CUDA kernels", True, f"compiled for {kernels.COMPILED_FOR}")
 
@@ -116,5 +116,5 @@ def _disk(folder: Path) -> Finding:
     free = shutil.disk_usage(place).free
     detail = f"{free / 2**30:.0f} GiB free at {place}"
     enough = free >= _LITTLE_SPACE
-    remedy = "" if enough else "make room, or choose another --out"
+    remedy = "" if enough else "free up space, or choose another --out"
     return Finding("disk", True if enough else None, detail, remedy)

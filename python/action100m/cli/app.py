@@ -1,4 +1,4 @@
-"""The command line's frame: the app, what errors become, and how lines are printed."""
+"""The base of the command line: the app, the handling of errors, and the printing of lines."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ RunFolderArgument = Annotated[
 ConfigOption = Annotated[
     Path | None,
     typer.Option(
-        "--config", "-c", metavar="FILE", help="Settings in TOML, like [config] in run.toml."
+        "--config", "-c", metavar="FILE", help="A TOML file of settings, like [config] in run.toml."
     ),
 ]
 
 
 def start() -> None:
-    """Run the command that was given."""
+    """Run the command in `sys.argv`."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file name may be in any encoding
@@ -67,10 +67,10 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
 
 @contextlib.contextmanager
 def explained(*, goes_on: bool = False) -> Iterator[None]:
-    """Turn what can go wrong for a user into a sentence and an exit code.
+    """Turn the errors that a user can meet into a sentence and an exit code.
 
     Args:
-        goes_on: whether the command, given again, goes on where it was interrupted.
+        goes_on: whether the same command resumes after an interruption.
     """
     try:
         yield
@@ -78,7 +78,7 @@ def explained(*, goes_on: bool = False) -> Iterator[None]:
         fail(str(error), USAGE)
     except (NothingToDoError, RunStoppedError) as error:
         fail(str(error), NOTHING)
-    except BrokenPipeError:  # `| head` has seen enough
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(BROKEN_PIPE) from None
     except OSError as error:
@@ -86,7 +86,7 @@ def explained(*, goes_on: bool = False) -> Iterator[None]:
         reason = (error.strerror or str(error)).rstrip(".")
         fail(f"{place}{reason}.", NOTHING if error.errno in DISK_ERRORS else USAGE)
     except KeyboardInterrupt:
-        kept = " What is done is kept: the same command goes on." if goes_on else ""
+        kept = " What is done is kept: run the same command again to resume." if goes_on else ""
         fail(f"Interrupted.{kept}", INTERRUPTED)
 
 
@@ -96,7 +96,7 @@ def fail(message: str, code: int) -> NoReturn:
 
 
 def check_figure(path: Path | None) -> None:
-    """Tell before the work what would keep a figure from being drawn after it."""
+    """Check a figure's file type before the work, so that drawing it does not fail afterwards."""
     if path is not None and path.suffix.lower() not in (".png", ".svg"):
         raise UsageError(f"--figure takes a .png or .svg file, not {path}.")
 
@@ -107,7 +107,7 @@ def print_lines(lines: Iterable[str], file: TextIO | None = None) -> None:
 
 
 def _harmless(text: str) -> str:
-    """File names may hold anything: nothing may steer the terminal."""
+    """Escape unprintable characters: a file name must not control the terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

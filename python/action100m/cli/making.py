@@ -1,4 +1,4 @@
-"""Commands that make a dataset, and tell of its run."""
+"""Commands that make a dataset and describe its run."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def run_command(
     videos: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Files, folders (walked whole) or globs. None: those that the run knows.",
+            help="Files, folders (searched recursively) or globs. Default: the videos of the run.",
             show_default=False,
         ),
     ] = None,
@@ -46,14 +46,14 @@ def run_command(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="A set of models: paper, qwen or small. Settings of --config go before its own.",
+            help="A set of models: paper, qwen or small. Settings in --config override it.",
         ),
     ] = None,
     metadata: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Titles, counts and dates in a CSV, JSON lines or Parquet file, a row a video.",
+            help="A CSV, JSON Lines or Parquet file of titles, counts and dates, a row per video.",
         ),
     ] = None,
     keep_rounds: Annotated[
@@ -67,16 +67,17 @@ def run_command(
     ] = None,
     trace: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Record where the time goes, for ui.perfetto.dev."),
+        typer.Option(metavar="FILE", help="Write a trace of the time spent, for ui.perfetto.dev."),
     ] = None,
 ) -> None:
-    """Make a dataset from VIDEOS, or go on with it: segment trees, and captions by models.
+    """Make a dataset from VIDEOS, or resume it: segment trees, and captions by models.
 
-    The same command goes on after an interruption, a crash or a repaired file: only what is not
-    done is done. `X.info.json` beside `X.mp4`, as yt-dlp writes it, gives the metadata, and
+    After an interruption, a crash or the repair of a file, the same command does only what is not
+    done yet. `X.info.json` beside `X.mp4`, as yt-dlp writes it, gives the metadata, and
     `X.en.vtt`, `X.en.srt` or `X.en.json3` the transcript.
 
-    Exit code: 0 all done, 1 nothing could be done, 2 usage, 3 some videos failed, 130 interrupted.
+    Exit code: 0 all done, 1 nothing could be done or the run had to stop, 2 usage error, 3 some
+    videos failed, 130 interrupted.
     """
     from action100m.config import Config, load_config, with_rounds, with_table
     from action100m.runs.folder import RunFolder
@@ -97,18 +98,18 @@ def run_command(
 
 @contextlib.contextmanager
 def _traced(path: Path | None) -> Iterator[None]:
-    """Record the block, an interrupted one too, and tell where its time went."""
+    """Trace the block, even if it is interrupted, and print where its time went."""
     if path is None:
         yield
         return
     from action100m.trace import tracing
 
     with tracing() as recorded:
-        recorded.write(path)  # what cannot be written is told before the work
+        recorded.write(path)  # a path that cannot be written is an error before the work
         try:
             yield
         except BaseException:
-            with contextlib.suppress(OSError):  # what stopped the run is what is to be told
+            with contextlib.suppress(OSError):  # report what stopped the run instead
                 recorded.write(path)
             print_lines(recorded.summary(), sys.stderr)
             raise
@@ -119,7 +120,7 @@ def _traced(path: Path | None) -> Iterator[None]:
 @app.command("status", rich_help_panel=_PANEL)
 @explained()
 def status_command(run_folder: RunFolderArgument) -> None:
-    """Tell how far a run is: done, failed, stale, pending and skipped videos, and why."""
+    """Show the progress of a run: done, failed, stale, pending and skipped videos, and why."""
     from action100m.runs.status import describe_run
 
     print_lines(describe_run(run_folder))
@@ -138,10 +139,10 @@ def report_command(
     run_folder: RunFolderArgument,
     figures: Annotated[
         FigureFormat | None,
-        typer.Option(help="Also draw every done video's timeline."),
+        typer.Option(help="Also draw the timeline of every done video."),
     ] = None,
 ) -> None:
-    """Write RUN/report/index.html: one file that shows trees, states and failures."""
+    """Write RUN/report/index.html: one file with states, failures and up to 100 trees."""
     from action100m.report.of_run import draw_timelines, report_run
     from action100m.runs.folder import RunFolder
 
@@ -157,7 +158,7 @@ def segment_command(
     video: Annotated[Path, typer.Argument(help="A video file.", show_default=False)],
     config: ConfigOption = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object with the published fields.")
+        bool, typer.Option("--json", help="Print one JSON object with the published fields.")
     ] = False,
     figure: Annotated[
         Path | None,

@@ -47,7 +47,10 @@ MaxDuration = Annotated[float, typer.Option(min=0, metavar="SECONDS", show_defau
 
 @contextmanager
 def opened(places: list[str], *, keep_going: bool = True) -> Iterator[Dataset]:
-    """The dataset; what of it cannot be read is told, and the rest goes on to exit code 1."""
+    """Open a dataset; report files that cannot be read, and exit with 1 after the rest is done.
+
+    With `keep_going` False, such a file raises DatasetError instead.
+    """
     from action100m.dataset.read import open_dataset
 
     unread: list[DatasetError] = []
@@ -66,7 +69,7 @@ def opened(places: list[str], *, keep_going: bool = True) -> Iterator[Dataset]:
 def validate_command(
     dataset: DatasetArgument,
 ) -> None:
-    """Check every invariant of the published format; exit code 1 if one is broken."""
+    """Check every invariant of the published format; exit code 1 if one is violated."""
     from action100m.dataset.validate import validate
 
     result = validate(dataset)
@@ -78,15 +81,15 @@ def validate_command(
 @explained()
 def stats_command(
     dataset: DatasetArgument,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     figures: Annotated[
         Path | None,
         typer.Option(
-            metavar="FOLDER", help="Also draw durations, long tail, sunburst and word cloud there."
+            metavar="FOLDER", help="Also draw durations, long tail, sunburst and word cloud."
         ),
     ] = None,
 ) -> None:
-    """Measure a dataset: how much, how long, how many words, and how its actions repeat."""
+    """Measure a dataset: counts, durations, words per field, and how its actions repeat."""
     from action100m.dataset.stats import measure
 
     if figures is not None:
@@ -117,7 +120,7 @@ def search_command(
     query: Annotated[
         str,
         typer.Argument(
-            help="Words that must all be there; '\"in a row\"' in quotes.", show_default=False
+            help="Words that must all occur; '\"a phrase\"' in double quotes.", show_default=False
         ),
     ],
     dataset: DatasetArgument,
@@ -133,13 +136,13 @@ def search_command(
     max_level: MaxLevel = None,
     min_duration: MinDuration = 0.0,
     max_duration: MaxDuration = inf,
-    limit: Annotated[int, typer.Option(min=1, help="How many, the best first.")] = 20,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of hits, best first.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per hit.")] = False,
 ) -> None:
     """Find segments by words in actions, summaries, captions and transcripts, or by meaning.
 
-    Hits in actions come first, then in summaries, captions and the transcript; of each, the shorter
-    segments. Exit code 0 if something was found, 1 if not.
+    Hits in actions come first, then in summaries, captions and the transcript; within each field,
+    shorter segments come first. Exit code: 0 if something was found, 1 if not.
     """
     from action100m.dataset.meaning import ByMeaning
     from action100m.dataset.search import ByWords, search
@@ -165,7 +168,7 @@ def search_command(
 
 
 def words_of(query: str) -> Words:
-    """The words of a query on the command line."""
+    """Parse the words of a query on the command line."""
     from action100m.dataset.words import Words
 
     try:
@@ -175,7 +178,7 @@ def words_of(query: str) -> Words:
 
 
 def _video_files(places: list[str], uids: set[str]) -> dict[str, str]:
-    """Where these videos of runs lie, by uid, as far as they still do."""
+    """Return the unchanged files of these videos by uid, as the runs among `places` know them."""
     from action100m.runs.discovery import local_videos
 
     return {uid: str(path) for uid, path in local_videos(places, [], uids).items()}

@@ -1,4 +1,4 @@
-"""Commands that pass a dataset on."""
+"""Commands that export, import and publish a dataset."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FolderArgument = Annotated[
 
 
 class Format(str, Enum):
-    """What an export writes."""
+    """The format of an export."""
 
     parquet = "parquet"
     fiftyone = "fiftyone"
@@ -63,28 +63,28 @@ def export_command(
         ),
     ] = None,
     no_media: Annotated[
-        bool, typer.Option("--no-media", help="For FiftyOne: write samples without videos.")
+        bool, typer.Option("--no-media", help="For FiftyOne: write samples without video files.")
     ] = False,
     seconds: Annotated[
         float | None,
         typer.Option(
-            help=f"For FiftyOne: of each video.  [default: {_SECONDS:g}]", min=0.1, max=_DAY
+            help=f"For FiftyOne: seconds per video.  [default: {_SECONDS:g}]", min=0.1, max=_DAY
         ),
     ] = None,
     url: Annotated[
         str | None,
         typer.Option(
             metavar="URL",
-            help="For FiftyOne: of a video, such as 'https://www.youtube.com/watch?v={uid}'.",
+            help="For FiftyOne: video address, e.g. 'https://www.youtube.com/watch?v={uid}'.",
         ),
     ] = None,
 ) -> None:
-    """Write the Parquet shards of RUN anew from what is done, or the dataset for FiftyOne.
+    """Write the Parquet shards of RUN again from its done videos, or a dataset for FiftyOne.
 
-    For FiftyOne: video clips at 480p with their labelled segments, which `action100m app` shows and
-    `action100m push` sends to the Hugging Face Hub. The same command goes on after an interruption.
+    For FiftyOne: video clips at 480p with labelled segments, to view with `action100m app` or to
+    upload with `action100m push`. The same command resumes after an interruption.
 
-    Exit code: 0 all videos, 1 none, 2 usage, 3 some were left out, with the reason.
+    Exit code: 0 all videos, 1 none, 2 usage error, 3 some were left out and listed with the reason.
     """
     if form is Format.fiftyone:
         from action100m.dataset.fiftyone.write import Export
@@ -99,7 +99,7 @@ def export_command(
         _export_fiftyone(run, out or _beside(place), chosen)
     elif out is not None or videos or no_media or seconds is not None or url is not None:
         raise UsageError(
-            "--out, --videos, --no-media, --seconds and --url go with --format fiftyone."
+            "--out, --videos, --no-media, --seconds and --url require --format fiftyone."
         )
     else:
         print_lines(map(str, _export_parquet(Path(run))))
@@ -120,7 +120,7 @@ def _videos(place: Path, inputs: list[str]) -> Mapping[str, Path]:
 
     if not inputs and not (place / "run.toml").is_file():
         raise UsageError(
-            f"{place} is no run folder, so it does not know its videos: give --videos FOLDER, or "
+            f"{place} is not a run folder, so its videos are unknown: give --videos FOLDER or "
             "--no-media."
         )
     return local_videos([place], inputs)
@@ -128,13 +128,13 @@ def _videos(place: Path, inputs: list[str]) -> Mapping[str, Path]:
 
 def _beside(place: Path) -> Path:
     if not (place / "run.toml").is_file():
-        raise UsageError(f"{place} is no run folder: say with --out where the export goes.")
+        raise UsageError(f"{place} is not a run folder: give a folder for the export with --out.")
     return place / "fiftyone"
 
 
 def _checked_url(url: str | None) -> str | None:
     if url is not None and "{uid}" not in url:
-        raise UsageError(f"--url takes an address with {{uid}} in it, not {url}.")
+        raise UsageError(f"--url takes an address that contains {{uid}}, not {url}.")
     return url
 
 
@@ -164,12 +164,12 @@ def import_command(
         ),
     ],
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="DATA", help="The folder of the Parquet shards.")
+        Path, typer.Option("--out", "-o", metavar="DATA", help="The folder for the Parquet shards.")
     ],
 ) -> None:
     """Write Parquet shards from FOLDER, an export to FiftyOne or by FiftyOne.
 
-    What FiftyOne does not hold stays null: captions, and segments without a label. Times are those
+    What FiftyOne does not store is lost: captions, and segments without a label. Times are those
     of the nearest frames.
     """
     from action100m.dataset.fiftyone.read import import_fiftyone
@@ -181,9 +181,9 @@ def import_command(
 @explained()
 def app_command(
     folder: FolderArgument,
-    port: Annotated[int, typer.Option(help="Of the App.")] = 5151,
+    port: Annotated[int, typer.Option(help="Port of the App.")] = 5151,
 ) -> None:
-    """Show FOLDER in the FiftyOne App until interrupted; what is changed there is not kept."""
+    """Show FOLDER in the FiftyOne App until interrupted; changes made there are not saved."""
     from action100m.dataset.fiftyone.app import open_app
 
     open_app(folder, port)
@@ -194,14 +194,14 @@ def app_command(
 def push_command(
     folder: FolderArgument,
     repository: Annotated[
-        str, typer.Argument(metavar="USER/NAME", help="A dataset of the Hub.", show_default=False)
+        str, typer.Argument(metavar="USER/NAME", help="A dataset on the Hub.", show_default=False)
     ],
     public: Annotated[
         bool,
-        typer.Option("--public", help="Let all see it. A repository that is there stays as it is."),
+        typer.Option("--public", help="Make a new repository public; existing ones do not change."),
     ] = False,
 ) -> None:
-    """Send FOLDER to the Hugging Face Hub, where FiftyOne's `load_from_hub` finds it."""
+    """Upload FOLDER to the Hugging Face Hub, where FiftyOne's `load_from_hub` can load it."""
     from action100m.dataset.fiftyone.hub import push
 
     print_lines([push(folder, repository, public=public)])

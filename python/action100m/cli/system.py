@@ -24,10 +24,10 @@ _PANEL = "This machine"
 @explained()
 def doctor_command(
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="FOLDER", help="Whose disk to look at.")
+        Path, typer.Option("--out", "-o", metavar="FOLDER", help="A folder on the disk to check.")
     ] = Path(),
 ) -> None:
-    """Tell what this machine can do, and the command that adds what is missing."""
+    """Check what this machine can run, and show how to install what is missing."""
     from action100m.doctor import examine
 
     marks = {True: "ok", False: "MISSING", None: "-"}
@@ -43,10 +43,10 @@ def doctor_command(
 @explained()
 def demo_command(
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where the demo goes.")
+        Path, typer.Option("--out", "-o", metavar="FOLDER", help="The folder for the demo.")
     ] = Path("action100m-demo"),
 ) -> None:
-    """Draw a two-minute video, make a dataset of it, and write the report."""
+    """Draw a two-minute video, make a dataset without captions of it, and write the report."""
     from action100m.demo import draw_demo_video
     from action100m.files import write_atomically
     from action100m.report.of_run import report_run
@@ -64,17 +64,17 @@ def demo_command(
     raise typer.Exit(result.exit_code)
 
 
-tensorrt = typer.Typer(help="TensorRT engines of the encoder.", no_args_is_help=True)
+tensorrt = typer.Typer(help="TensorRT engines for the encoder.", no_args_is_help=True)
 app.add_typer(tensorrt, name="tensorrt", rich_help_panel=_PANEL)
 
 
 @tensorrt.command("build")
 @explained()
 def tensorrt_build_command(config: ConfigOption = None) -> None:
-    """Build the engine that [segmentation.vjepa2] asks for, on this GPU, and print where it is.
+    """Build the engine for [segmentation.vjepa2] on this GPU, and print its path.
 
-    A run with `encoder = "vjepa2_tensorrt"` does the same before it starts; built once, the engine
-    is kept in the cache for this model, GPU and TensorRT.
+    A run with `encoder = "vjepa2_tensorrt"` does the same before it starts; the engine is cached
+    for this model, GPU and TensorRT version.
     """
     from action100m.config import Config, load_config
     from action100m.segmentation.encoders import build_tensorrt_engine

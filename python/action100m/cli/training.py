@@ -1,4 +1,4 @@
-"""Commands that make of a dataset what training takes."""
+"""Commands that prepare a dataset for training."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SOME_LEFT_OUT = 3
 
 
 class Format(str, Enum):
-    """How clips are put down."""
+    """The format of clips."""
 
     files = "files"
     webdataset = "webdataset"
@@ -40,7 +40,7 @@ def balance_command(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE.parquet", show_default=False)],
     samples: Annotated[
         int | None,
-        typer.Option(min=1, help="Also deal so many draws.", show_default=False),
+        typer.Option(min=1, help="Also write this number of draws.", show_default=False),
     ] = None,
     clusters: Annotated[int, typer.Option(min=1)] = 10_000,
     seed: Annotated[int, typer.Option(min=0)] = 0,
@@ -49,7 +49,7 @@ def balance_command(
         typer.Option(
             metavar="NAME",
             help="Cluster by meaning, with this sentence-transformers model: a folder or a name "
-            "on the Hugging Face Hub. Without one, by spelling.",
+            "on the Hugging Face Hub. Without a model, cluster by spelling.",
         ),
     ] = None,
     min_level: MinLevel = 0,
@@ -58,16 +58,16 @@ def balance_command(
     max_duration: MaxDuration = inf,
     figure: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Draw before and after there, as .png or .svg."),
+        typer.Option(metavar="FILE", help="Plot before and after to this .png or .svg file."),
     ] = None,
     keep_going: Annotated[
-        bool, typer.Option("--keep-going", help="Leave out files that cannot be read; exit code 1.")
+        bool, typer.Option("--keep-going", help="Skip unreadable files, and exit with 1.")
     ] = False,
 ) -> None:
-    """Weigh segments so that alike actions come up alike: an index with a weight for each one.
+    """Write an index of sampling weights that balance clusters of similar actions.
 
-    Distinct actions are clustered; a segment's weight is the probability of drawing it where
-    clusters, the actions of a cluster and the segments of an action are each drawn uniformly.
+    Distinct actions are clustered; a segment's weight is the probability of drawing it if a
+    cluster, then an action of it, then a segment with that action are each drawn uniformly.
     """
     from action100m.dataset.balance import balance
     from action100m.dataset.embeddings import SentenceEmbedder
@@ -115,8 +115,8 @@ def clips_command(
         bool,
         typer.Option(
             "--copy",
-            help="Do not decode: take the coded pictures as they are, from the key frame before a "
-            "segment on. Fast, but longer than the segment.",
+            help="Copy the encoded frames without decoding, from the last key frame before a "
+            "segment. Fast, but clips may be longer than their segments.",
         ),
     ] = False,
     words: Annotated[
@@ -142,12 +142,12 @@ def clips_command(
 ) -> None:
     """Cut segments out of their videos: silent MP4 clips, and clips.parquet, which lists them.
 
-    Each video is read once, however many and however nested its segments are. Clips are exact to
-    the frame, H.264, upright, with square pixels, unless --copy is given. The same command goes on
-    after an interruption.
+    Each video is read once, even if its segments are nested. Clips are exact to the frame, H.264,
+    upright, with square pixels, unless --copy is given. The same command resumes after an
+    interruption.
 
-    Exit code: 0 all segments, 1 none, or DATASET cannot be read whole, 2 usage, 3 some were left
-    out, with the reason.
+    Exit code: 0 all segments, 1 none, or part of DATASET cannot be read, 2 usage error, 3 some were
+    left out and listed with the reason.
     """
     from rich.progress import Progress
 
@@ -166,7 +166,7 @@ def clips_command(
     with opened(dataset) as data:
         files = local_videos(dataset, videos or [])
         if not files:
-            raise UsageError("No run folder knows the videos: say with --videos FOLDER where.")
+            raise UsageError("No run folder knows the videos: give their folder with --videos.")
         with Progress(console=err, transient=True, disable=not err.is_terminal) as bar:
             task = bar.add_task("clips", total=len(data))
             written = cut_clips(
@@ -182,6 +182,6 @@ def clips_command(
         print_lines((f"Left out: {line}" for line in written.left_out), sys.stderr)
         print_lines([f"{out}: {written.clips} clips, {len(written.left_out)} left out"])
         if not (written.clips or written.left_out):
-            print_lines(["No segment meets all that is asked for."], sys.stderr)
+            print_lines(["No segment meets all conditions."], sys.stderr)
         if written.left_out or not written.clips:
             raise typer.Exit(_SOME_LEFT_OUT if written.clips else NOTHING)
