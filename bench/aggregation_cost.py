@@ -1,7 +1,7 @@
-"""What stage 3 itself costs: CPU time a request, the model apart.
+"""Measure the overhead of stage 3: CPU time per request, without the model.
 
-A stand-in engine answers at once; prompts, keys, journal, parsing and the part are real. `ours` is
-milliseconds of CPU a request, draft and three rounds of about 1,000 segments; the limit is 5.
+A mock engine answers immediately; prompts, keys, journal, parsing and the part are real. `ours` is
+milliseconds of CPU per request, for draft and three rounds of about 1,000 segments; the limit is 5.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class AtOnce:
 
 
 def main() -> None:
-    """Measure, print."""
+    """Measure and print."""
     full = parse_arguments(__doc__).full
     videos = list(draw_videos(40 if full else 12))
     engine = AtOnce()

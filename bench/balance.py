@@ -1,9 +1,9 @@
-"""Balancing: how many more true classes a sample of one size holds, before and after.
+"""Measure balancing: the effective number of true classes in a sample, before and after.
 
-Labels with a long tail: 10,000 classes (a verb and its object) of Zipf 1.1, each segment's action
-worded anew: other verbs, articles, adverbs, tools and places, themselves long-tailed. Beside it,
-what half of the method gives: each distinct action alike, without clusters. `--full` takes
-2,000,000 segments instead of 200,000; `--figure FILE` draws the classes.
+Labels have a long tail: 10,000 classes (a verb and its object) with a Zipf exponent of 1.1. Each
+segment's action is worded independently: synonyms, articles, adverbs, tools and places vary, with
+long tails of their own. For comparison, distinct actions are also drawn uniformly, without
+clusters. `--full` uses 2,000,000 segments instead of 200,000; `--figure FILE` plots the classes.
 """
 
 from __future__ import annotations
@@ -70,13 +70,13 @@ for camera guests beginners dinner children later display practice
 
 
 def zipf(count: int, exponent: float) -> NDArray[np.float64]:
-    """Shares of `count` ranks."""
+    """Return the shares of `count` ranks."""
     shares = np.arange(1, count + 1) ** -exponent
     return np.asarray(shares / shares.sum())
 
 
 def worded(labels: NDArray[np.int64], generator: np.random.Generator) -> list[str]:
-    """An action for each label: its verb or a synonym, its object, and what is said besides."""
+    """Return an action for each label: its verb or a synonym, its object, and extra words."""
     n = len(labels)
     classes = list(product(_VERBS.split(), _OBJECTS.split()))
     verbs, objects = zip(*(classes[i] for i in generator.permutation(len(classes))), strict=True)
@@ -94,7 +94,7 @@ def worded(labels: NDArray[np.int64], generator: np.random.Generator) -> list[st
 
 
 def write_dataset(path: Path, actions: list[str]) -> None:
-    """The actions as segments in the published format, PER_VIDEO in a video."""
+    """Write the actions as segments in the published format, PER_VIDEO segments per video."""
     n = len(actions)
     within = np.arange(n) % PER_VIDEO
     ids = pa.array([f"node{number}" for number in range(n)])
@@ -123,7 +123,7 @@ def write_dataset(path: Path, actions: list[str]) -> None:
 
 
 def main() -> None:
-    """Measure, print the table and the result."""
+    """Measure, and print the table and the result."""
     arguments = parse_arguments(__doc__, figure=True)
     n = 2_000_000 if arguments.full else 200_000
     generator = np.random.default_rng(0)
@@ -141,9 +141,9 @@ def main() -> None:
     _, text, repeats = np.unique(actions, return_inverse=True, return_counts=True)
     ways = {
         "as the segments are": np.ones(n),
-        "distinct actions alike": 1 / repeats[text],
-        "clusters alike, their segments alike": 1 / np.bincount(cluster)[cluster],
-        "clusters alike, their actions alike (the draws)": draws.astype(float),
+        "distinct actions uniformly": 1 / repeats[text],
+        "clusters uniformly, then their segments": 1 / np.bincount(cluster)[cluster],
+        "clusters uniformly, then their actions (the draws)": draws.astype(float),
     }
     classes = {way: np.bincount(labels, weights, CLASSES) for way, weights in ways.items()}
     numbers = [effective_number(shares) for shares in classes.values()]

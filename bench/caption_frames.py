@@ -1,8 +1,8 @@
-"""Frames decoded to show every segment its frames, as a share of those in the file.
+"""Measure the frames decoded to caption all segments, relative to the frames in the file.
 
 `ours` is the share that one pass decodes for stage 2; the limit is 1. `rival` is what a seek per
-segment decodes: from the key frame before the segment's first frame to its last one. `--full` adds
-the peak memory for 100 minutes of 480p, 80 requests in flight; the limit is 1.5 GB.
+segment decodes: from the key frame before the segment's first frame to its last frame. `--full`
+adds the peak memory for 100 minutes of 480p with 80 requests in flight; the limit is 1.5 GB.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _BUDGET = 2**30
 
 
 def main() -> None:
-    """Measure, print."""
+    """Measure and print."""
     if len(sys.argv) == 3 and sys.argv[1] == "--peak":
         print_peak(Path(sys.argv[2]))
         return
@@ -73,14 +73,14 @@ def main() -> None:
 
 
 def segment(video: Path, min_duration: float) -> tuple[Segmentation, Tree]:
-    """A video's segmentation and tree."""
+    """Return a video's segmentation and tree."""
     with Segmenter(Config(), DescriptorEncoder(), threads=2) as segmenter:
         segmentation = segmenter.segment(video)
     return segmentation, segmentation.tree(CutConfig(min_duration=min_duration))
 
 
 def gather_all(video: Path, segmentation: Segmentation, tree: Tree) -> int:
-    """Gather the frames of all segments as stage 2 does; how many frames were decoded."""
+    """Gather the frames of all segments as stage 2 does; return how many frames were decoded."""
     chosen = choose_frames(segmentation.times, tree.start, tree.end, _FRAMES)
     wants = [Want(b"%d" % node, frames) for node, frames in enumerate(chosen)]
     flying: deque[object] = deque(maxlen=_IN_FLIGHT)
@@ -93,7 +93,7 @@ def gather_all(video: Path, segmentation: Segmentation, tree: Tree) -> int:
 
 
 def seek_all(video: Path, segmentation: Segmentation, tree: Tree) -> int:
-    """Seek to every segment, and decode from there to its last frame."""
+    """Seek to every segment and decode to its last frame; return how many frames were decoded."""
     chosen = choose_frames(segmentation.times, tree.start, tree.end, _FRAMES)
     decoded = 0
     with av.open(str(video)) as container:
@@ -114,7 +114,7 @@ def seek_all(video: Path, segmentation: Segmentation, tree: Tree) -> int:
 
 
 def measure_peak(video: Path) -> dict[str, float]:
-    """GB at the peak of both processes, measured in fresh ones."""
+    """Return the peak GB of both processes, measured in fresh processes."""
     words = [sys.executable, __file__, "--peak", str(video)]
     output = subprocess.run(words, check=True, capture_output=True, text=True).stdout
     segments, parent, child = map(float, output.split())
@@ -122,7 +122,7 @@ def measure_peak(video: Path) -> dict[str, float]:
 
 
 def print_peak(video: Path) -> None:
-    """Gather for a long video; print its segments and both processes' peak GB."""
+    """Gather the frames of a long video; print its segments and the peak GB of both processes."""
     segmentation, tree = segment(video, 0.35)
     gather_all(video, segmentation, tree)
     peaks = [

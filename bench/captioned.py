@@ -1,4 +1,4 @@
-"""Captioned trees with the published statistics: what stage 3's benchmarks read."""
+"""Captioned trees with the published statistics, for the benchmarks of stage 3."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 from action100m.aggregation.prompts import Captioned
 from action100m.tree import cut, ward
 
-_RATE = 7.5  # sampled frames a second
+_RATE = 7.5  # sampled frames per second
 _SCENE = 1.7  # mean seconds of a leaf
 _SYLLABLES = [first + last for first in "bcdfghklmnprstvw" for last in ("a", "er", "ing", "o", "u")]
 
 
 class Writer:
-    """Writes random words, some often and most rarely."""
+    """Writes random words, a few of them frequent and most of them rare."""
 
     def __init__(self, seed: int) -> None:
         self.generator = np.random.default_rng(seed)
@@ -25,20 +25,20 @@ class Writer:
         ]
 
     def write(self, mean: float) -> str:
-        """About `mean` words."""
+        """Return a text of about `mean` words."""
         count = max(1, int(self.generator.poisson(mean)))
         places = self.generator.zipf(1.3, count) % len(self._words)
         return " ".join(self._words[place] for place in places) + "."
 
     def annotation(self) -> str:
-        """An answer with the published mean lengths."""
+        """Return an answer with the published mean lengths."""
         summary = {"brief": self.write(19), "detailed": self.write(93)}
         action = {"brief": self.write(3.3), "detailed": self.write(27), "actor": self.write(6)}
         return json.dumps({"summary": summary, "action": action})
 
 
 def draw_videos(count: int, seed: int = 0) -> Iterator[Captioned]:
-    """Videos of two to ten minutes, their trees grown by Ward over changing scenes."""
+    """Yield videos of two to ten minutes, with Ward trees over changing scenes."""
     writer = Writer(seed)
     generator = writer.generator
     for _ in range(count):

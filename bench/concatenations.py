@@ -1,4 +1,4 @@
-"""Videos with known cuts: random pieces of real clips, one after the other."""
+"""Videos with known cuts: concatenations of random pieces of real clips."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Shot:
     end: float
 
 
-# Stretches without a cut. Takes of one person in one room are one scene: a change between them is
-# no coarse cut.
+# Shots without a cut. Takes of one person in one room are one scene: a change between them is not a
+# coarse cut.
 SHOTS = (
     Shot("asl/again.mkv", "signer 1", 0.0, 2.6),
     Shot("asl/bird.mkv", "signer 2", 0.0, 2.1),
@@ -51,19 +51,19 @@ SHOTS = (
 
 @dataclass(frozen=True)
 class Clip:
-    """A decoded clip: `times` (n,) seconds, `frames` (n, 3h/2, w) YUV 4:2:0 at SIZE."""
+    """A decoded clip: `times` (n,) in seconds, `frames` (n, 3h/2, w) in YUV 4:2:0 at SIZE."""
 
     times: NDArray[np.float64]
     frames: NDArray[np.uint8]
 
     def at(self, seconds: float) -> NDArray[np.uint8]:
-        """The frame on screen at a time."""
+        """Return the frame shown at a time."""
         shown = np.searchsorted(self.times, seconds + 1e-6, side="right") - 1
         return self.frames[max(0, int(shown))]
 
 
 def decode_clips(videos: Path) -> dict[str, Clip]:
-    """Every file of SHOTS to its last shot's end, cropped to the shape of SIZE and scaled."""
+    """Decode every file of SHOTS up to the end of its last shot, cropped and scaled to SIZE."""
     ends = {shot.file: shot.end for shot in SHOTS}
     return {file: _decode(videos / file, end) for file, end in ends.items()}
 
@@ -91,7 +91,7 @@ def _crop_and_scale(frame: av.VideoFrame) -> NDArray[np.uint8]:
 
 
 def concatenate(clips: dict[str, Clip], path: Path, seed: int) -> list[float]:
-    """Write one video of random pieces; neighbours show different scenes.
+    """Write one video of random pieces, in which neighbouring pieces show different scenes.
 
     Returns:
         The cut times: the presentation times of the first frames of all pieces but the first.
@@ -115,7 +115,7 @@ def concatenate(clips: dict[str, Clip], path: Path, seed: int) -> list[float]:
 
 
 def _pieces(random: np.random.Generator) -> Iterator[tuple[str, float, float]]:
-    """(file, start, seconds) of each piece; a shot shorter than the drawn length is taken whole."""
+    """Yield (file, start, seconds) of each piece; shots shorter than the drawn length are whole."""
     scene = ""
     for _ in range(random.integers(PIECES[0], PIECES[1] + 1)):
         others = [shot for shot in SHOTS if shot.scene != scene]

@@ -1,10 +1,10 @@
-"""Datasets at their size: exported to FiftyOne, measured, and walked tree by tree.
+"""Measure large datasets: export to FiftyOne, `stats`, and tree operations.
 
-Shards have the published sizes and lengths of text. The commands run in processes of their own,
-start included; memory is the highest resident set. Limits: the export of 1,144 videos of 400
-segments takes 30 s and 1 GiB, `stats` over a million segments 5 s and 1 GiB, and as long for each
-of them as over a third. The tree's operations are compared with the same ones on a Python object
-for each segment. `--full` measures `stats` on four million segments too.
+Shards have the published sizes and text lengths. The commands run in separate processes, and their
+startup is included; memory is the peak resident set size. Limits: 30 s and 1 GiB to export 1,144
+videos of 400 segments; 5 s and 1 GiB for `stats` over a million segments, with the same CPU time
+per segment as over a third of them. The tree operations are compared with the same operations on a
+Python object per segment. `--full` also measures `stats` on four million segments.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ MILLION = 1_000_000
 
 @dataclass
 class Cost:
-    """Of a command: wall-clock seconds, seconds of CPU time, and MiB at its highest."""
+    """The cost of a command: wall-clock seconds, seconds of CPU time, and peak MiB."""
 
     seconds: float
     cpu: float
     mebibytes: float
 
 
-# A process starts with its parent's resident set on its account: this parent is small.
+# A process inherits the peak resident set of its parent, so commands are started by a small parent.
 _MEASURE = """
 import json, resource, subprocess, sys, time
 start = time.perf_counter()
@@ -52,7 +52,7 @@ print(json.dumps([code, seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrs
 
 
 def cost(*words: str | Path) -> Cost:
-    """Run an `action100m` command to its end."""
+    """Run an `action100m` command and return its cost."""
     call = [sys.executable, "-m", "action100m", *map(str, words)]
     measured = subprocess.check_output([sys.executable, "-c", _MEASURE, *call])
     code, *numbers = json.loads(measured)
@@ -62,7 +62,7 @@ def cost(*words: str | Path) -> Cost:
 
 
 def least(costs: list[Cost]) -> Cost:
-    """The least time of several runs, and the most memory."""
+    """Return the least times of several runs, and the most memory."""
     return Cost(
         min(one.seconds for one in costs),
         min(one.cpu for one in costs),
@@ -72,7 +72,7 @@ def least(costs: list[Cost]) -> Cost:
 
 @dataclass(eq=False)
 class Segment:
-    """The rival's: an object that knows its children."""
+    """A segment of the rival: an object with a list of its children."""
 
     row: int
     start: float
@@ -81,17 +81,17 @@ class Segment:
     children: list[Segment] = field(default_factory=list)
 
     def inside(self) -> list[int]:
-        """Rows below, depth first."""
+        """Return the rows below this segment, depth first."""
         return [row for child in self.children for row in (child.row, *child.inside())]
 
     def level_cut(self, level: int) -> list[int]:
-        """Rows of the segments that tile this one where the tree is cut at a level."""
+        """Return the rows of the segments that tile this one if the tree is cut at a level."""
         if self.level == level or not self.children:
             return [self.row]
         return [row for child in self.children for row in child.level_cut(level)]
 
     def at(self, moment: float) -> int:
-        """Row of the leaf that holds a moment."""
+        """Return the row of the leaf that contains a time."""
         if not self.children:
             return self.row
         first, second = self.children
@@ -99,7 +99,7 @@ class Segment:
 
 
 def as_objects(tree: Tree) -> Segment:
-    """The same tree, an object a segment."""
+    """Return the same tree as one object per segment."""
     columns = (tree.start.tolist(), tree.end.tolist(), tree.level.tolist())
     segments = [Segment(row, *values) for row, values in enumerate(zip(*columns, strict=True))]
     for segment, parent in zip(segments[1:], tree.parent.tolist()[1:], strict=True):
@@ -108,7 +108,7 @@ def as_objects(tree: Tree) -> Segment:
 
 
 def operations(trees: list[Tree]) -> list[list[object]]:
-    """Nodes a second of each operation, ours and the rival's."""
+    """Return rows with the nodes per second of each operation, ours and the rival's."""
     built = list(map(as_objects, trees))
     moments = [np.linspace(0, tree.end[0], 100, endpoint=False) for tree in trees]
     lists = [times.tolist() for times in moments]
@@ -140,7 +140,7 @@ def operations(trees: list[Tree]) -> list[list[object]]:
 
 
 def measure_stats(data: Path) -> dict[int, Cost]:
-    """What `stats` takes over the first third of the shards and over all, by their segments."""
+    """Return the cost of `stats` over the first third of the shards and over all, by segments."""
     shards = sorted(data.iterdir())
     return {
         _count(files): least([cost("stats", *files, "--json") for _ in range(2)])
@@ -154,7 +154,7 @@ def _count(shards: list[Path]) -> int:
 
 
 def main() -> None:
-    """Measure, print the tables and the result."""
+    """Measure, and print the tables and the result."""
     arguments = parse_arguments(__doc__)
     with tempfile.TemporaryDirectory() as folder:
         data, many, out = (Path(folder) / name for name in ("data", "many", "fiftyone"))

@@ -1,10 +1,10 @@
-"""V-JEPA 2 ViT-g-384 on a GPU, windows end to end from uint8 frames, against transformers' own.
+"""Measure V-JEPA 2 ViT-g-384 on a GPU, end to end from uint8 frames, against transformers.
 
-Random weights. Each step takes the 8 new frames of every window in host memory, prepares them,
-encodes the windows and brings the pooled vectors back. The rival, transformers' VJEPA2Model in
-bf16 with sdpa, is given windows that lie prepared on the device. Rates are set beside that of a
-large bf16 matrix product measured in the same run, and the real-time factor beside the ceiling
-that one measured on an H200 sets.
+Weights are random. Each step takes the 8 new frames of every window from host memory, prepares
+them, encodes the windows and copies the pooled vectors back. The rival, transformers' VJEPA2Model
+in bf16 with sdpa, gets windows that are already prepared on the device. Rates are compared with
+that of a large bf16 matrix product measured in the same run, and the real-time factor with a
+ceiling derived from such a product on an H200.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ VARIANTS = (
 
 
 def median_of(step: Callable[[], object], warm_ups: int = 2) -> float:
-    """Median seconds of a step that ends with the device idle."""
+    """Return the median seconds of a step that ends with the device idle."""
     seconds = []
     for turn in range(warm_ups + REPEATS):
         start = time.perf_counter()
@@ -85,13 +85,13 @@ def median_of(step: Callable[[], object], warm_ups: int = 2) -> float:
 
 
 def wait(device: torch.device) -> None:
-    """Until the device is idle."""
+    """Wait until the device is idle."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def matrix_rate(device: torch.device, side: int) -> float:
-    """FLOP/s of a bf16 product of two square matrices, the median of 3 times 20."""
+    """Return the FLOP/s of bf16 products of square matrices: the median of 3 runs of 20."""
     a, b = (torch.randn((side, side), device=device, dtype=torch.bfloat16) for _ in range(2))
 
     def step() -> None:
@@ -103,7 +103,7 @@ def matrix_rate(device: torch.device, side: int) -> float:
 
 
 def make_rival(sizes: Mapping[str, Any], device: torch.device) -> Any:
-    """transformers' own model in bf16 with sdpa."""
+    """Return transformers' model in bf16 with sdpa."""
     torch.manual_seed(0)
     config = VJEPA2Config(**sizes)
     config._attn_implementation = "sdpa"
@@ -114,8 +114,8 @@ def make_rival(sizes: Mapping[str, Any], device: torch.device) -> Any:
 def make_model(
     architecture: Architecture, weights: Mapping[str, Any], variant: Variant, device: torch.device
 ) -> VJepa2Model:
-    """Our model with the rival's weights."""
-    torch.compiler.reset()  # or what was compiled for another variant would be taken
+    """Return our model with the rival's weights."""
+    torch.compiler.reset()  # else code compiled for another variant would be reused
     forward = make_forward(
         architecture,
         weights,
@@ -141,7 +141,7 @@ def make_model(
 
 
 def end_to_end(model: VJepa2Model, batch: int) -> float:
-    """Windows a second from uint8 frames in host memory to vectors in host memory."""
+    """Return windows per second from uint8 frames in host memory to vectors in host memory."""
     side = model.short_side
     size = (batch * STRIDE, side, side * 16 // 9, 3)
     pixels = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)
@@ -159,7 +159,7 @@ def end_to_end(model: VJepa2Model, batch: int) -> float:
 
 
 def rate_of_rival(rival: Any, pixels: torch.Tensor) -> float:
-    """Windows a second of transformers' encoder, from prepared windows on the device."""
+    """Return windows per second of transformers' encoder, from prepared windows on the device."""
 
     def step() -> None:
         with torch.no_grad():
@@ -172,7 +172,7 @@ def rate_of_rival(rival: Any, pixels: torch.Tensor) -> float:
 def relative_errors(
     architecture: Architecture, weights: Mapping[str, Any], variants: list[Variant], pixels: Any
 ) -> list[float]:
-    """|ours - float32| / |float32| of one window's vectors, for each variant."""
+    """Return |ours - float32| / |float32| of one window's vectors, for each variant."""
 
     def vectors(precision: Precision, attention: Attention) -> Any:
         forward = make_forward(
@@ -191,7 +191,7 @@ def relative_errors(
 
 
 def free() -> None:
-    """Give what is no longer used back to the device."""
+    """Return unused memory to the device."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -204,14 +204,14 @@ def measure(
     batches: tuple[int, ...],
     side: int,
 ) -> None:
-    """Measure all of it, print the table and the result.
+    """Measure everything, and print the table and the result.
 
     Args:
-        sizes: of VJEPA2Config.
-        device: where.
-        variants: at least one in bf16; all at the first batch size, the best at the others too.
-        batches: windows at once.
-        side: of the matrices whose product sets the peak.
+        sizes: arguments of VJEPA2Config.
+        device: the device to measure.
+        variants: at least one in bf16; all run at the first batch size, the best at the others too.
+        batches: batch sizes in windows.
+        side: side of the matrices whose product defines the peak.
     """
     peak = matrix_rate(device, side)
     rival = make_rival(sizes, device)
@@ -229,7 +229,7 @@ def measure(
     def add(name: str, batch: int, rate: float) -> None:
         flops, factor = rate * operations, rate * SECONDS_PER_WINDOW
         rows.append([name, batch, rate, flops / 1e12, flops / peak, factor, rate / theirs])
-        # At once: whoever stops this early has what was measured.
+        # Print immediately, so that an interrupted benchmark shows what was measured.
         share = flops / peak
         print(f"{name}, batch {batch}: {rate:.3f} windows/s, {share:.3f} of peak", flush=True)
 
@@ -240,7 +240,7 @@ def measure(
         try:
             model = make_model(architecture, weights, variant, device)
             rate = end_to_end(model, batch)
-        except Exception as error:  # a kernel that is not here, a full memory: that is the result
+        except Exception as error:  # a missing kernel or full memory is a result too
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             print(f"{variant.name}, batch {batch}: {reason}", file=sys.stderr)
             rows.append([variant.name, batch, *["failed"] * 5])
@@ -254,7 +254,7 @@ def measure(
         try_variant(variant, batches[0])
     half = [variant for variant in rates if variant.precision == "bf16"]
     if not half:
-        raise SystemExit("No bf16 variant runs here; the reasons stand above.")
+        raise SystemExit("No bf16 variant runs here; the reasons are printed above.")
     best = max(half, key=rates.__getitem__)
     for batch in batches[1:]:
         try_variant(best, batch)
@@ -287,7 +287,7 @@ def measure(
 
 
 def main() -> None:
-    """Measure on the first GPU; without one say so and exit with 2."""
+    """Measure on the first GPU; without a GPU, print so and exit with 2."""
     full = parse_arguments(__doc__).full
     if not torch.cuda.is_available():
         print(f"bench/encode.py needs an NVIDIA GPU; PyTorch {torch.__version__} finds none here.")

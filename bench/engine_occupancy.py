@@ -1,9 +1,9 @@
-"""How busy stage 2 keeps an engine: 50 videos of very different lengths, one engine.
+"""Measure how busy stage 2 keeps an engine: 50 videos of very different lengths, one engine.
 
-The engine is a stand-in of 64 slots that takes half a second for every request; what fills it is
-the real stage with its real decoders, frames and journal. `ours` is the share of the slots that is
-busy from the first to the last submission; the limit is 0.95. `rival` is one video after the other,
-each waiting for its last answer, as a loop over videos would do it.
+The engine is a mock with 64 slots that takes half a second per request; the stage, its decoders,
+frames and journal are real. `ours` is the share of slots that are busy from the first to the last
+submission; the limit is 0.95. `rival` processes one video after the other, waiting for the last
+answer of each, as a loop over videos would.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _MODEL = {"engine": "openai", "model": "stand-in", "urls": ["http://localhost:1/
 
 
 class StandIn:
-    """64 slots, half a second a request; remembers when they were busy."""
+    """A mock engine: 64 slots, half a second per request; records when the slots are busy."""
 
     capacity = -(-5 * _SLOTS // 4)
     context_length = None
@@ -71,7 +71,7 @@ class StandIn:
         return [len(text) for text in texts]
 
     def occupancy(self) -> float:
-        """Share of the slots' time that is busy from the first to the last submission."""
+        """Return the share of slot time that is busy from the first to the last submission."""
         first, last = self.submitted[0], self.submitted[-1]
         busy = sum(max(0.0, min(end, last) - start) for start, end in self.busy)
         return busy / (_SLOTS * (last - first))
@@ -88,7 +88,7 @@ class StandIn:
 
 
 def main() -> None:
-    """Measure, print."""
+    """Measure and print."""
     full = parse_arguments(__doc__).full
     with tempfile.TemporaryDirectory() as folder:
         videos, out = Path(folder) / "videos", Path(folder) / "run"
@@ -113,7 +113,7 @@ def main() -> None:
 
 
 def draw_videos(folder: Path, longest: float) -> list[float]:
-    """Videos whose lengths fall off from the longest to a few seconds, of changing noise."""
+    """Draw videos of noise whose lengths fall from `longest` to a few seconds; return lengths."""
     generator = np.random.default_rng(0)
     lengths = [max(4.0, longest * (k + 1) ** -1.0) for k in range(_VIDEOS)]
     for k, length in enumerate(lengths):
@@ -131,7 +131,7 @@ def draw_videos(folder: Path, longest: float) -> list[float]:
 
 
 def caption(folder: RunFolder, *, crowd: bool) -> tuple[float, int, float]:
-    """Caption all videos; the share of slots busy, the requests, the seconds."""
+    """Caption all videos; return the share of busy slots, the requests and the seconds."""
     captioner = {"model": _MODEL, "prompt": f"Describe it {'well' if crowd else 'slowly'}."}
     captioning = {"segments": captioner, "leaves": captioner}
     config = Config.model_validate(

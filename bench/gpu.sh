@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Builds on a machine with an NVIDIA GPU, tests the CUDA parts and measures them, without network.
+# Builds, tests and measures the CUDA parts on a machine with an NVIDIA GPU, without network access.
 #
-# The machine has Python with torch, numpy, pybind11, cmake, pytest and hypothesis, and nvcc. What
-# else it lacks may lie as wheels in the folder that WHEELS names. Logs, and each benchmark's last
-# line as NAME.json, go to OUT (bench/results). Ends with 1 if a step failed. Takes less than 9 minutes.
+# The machine needs Python with torch, numpy, pybind11, cmake, pytest and hypothesis, and nvcc. Other
+# missing packages can be put as wheels into the folder that WHEELS names. Logs, and each benchmark's last
+# line as NAME.json, go to OUT (bench/results). Exits with 1 if a step failed. Takes less than 9 minutes.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 out=$(realpath -m "${OUT:-bench/results}")
@@ -12,7 +12,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 failed=0
 
-# step SECONDS NAME COMMAND…: its output to NAME.log, its end to the terminal too
+# step SECONDS NAME COMMAND…: write its output to NAME.log, and the end of it to the terminal too
 step() {
   local seconds=$1 name=$2 status=0
   shift 2
@@ -28,7 +28,7 @@ bench() {
   step "$@" && tail -n 1 "$out/$name.log" >"$out/$name.json"
 }
 
-# By CMake itself, into a folder of its own: no build backend and no installer are needed.
+# Builds with CMake into a separate folder: no build backend and no installer are needed.
 build() {
   local version
   version=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml | head -n 1)
@@ -54,12 +54,12 @@ step 90 build bash -euo pipefail -c build || exit 1
 step 100 tests python3 -m pytest -v -m gpu tests/gpu --ignore tests/gpu/test_dali.py
 bench 210 encode python3 bench/encode.py
 bench 45 kernels python3 bench/kernels.py
-# 5: it skips as a whole where DALI or PyAV is not installed.
+# pytest exits with 5 (no tests were run) if DALI or PyAV is not installed.
 step 40 dali bash -c 'python3 -m pytest -v -m gpu tests/gpu/test_dali.py || [ $? = 5 ]'
 if command -v compute-sanitizer >/dev/null; then
   for tool in memcheck racecheck; do
-    # A part of the tests: they run some hundred times slower under it. Without torch's pool of
-    # memory, so that every array has bounds of its own.
+    # Only some tests: they run about a hundred times slower here. Without torch's memory pool,
+    # so that out-of-bounds accesses to each array are detected.
     PYTORCH_NO_CUDA_MEMORY_CACHING=1 step 35 "$tool" compute-sanitizer --tool "$tool" --error-exitcode 1 \
       python3 -m pytest -q -m gpu tests/gpu/test_kernels.py \
       -k "takes_any_batch or any_address or (pool_is_the_mean and 7) or add_windows"

@@ -1,4 +1,4 @@
-"""What every benchmark shares: its arguments, its table, its last line."""
+"""Shared parts of the benchmarks: arguments, the table and the last line."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pathlib import Path
 
 
 def parse_arguments(description: str | None, *, figure: bool = False) -> argparse.Namespace:
-    """`--full` runs the long version; the default ends in under a minute."""
+    """Parse the arguments. `--full` runs the long version; the default takes under a minute."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--full", action="store_true", help="the long version")
+    parser.add_argument("--full", action="store_true", help="run the long version")
     if figure:
-        parser.add_argument("--figure", type=Path, metavar="FILE", help="draw it, .png or .svg")
+        parser.add_argument("--figure", type=Path, metavar="FILE", help="plot to .png or .svg")
     return parser.parse_args()
 
 
 def median_seconds(call: Callable[[], object], repeats: int) -> float:
-    """Median wall-clock seconds of `repeats` calls."""
+    """Return the median wall-clock seconds of `repeats` calls."""
     seconds = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -30,7 +30,7 @@ def median_seconds(call: Callable[[], object], repeats: int) -> float:
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print aligned columns: text to the left, numbers to the right."""
+    """Print a table: text is aligned left, numbers right."""
     cells = [[_cell(value) for value in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
     print("  ".join(title.ljust(width) for title, width in zip(header, widths, strict=True)))
@@ -50,6 +50,14 @@ def _cell(value: object) -> str:
 def finish(
     bench: str, *, ours: float, rival: float, ratio: float, unit: str, **more: object
 ) -> None:
-    """Print the last line: one JSON object. Without a rival, `rival` is the stated limit."""
+    """Print the result as one JSON object on the last line.
+
+    Args:
+        bench: name of the benchmark.
+        ours, rival: the measurements; without a rival, `rival` is the limit.
+        ratio: the ratio that the benchmark is about.
+        unit: unit of `ours` and `rival`.
+        more: further values.
+    """
     result = {"bench": bench, "ours": ours, "rival": rival, "ratio": ratio, "unit": unit, **more}
     print(json.dumps(result))

@@ -1,7 +1,7 @@
-"""The CUDA kernels at ViT-g-384's sizes: share of the copy bandwidth, and against torch's own ops.
+"""Measure the CUDA kernels at ViT-g-384's sizes against the copy bandwidth and torch's own ops.
 
-Needs a GPU, torch, and a build with nvcc; without one of them it says so and exits with 2.
-Bandwidths count the bytes that must be read and written once: of frames, those behind the crop.
+Needs a GPU, torch and a build with nvcc; if one is missing, it prints so and exits with 2.
+Bandwidths count the bytes that must be read and written once: of frames, only the cropped area.
 
     python bench/kernels.py
     compute-sanitizer --tool memcheck --error-exitcode 1 python -m pytest -m gpu tests/gpu/test_kernels.py
@@ -19,14 +19,14 @@ from action100m.segmentation import kernels
 from harness import finish, parse_arguments, print_table
 
 SHORT_SIDE, CROP = 438, 384
-FRAMES = 256  # several times the cache
+FRAMES = 256  # several times the size of the cache
 WINDOWS, TUBELETS, PLACES, DIMENSION = 8, 32, 576, 1408
-CALLS = 20  # between two looks at the clock
-TARGET = 0.7  # of the copy bandwidth
+CALLS = 20  # between two readings of the clock
+TARGET = 0.7  # share of the copy bandwidth
 
 
 def require_gpu() -> Any:
-    """torch, or the end of the program."""
+    """Return torch, or exit with 2 if it, a GPU or the kernels are missing."""
     try:
         import torch  # noqa: PLC0415  it may be missing
     except ModuleNotFoundError:
@@ -82,7 +82,7 @@ Case = Callable[[], tuple[float, Callable[[], object], Callable[[], object], Cal
 
 
 def median_call_seconds(torch: Any, call: Callable[[], object], samples: int) -> float:
-    """Median seconds of a call, by the GPU's clock."""
+    """Return the median seconds of a call, by the GPU's clock."""
     for _ in range(3):
         call()
     times = []
@@ -98,7 +98,7 @@ def median_call_seconds(torch: Any, call: Callable[[], object], samples: int) ->
 
 
 def copy_bandwidth(torch: Any, samples: int) -> float:
-    """GB/s, read and written."""
+    """Return the GB/s of a copy, bytes read and written together."""
     source = torch.randint(0, 256, (2**30,), dtype=torch.uint8, device="cuda")
     target = torch.empty_like(source)
     seconds = median_call_seconds(torch, lambda: target.copy_(source), samples)
@@ -106,7 +106,7 @@ def copy_bandwidth(torch: Any, samples: int) -> float:
 
 
 def preprocess_case(torch: Any, height: int, width: int) -> Case:
-    """Frames to bf16; the rival does on the GPU what the Hugging Face processor does."""
+    """Preprocess frames to bf16; the rival does the Hugging Face processor's steps on the GPU."""
 
     def make() -> tuple[float, Callable[[], object], Callable[[], object], Callable[[], None]]:
         frames = torch.randint(0, 256, (FRAMES, height, width, 3), dtype=torch.uint8, device="cuda")
@@ -142,7 +142,7 @@ def preprocess_case(torch: Any, height: int, width: int) -> Case:
 
 
 def pool_case(torch: Any) -> Case:
-    """The tokens of some windows to one vector per tubelet."""
+    """Pool the tokens of windows to one vector per tubelet."""
 
     def make() -> tuple[float, Callable[[], object], Callable[[], object], Callable[[], None]]:
         shape = (WINDOWS, TUBELETS * PLACES, DIMENSION)

@@ -1,11 +1,11 @@
-"""How much of stage 3's prompts a prefix cache has already seen: draft and three rounds.
+"""Measure how much of stage 3's prompts a prefix cache already holds: draft and three rounds.
 
-Synthetic trees with the published statistics; tokens are words and punctuation marks, in blocks of
-16. `ours` is the share of all prompt tokens that repeat an already sent prefix, one request after
-the other in an endless cache; the limit is 0.80. `rival` is the layout that names the segment in
-the first line. Beside them: the drafts alone, and 64 requests in flight in the stage's own order,
-where a prefix can be used again once its prefill has ended, in a cache of a million tokens that
-forgets the oldest.
+The trees are synthetic, with the published statistics; tokens are words and punctuation marks, in
+blocks of 16. `ours` is the share of all prompt tokens that repeat a prefix sent before, with one
+request at a time and an unlimited cache; the limit is 0.80. `rival` is the layout that names the
+segment in the first line. Also printed: the drafts alone, and 64 requests in flight in the stage's
+own order, where a prefix can be reused once its prefill has ended, with a cache of a million tokens
+that evicts the least recently used.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from harness import finish, parse_arguments, print_table
 _BLOCK = 16
 _IN_FLIGHT = 64
 _CACHE = 10**6
-_PREFILL, _DECODE = 1e-5, 0.02  # seconds a token: prompt tokens that are new, and answer tokens
+_PREFILL, _DECODE = 1e-5, 0.02  # seconds per token: of new prompt tokens and of answer tokens
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 _MODEL = {"engine": "openai", "model": "stand-in", "urls": ["http://localhost:1/v1"]}
 
@@ -61,13 +61,13 @@ class Tally:
 
 @dataclass
 class Cache:
-    """Blocks of prefixes; forgets those unused for longest."""
+    """Blocks of prefixes; evicts the least recently used."""
 
     capacity: int
     blocks: OrderedDict[int, None] = field(default_factory=OrderedDict)
 
     def hit(self, prefixes: Sequence[int]) -> int:
-        """How many blocks are there, from the first on."""
+        """Return how many leading blocks are in the cache."""
         for count, prefix in enumerate(prefixes):
             if prefix not in self.blocks:
                 return count
@@ -83,7 +83,7 @@ class Cache:
 
 
 def main() -> None:
-    """Measure, print."""
+    """Measure and print."""
     videos = list(draw_videos(20 if parse_arguments(__doc__).full else 4))
     ours = one_by_one(videos, as_it_is)
     naive = one_by_one(videos, named_first)
@@ -118,12 +118,12 @@ def main() -> None:
 
 
 def as_it_is(texts: list[str]) -> list[str]:
-    """The layout that stage 3 sends."""
+    """Return the layout that stage 3 sends."""
     return texts
 
 
 def named_first(texts: list[str]) -> list[str]:
-    """The same words with the task before everything else."""
+    """Return the same text with the task before everything else."""
     system, user, *rest = texts
     told, _, task = user.rpartition("\n")
     return [f"{task}\n{system}", told, *rest]
@@ -134,7 +134,7 @@ def count(texts: Sequence[str]) -> list[int]:
 
 
 def conversations(videos: list[Captioned]) -> Iterator[list[Conversation]]:
-    """Each video's, in the order in which stage 3 begins them."""
+    """Yield each video's conversations, in the order in which stage 3 starts them."""
     config = AggregationConfig.model_validate({"model": _MODEL})
     for number, video in enumerate(videos):
         prompts = write_prompts(video, annotated_nodes(video.tree), count, 120_000)
@@ -144,7 +144,7 @@ def conversations(videos: list[Captioned]) -> Iterator[list[Conversation]]:
 def prefixes_of(
     request: Request, layout: Callable[[list[str]], list[str]]
 ) -> tuple[int, list[int]]:
-    """The tokens of a request, and a hash for each whole block with all before it."""
+    """Return the number of tokens, and a hash of each whole block together with all before it."""
     texts = [part.text for message in request.messages for part in message.parts]  # type: ignore[union-attr]
     tokens = [token for text in layout(texts) for token in ("<turn>", *_TOKEN.findall(text))]
     prefixes, before = [], 0
@@ -155,7 +155,7 @@ def prefixes_of(
 
 
 def one_by_one(videos: list[Captioned], layout: Callable[[list[str]], list[str]]) -> Tally:
-    """One request after the other; nothing is forgotten."""
+    """Simulate one request after the other, with an unlimited cache."""
     tally, cache, writer = Tally(), Cache(10**12), Writer(1)
     for talk in (talk for talks in conversations(videos) for talk in talks):
         draft = True
@@ -170,11 +170,11 @@ def one_by_one(videos: list[Captioned], layout: Callable[[list[str]], list[str]]
 
 
 class InFlight:
-    """64 requests at once of several videos' schedules, each video's turn after the other's."""
+    """Simulates 64 concurrent requests, taken from the videos' schedules in turns."""
 
     def __init__(self, videos: list[Captioned]) -> None:
         self.tally = Tally()
-        self.busy = 0.0  # seconds of slots
+        self.busy = 0.0  # seconds, summed over slots
         self.now = 0.0
         self._cache, self._writer = Cache(_CACHE), Writer(1)
         self._videos = deque(Schedule(talks) for talks in conversations(videos))
@@ -183,7 +183,7 @@ class InFlight:
         self._free, self._number = _IN_FLIGHT, 0
 
     def run(self) -> None:
-        """Until all is answered."""
+        """Run until every request is answered."""
         while True:
             while self._free and (found := self._pop()) is not None:
                 self._ask(*found)
@@ -194,7 +194,7 @@ class InFlight:
 
     @property
     def occupancy(self) -> float:
-        """Share of the slots' time that is busy."""
+        """The share of slot time that is busy."""
         return self.busy / (_IN_FLIGHT * self.now)
 
     def _pop(self) -> tuple[Schedule, Conversation] | None:
@@ -229,7 +229,7 @@ class InFlight:
 
 
 def answer(request: Request, writer: Writer) -> Answer:
-    """A valid one of the published length."""
+    """Return a valid answer with the published mean lengths."""
     return Answer(request.id, Outcome.COMPLETE, writer.annotation(), "", Usage())
 
 

@@ -1,4 +1,4 @@
-"""Shards with the published sizes and lengths of text, drawn fast: many texts at once."""
+"""Shards with the published sizes and text lengths, drawn fast by making many texts at once."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from action100m.tree import Tree, cut, ward
 
 _TREES, _VIDEOS_A_SHARD = 24, 256
 _VERBS, _NOUNS = 311, 6300
-_OFTEN = 40_000  # ranks of actions that get by with three words
+_OFTEN = 40_000  # ranks of actions that have three words; rarer ones have four
 
 
 def draw_dataset(folder: Path, nodes: int, per_video: int = 720) -> int:
-    """Write shards with about `nodes` nodes into a new folder; returns how many there are."""
+    """Write shards with about `nodes` nodes into a new folder; return the number of nodes."""
     trees = _draw_trees(_TREES, per_video)
     cycle = np.cumsum([len(tree) for tree in trees])
     whole, rest = divmod(nodes, int(cycle[-1]))
@@ -43,7 +43,7 @@ class Writer:
         self._starts = np.cumsum([0, *(len(word) + 1 for word in stream)])
 
     def texts(self, mean: float, given: NDArray[np.bool_]) -> pa.StringArray:
-        """(n,) texts of about `mean` words, null where not `given`."""
+        """Return (n,) texts of about `mean` words, null where not `given`."""
         words = np.maximum(1, self._generator.poisson(mean, len(given))) * given
         ends = np.concatenate([[0], np.cumsum(words)])
         first = int(self._generator.integers(len(self._starts) - ends[-1]))
@@ -53,7 +53,7 @@ class Writer:
         return pa.StringArray.from_buffers(len(given), pa.py_buffer(at - at[0]), characters, there)
 
     def actions(self, given: NDArray[np.bool_]) -> pa.StringArray:
-        """(n,) brief actions, a few often, most once, and 3 % "N/A"; null where not `given`."""
+        """Return (n,) brief actions, a few frequent, and 3 % "N/A"; null where not `given`."""
         rank = np.minimum(self._generator.zipf(1.15, len(given)), 2**40)
         names = np.char.add(self._words[rank % _VERBS], " the ")
         names = np.char.add(names, self._words[rank // 7 % _NOUNS])
@@ -64,7 +64,7 @@ class Writer:
 
 
 def _draw_trees(count: int, nodes: int) -> list[Tree]:
-    """Trees of about so many nodes over random walks; of 720, they last two to eight minutes."""
+    """Draw trees of about `nodes` nodes over random walks; with 720 they last 2 to 8 minutes."""
     generator = np.random.default_rng(7)
     trees = []
     for _ in range(count):

@@ -1,8 +1,8 @@
-"""Stage 1 with the built-in encoder against a bare FFmpeg decode of the same file, two threads.
+"""Measure stage 1 with the built-in encoder against a bare FFmpeg decode, with two threads.
 
-The floor is `ffmpeg -threads 2 -i F -map 0:v:0 -f null -`, which decodes and does nothing else;
+The rival is `ffmpeg -threads 2 -i F -map 0:v:0 -f null -`, which only decodes the same file;
 `ours` decodes, scales, embeds, clusters and cuts. `ratio` is ours / FFmpeg; the limit is 1.35.
-Peak memory is that of our process and of its decoding process together, embeddings apart.
+Peak memory is that of our process and its decoding process together, without the embeddings.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _REPEATS = 5
 
 
 def main() -> None:
-    """Measure, print."""
+    """Measure and print."""
     if len(sys.argv) == 3 and sys.argv[1] == "--peak":
         print_peak(Path(sys.argv[2]))
         return
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def draw_piece(folder: Path) -> Path:
-    """Thirty seconds of 854x480 at 30 frames a second: real clips where they are, else drawn."""
+    """Write 30 seconds of 854x480 at 30 frames per second: real clips if available, else drawn."""
     clips = [_SHARED / "videos" / name for name in _CLIPS]
     clips = [clip for clip in clips if clip.exists()]
     inputs = [word for clip in clips for word in ("-stream_loop", "-1", "-t", "8", "-i", str(clip))]
@@ -79,7 +79,7 @@ def draw_piece(folder: Path) -> Path:
 
 
 def loop(piece: Path, seconds: int) -> Path:
-    """The piece again and again, copied, not encoded anew."""
+    """Repeat the piece up to `seconds`, without encoding it again."""
     target = piece.with_name(f"{seconds}.mp4")
     ffmpeg("-stream_loop", "-1", "-i", str(piece), "-t", str(seconds), "-c", "copy", str(target))
     return target
@@ -91,7 +91,7 @@ def ffmpeg(*words: str) -> None:
 
 
 def compare(video: Path) -> tuple[float, float]:
-    """Median seconds of ours and of FFmpeg, taken in turns."""
+    """Return the median seconds of ours and of FFmpeg, measured in turns."""
     ours, rival = [], []
     config = Config()
     with Segmenter(config, DescriptorEncoder(), threads=2) as segmenter:
@@ -107,7 +107,7 @@ def compare(video: Path) -> tuple[float, float]:
 
 
 def peak(video: Path) -> float:
-    """MiB at the peak of both processes, measured in fresh ones."""
+    """Return the peak MiB of both processes, measured in fresh processes."""
     words = [sys.executable, __file__, "--peak", str(video)]
     return float(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
 

@@ -1,6 +1,6 @@
-"""Do the built-in encoder's trees find cuts in videos, and plain Ward the actions in features?
+"""Measure how well the built-in encoder's trees find cuts, and plain Ward changes of action.
 
-Needs the clips of ../shared (or of the folder that ACTION100M_SHARED names).
+Needs the clips in ../shared (or in the folder that ACTION100M_SHARED names).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Case:
 
 
 def matched(boundaries: Sequence[float], cuts: Sequence[float], tolerance: float) -> int:
-    """How many pairs one-to-one matching makes; both sides increase."""
+    """Return the number of pairs of a one-to-one matching; both inputs must increase."""
     pairs = i = j = 0
     while i < len(boundaries) and j < len(cuts):
         if abs(boundaries[i] - cuts[j]) <= tolerance:
@@ -64,12 +64,12 @@ def f1(boundaries: Sequence[float], cuts: Sequence[float], tolerance: float) -> 
 
 
 def uniform(k: int, end: float) -> list[float]:
-    """k cuts of [0, end] into equal parts."""
+    """Return k cuts of [0, end] into equal parts."""
     return np.linspace(0, end, k + 2)[1:-1].tolist()
 
 
 def embed(decoder: Decoder, path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """(n, d) embeddings and (n+1,) edges of the sampled frames of a video."""
+    """Return the (n, d) embeddings and (n+1,) edges of a video's sampled frames."""
     encoder = DescriptorEncoder()
     times: list[NDArray[np.float64]] = []
     stream = decoder.open(path, FrameSpec(stride=4, side=encoder.short_side))
@@ -86,9 +86,10 @@ def embed(decoder: Decoder, path: Path) -> tuple[NDArray[np.float32], NDArray[np
 
 
 def score_tree(decoder: Decoder, case: Case) -> tuple[float, int, int]:
-    """F1 at k = the true number; true cuts near a boundary anywhere in the tree; and by chance.
+    """Return F1 for the true number of cuts, the true cuts found in the tree, and those by chance.
 
-    Chance: as many uniform cuts as the tree has boundaries.
+    A cut is found if any boundary in the tree is near it. Chance: the tree's number of boundaries,
+    spread uniformly.
     """
     rows, edges = embed(decoder, case.path)
     dendrogram = action100m.ward(rows)
@@ -99,7 +100,7 @@ def score_tree(decoder: Decoder, case: Case) -> tuple[float, int, int]:
 
 
 def near(boundaries: Sequence[float], case: Case) -> int:
-    """How many of all true cuts have a boundary within the tolerance."""
+    """Return how many of all true cuts have a boundary within the tolerance."""
     return sum(min(abs(b - cut) for b in boundaries) <= TOLERANCE for cut in case.cuts)
 
 
@@ -127,7 +128,7 @@ def made_cases(videos: Path, folder: Path, count: int) -> list[Case]:
 
 
 def gtea_f1(features: Path) -> tuple[float, float]:
-    """Mean F1 of plain Ward on the features as they are, and of uniform cuts.
+    """Return the mean F1 of plain Ward on the unchanged features, and of uniform cuts.
 
     The tolerance is 1 % of the length, at least 2 frames; k is the true number of boundaries.
     """
@@ -147,7 +148,7 @@ def gtea_f1(features: Path) -> tuple[float, float]:
 def main() -> None:
     arguments = parse_arguments(__doc__)
     if not SHARED.is_dir():
-        sys.exit(f"{SHARED} is not here; set ACTION100M_SHARED to the folder of the shared clips.")
+        sys.exit(f"{SHARED} does not exist; set ACTION100M_SHARED to the folder of shared clips.")
     shared = shared_cases(SHARED / "videos")
     with tempfile.TemporaryDirectory() as folder:
         made = made_cases(SHARED / "videos", Path(folder), 100 if arguments.full else 20)

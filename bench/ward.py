@@ -1,7 +1,7 @@
-"""Exact contiguous Ward: time and memory beside scikit-learn's, one thread, the same tree.
+"""Measure the time and memory of exact contiguous Ward against scikit-learn, on one thread.
 
-An hour of video: 27,000 frames, 1,408 dimensions, float32. `--full` adds ten hours of it, in turns
-with one hour, and tells how the time grows.
+Both must give the same tree. The input is an hour of video: 27,000 frames, 1,408 dimensions,
+float32. `--full` adds ten hours, measured in turns with one hour, and prints how the time grows.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FRAMES, DIMENSIONS, REPEATS = 27_000, 1_408, 5
 
 
 def pieces(n: int) -> Frames:
-    """Piecewise constant plus noise; a piece lasts 100 frames on average."""
+    """Return piecewise constant rows with noise; a piece lasts 100 frames on average."""
     rng = np.random.default_rng(1)
     X = rng.standard_normal((n, DIMENSIONS), dtype=np.float32)
     X *= 0.3
@@ -41,7 +41,7 @@ def pieces(n: int) -> Frames:
 
 
 def walk(n: int) -> Frames:
-    """A random walk."""
+    """Return a random walk."""
     X = np.random.default_rng(2).standard_normal((n, DIMENSIONS), dtype=np.float32)
     for i in range(1, n):
         X[i] += X[i - 1]
@@ -52,7 +52,7 @@ DATA: dict[str, Callable[[int], Frames]] = {"pieces": pieces, "walk": walk}
 
 
 def sklearn_ward(X: Frames) -> action100m.Dendrogram:
-    """The rival."""
+    """Cluster with the rival, scikit-learn."""
     chain = diags_array([np.ones(len(X) - 1)] * 2, offsets=[-1, 1]).tocsr()
     model = AgglomerativeClustering(
         linkage="ward", connectivity=chain, n_clusters=None, distance_threshold=0
@@ -75,7 +75,7 @@ def check_equal(X: Frames) -> None:
 
 
 def _peak_bytes() -> int:
-    # Not getrusage: there a child begins with its parent's peak.
+    # Not getrusage: its peak of a child starts with the parent's peak.
     status = Path("/proc/self/status").read_text()
     return 1024 * int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0])
 
@@ -88,19 +88,19 @@ def _memory_in_child(name: str, data: str, n: int) -> float:
 
 
 def memory(name: str, data: str, n: int) -> float:
-    """Peak memory on top of the input, in inputs, of a process that does nothing else."""
+    """Return the peak memory beyond the input, in units of the input, of a separate process."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_memory_in_child, (name, data, n))
 
 
 def in_turns(*calls: Callable[[], object]) -> list[float]:
-    """Median seconds of each, in turns, so that all see the same machine."""
+    """Return the median seconds of each call, measured in turns under the same machine load."""
     turns = [[median_seconds(call, 1) for call in calls] for _ in range(REPEATS)]
     return [statistics.median(turn) for turn in zip(*turns, strict=True)]
 
 
 def main() -> None:
-    """Measure, print the table and the result."""
+    """Measure, and print the table and the result."""
     full = parse_arguments(__doc__).full
     rows: list[list[object]] = []
     results, growths = [], []

@@ -1,10 +1,10 @@
-"""What the windowing layer costs beside a model that takes 20 ms a window, and its peak memory.
+"""Measure the overhead and peak memory of the windowing layer, with a model of 20 ms per window.
 
-Windows of 64 frames, 384 x 384 x 3 uint8, every 8 frames; vectors of 1,408 dimensions. `ratio` is
-wall-clock time / the time inside the model, of the worse of one video and four at once; the limit
-is 1.02. `nominal` divides by windows x 20 ms: on a busy machine the model itself oversleeps.
-Peak memory is that of a process that does nothing else, less what it held before, for a video and
-for one ten times longer.
+Windows have 64 frames of 384 x 384 x 3 uint8, with a stride of 8 frames; vectors have 1,408
+dimensions. `ratio` is wall-clock time / time in the model, for the worse of one video and four at
+once; the limit is 1.02. `nominal` divides by windows x 20 ms instead: on a busy machine the mock
+model sleeps longer than asked. Peak memory is the increase in a separate process, for a video and
+for one ten times as long.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SECONDS, _SIDE, _FRAMES_A_BATCH, _LIMIT = 0.02, 384, 16, 1.02
 
 @dataclass
 class SleepingModel:
-    """A WindowModel that takes its time and nothing else."""
+    """A mock WindowModel that sleeps and computes nothing."""
 
     seconds: float = _SECONDS
     window: int = 64
@@ -45,7 +45,7 @@ class SleepingModel:
     spent: float = 0.0
 
     def load(self) -> None:
-        """There is nothing to load."""
+        """Do nothing: there is nothing to load."""
 
     def prepare(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return pixels
@@ -63,7 +63,7 @@ class SleepingModel:
 
 
 def video(frames: int) -> Iterator[FrameBatch]:
-    """A still picture: making frames must cost nothing here."""
+    """Yield batches of one black frame, so that making frames costs nothing."""
     pixels = np.zeros((_FRAMES_A_BATCH, _SIDE, _SIDE, 3), np.uint8)
     for first in range(0, frames, _FRAMES_A_BATCH):
         index = np.arange(first, min(first + _FRAMES_A_BATCH, frames))
@@ -71,14 +71,14 @@ def video(frames: int) -> Iterator[FrameBatch]:
 
 
 def encode(encoder: WindowedEncoder, frames: int) -> None:
-    """Encode one video, keeping no rows."""
+    """Encode one video without keeping its rows."""
     rows = sum(len(rows) for rows in encoder.encode(video(frames)))
     if rows != frames:
-        raise SystemExit(f"{rows} rows came out for {frames} frames.")
+        raise SystemExit(f"The encoder returned {rows} rows for {frames} frames.")
 
 
 def overhead(videos: int, frames: int) -> tuple[float, float]:
-    """Wall-clock seconds / those spent in the model, and / 20 ms a window."""
+    """Return the wall-clock time / the time in the model, and / 20 ms per window."""
     model = SleepingModel()
     with WindowedEncoder(model) as encoder:
         threads = [threading.Thread(target=encode, args=(encoder, frames)) for _ in range(videos)]
@@ -92,7 +92,7 @@ def overhead(videos: int, frames: int) -> tuple[float, float]:
 
 
 class WaitingModel(SleepingModel):
-    """Embeds no batch before all the windows that may be under way are: memory at its fullest."""
+    """Embeds a batch only once all windows that can be in progress are: memory is at its peak."""
 
     def __init__(self, frames: int) -> None:
         super().__init__(seconds=0)
@@ -111,7 +111,7 @@ class WaitingModel(SleepingModel):
 
 
 def _peak_mebibytes() -> float:
-    # Not getrusage: there a child begins with its parent's peak.
+    # Not getrusage: its peak of a child starts with the parent's peak.
     status = Path("/proc/self/status").read_text()
     return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) / 1024
 
@@ -124,13 +124,13 @@ def _peak_in_child(frames: int) -> float:
 
 
 def peak(frames: int) -> float:
-    """MiB on top of the imports."""
+    """Return the peak MiB beyond what the imports take."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_peak_in_child, (frames,))
 
 
 def main() -> None:
-    """Measure, print."""
+    """Measure and print."""
     full = parse_arguments(__doc__).full
     frames, repeats = (27_000, 5) if full else (2_000, 3)
     rows: list[tuple[float, ...]] = []
