@@ -13,8 +13,10 @@ import gc
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -50,6 +52,7 @@ STRIDE = 8
 SECONDS_PER_WINDOW = STRIDE * 4 / 30  # of video, every 4th of 30 frames a second
 CEILING = 7.4  # times real time, at 788 TFLOP/s
 REPEATS = 3
+WARM_UP = 1.0  # seconds of products before the peak is measured: a cold GPU clocks higher
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,8 @@ class Variant:
     attention: Attention = "cudnn"
     compiled: bool = False
     graphed: bool = False
+    flash: str | None = None
+    """The implementation that PyTorch's "flash" backend is to use; None: its own."""
 
 
 VARIANTS = (
@@ -68,6 +73,7 @@ VARIANTS = (
     Variant("eager, cudnn"),
     Variant("compiled, flash", attention="flash", compiled=True),
     Variant("compiled, cudnn", compiled=True),
+    Variant("compiled, FA3", attention="flash", compiled=True, flash="FA3"),
     Variant("compiled, cudnn, graphed", compiled=True, graphed=True),
     Variant("fp8, compiled, cudnn", precision="fp8", compiled=True),
 )
@@ -91,15 +97,31 @@ def wait(device: torch.device) -> None:
 
 
 def matrix_rate(device: torch.device, side: int) -> float:
-    """Return the FLOP/s of bf16 products of square matrices: the median of 3 runs of 20."""
+    """Return the sustained FLOP/s of bf16 products of square matrices."""
     a, b = (torch.randn((side, side), device=device, dtype=torch.bfloat16) for _ in range(2))
 
     def step() -> None:
-        for _ in range(20):
+        for _ in range(100):
             a @ b
         wait(device)
 
-    return 20 * 2 * side**3 / median_of(step)
+    start = time.perf_counter()
+    while time.perf_counter() - start < WARM_UP:
+        step()
+    return 100 * 2 * side**3 / median_of(step)
+
+
+@contextmanager
+def flash_attention(implementation: str | None) -> Iterator[None]:
+    """Let PyTorch's "flash" backend use another implementation in the block."""
+    if implementation is None:
+        yield
+        return
+    torch.nn.attention.activate_flash_attention_impl(implementation)
+    try:
+        yield
+    finally:
+        torch.nn.attention.restore_flash_attention_impl()
 
 
 def make_rival(sizes: Mapping[str, Any], device: torch.device) -> Any:
@@ -112,9 +134,13 @@ def make_rival(sizes: Mapping[str, Any], device: torch.device) -> Any:
 
 
 def make_model(
-    architecture: Architecture, weights: Mapping[str, Any], variant: Variant, device: torch.device
+    architecture: Architecture,
+    weights: Mapping[str, Any],
+    variant: Variant,
+    batch: int,
+    device: torch.device,
 ) -> VJepa2Model:
-    """Return our model with the rival's weights."""
+    """Return our model with the rival's weights, compiled for this batch size as in a run."""
     torch.compiler.reset()  # else code compiled for another variant would be reused
     forward = make_forward(
         architecture,
@@ -134,21 +160,21 @@ def make_model(
         dtype=DTYPES[variant.precision],
         window=architecture.frames,
         stride=STRIDE,
-        batch=1,
+        batch=batch,
     )
     model.load()
     return model
 
 
-def end_to_end(model: VJepa2Model, batch: int) -> float:
+def end_to_end(model: VJepa2Model) -> float:
     """Return windows per second from uint8 frames in host memory to vectors in host memory."""
-    side = model.short_side
+    side, batch = model.short_side, model.batch
     size = (batch * STRIDE, side, side * 16 // 9, 3)
     pixels = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)
     prepared = model.prepare(pixels)
     span = model.window + (batch - 1) * STRIDE
     buffer = model.empty(max(span, len(prepared)), prepared)
-    buffer[:] = 0
+    buffer.normal_()  # as the rival's: products of zeros take less power, so that clocks are higher
 
     def step() -> None:
         buffer[-len(pixels) :] = model.prepare(pixels)
@@ -174,19 +200,19 @@ def relative_errors(
 ) -> list[float]:
     """Return |ours - float32| / |float32| of one window's vectors, for each variant."""
 
-    def vectors(precision: Precision, attention: Attention) -> Any:
+    def vectors(variant: Variant) -> Any:
         forward = make_forward(
             architecture,
             weights,
             frames=architecture.frames,
-            precision=precision,
-            attention=attention,
+            precision=variant.precision,
+            attention=variant.attention,
         )
-        with torch.no_grad():
-            return forward(pixels.to(DTYPES[precision]))
+        with torch.no_grad(), flash_attention(variant.flash):
+            return forward(pixels.to(DTYPES[variant.precision]))
 
-    exact = vectors("float32", "cudnn")
-    found = [vectors(variant.precision, variant.attention) for variant in variants]
+    exact = vectors(Variant("float32", precision="float32"))
+    found = [vectors(variant) for variant in variants]
     return [float((values - exact).norm() / exact.norm()) for values in found]
 
 
@@ -195,6 +221,66 @@ def free() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+@dataclass
+class Measured:
+    """What has been measured so far.
+
+    Attributes:
+        peak: FLOP/s of the matrix product.
+        operations: FLOP per window.
+        theirs: windows per second of the rival at its best batch size.
+        rows: of the table.
+        rates: windows per second of each variant at its best batch size.
+    """
+
+    peak: float
+    operations: int
+    theirs: float
+    rows: list[list[object]] = field(default_factory=list)
+    rates: dict[Variant, float] = field(default_factory=dict)
+
+    def add(self, name: str, batch: int, rate: float) -> None:
+        """Add a row, and print it at once: an interrupted benchmark shows what it measured."""
+        flops, factor = rate * self.operations, rate * SECONDS_PER_WINDOW
+        share = flops / self.peak
+        self.rows.append([name, batch, rate, flops / 1e12, share, factor, rate / self.theirs])
+        print(f"{name}, batch {batch}: {rate:.3f} windows/s, {share:.3f} of peak", flush=True)
+
+    def add_failure(self, variant: Variant, batch: int, error: Exception) -> None:
+        """Add a row for a variant that does not run: a missing kernel or full memory."""
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        print(f"{variant.name}, batch {batch}: {reason}", file=sys.stderr)
+        self.rows.append([variant.name, batch, *["failed"] * 5])
+
+    @property
+    def best(self) -> Variant | None:
+        """The fastest bf16 variant."""
+        half = [variant for variant in self.rates if variant.precision == "bf16"]
+        return max(half, key=self.rates.__getitem__, default=None)
+
+    def finish(self, **more: object) -> None:
+        """Print the result so far as the last line."""
+        if self.best is None:
+            return
+        ours = self.rates[self.best]
+        finish(
+            "encode",
+            ours=ours,
+            rival=self.theirs,
+            ratio=ours / self.theirs,
+            unit="windows/s",
+            best=self.best.name,
+            tflops=ours * self.operations / 1e12,
+            peak_tflops=self.peak / 1e12,
+            share_of_peak=ours * self.operations / self.peak,
+            real_time=ours * SECONDS_PER_WINDOW,
+            ceiling=CEILING,
+            fp8=max((self.rates[v] for v in self.rates if v.precision == "fp8"), default=None),
+            torch=torch.__version__,
+            **more,
+        )
 
 
 def measure(
@@ -214,76 +300,62 @@ def measure(
         side: side of the matrices whose product defines the peak.
     """
     peak = matrix_rate(device, side)
+    print(f"bf16 matrix product: {peak / 1e12:.1f} TFLOP/s", flush=True)
     rival = make_rival(sizes, device)
     architecture = Architecture.of({**rival.config.to_dict(), "model_type": "vjepa2"})
-    operations = architecture.operations(architecture.frames)
     shape = (1, architecture.frames, 3, architecture.crop, architecture.crop)
     window = torch.randn(shape, device=device, dtype=torch.bfloat16)
-    theirs = max(rate_of_rival(rival, window.expand(n, *shape[1:])) for n in (1, 2))
+    theirs = {n: rate_of_rival(rival, window.expand(n, *shape[1:])) for n in batches}
     weights = rival.encoder.state_dict()
     del rival
     free()
 
-    rows: list[list[object]] = []
-
-    def add(name: str, batch: int, rate: float) -> None:
-        flops, factor = rate * operations, rate * SECONDS_PER_WINDOW
-        rows.append([name, batch, rate, flops / 1e12, flops / peak, factor, rate / theirs])
-        # Print immediately, so that an interrupted benchmark shows what was measured.
-        share = flops / peak
-        print(f"{name}, batch {batch}: {rate:.3f} windows/s, {share:.3f} of peak", flush=True)
-
-    add("transformers, bf16, sdpa", 1, theirs)
-    rates: dict[Variant, float] = {}
-
-    def try_variant(variant: Variant, batch: int) -> None:
-        try:
-            model = make_model(architecture, weights, variant, device)
-            rate = end_to_end(model, batch)
-        except Exception as error:  # a missing kernel or full memory is a result too
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            print(f"{variant.name}, batch {batch}: {reason}", file=sys.stderr)
-            rows.append([variant.name, batch, *["failed"] * 5])
-        else:
-            add(variant.name, batch, rate)
-            rates[variant] = max(rate, rates.get(variant, 0.0))
-        free()
-
-    print(f"bf16 matrix product: {peak / 1e12:.1f} TFLOP/s", flush=True)
+    found = Measured(peak, architecture.operations(architecture.frames), max(theirs.values()))
+    for batch, rate in theirs.items():
+        found.add("transformers, bf16, sdpa", batch, rate)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     for variant in variants:
-        try_variant(variant, batches[0])
-    half = [variant for variant in rates if variant.precision == "bf16"]
-    if not half:
-        raise SystemExit("No bf16 variant runs here; the reasons are printed above.")
-    best = max(half, key=rates.__getitem__)
+        try_variant(found, variant, batches[0], architecture, weights, device)
+        found.finish(device=name)
+    if found.best is None:
+        raise SystemExit("No bf16 variant runs on this device; see the reasons above.")
     for batch in batches[1:]:
-        try_variant(best, batch)
-
-    compared = [best, *(variant for variant in rates if variant.precision == "fp8")]
+        try_variant(found, found.best, batch, architecture, weights, device)
+    compared = [found.best, *(variant for variant in found.rates if variant.precision == "fp8")]
     errors = relative_errors(architecture, weights, compared, window)
-    header = ("variant", "batch", "windows/s", "TFLOP/s", "of the peak", "x real time", "ratio")
-    print_table(header, rows)
-    print(f"bf16 matrix product: {peak / 1e12:.1f} TFLOP/s; ceiling of real time: {CEILING}")
-    for variant, error in zip(compared, errors, strict=True):
-        print(f"{variant.name}: relative error against float32 {error:.2e}")
-    ours = rates[best]
-    finish(
-        "encode",
-        ours=ours,
-        rival=theirs,
-        ratio=ours / theirs,
-        unit="windows/s",
-        best=best.name,
-        tflops=ours * operations / 1e12,
-        peak_tflops=peak / 1e12,
-        share_of_peak=ours * operations / peak,
-        real_time=ours * SECONDS_PER_WINDOW,
-        ceiling=CEILING,
-        errors={variant.name: error for variant, error in zip(compared, errors, strict=True)},
-        fp8=max((rates[v] for v in rates if v.precision == "fp8"), default=None),
-        device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        torch=torch.__version__,
+    print_table(
+        ("variant", "batch", "windows/s", "TFLOP/s", "of the peak", "x real time", "ratio"),
+        found.rows,
     )
+    later = matrix_rate(device, side)
+    print(
+        f"bf16 matrix product: {peak / 1e12:.1f} TFLOP/s before, {later / 1e12:.1f} after; "
+        f"ceiling of the real-time factor: {CEILING}"
+    )
+    named = {variant.name: error for variant, error in zip(compared, errors, strict=True)}
+    for variant, error in named.items():
+        print(f"{variant}: relative error against float32 {error:.2e}")
+    found.finish(device=name, errors=named, peak_tflops_after=later / 1e12)
+
+
+def try_variant(
+    found: Measured,
+    variant: Variant,
+    batch: int,
+    architecture: Architecture,
+    weights: Mapping[str, Any],
+    device: torch.device,
+) -> None:
+    """Measure a variant at a batch size, or record why it does not run."""
+    try:
+        with flash_attention(variant.flash):
+            rate = end_to_end(make_model(architecture, weights, variant, batch, device))
+    except Exception as error:
+        found.add_failure(variant, batch, error)
+    else:
+        found.add(variant.name, batch, rate)
+        found.rates[variant] = max(rate, found.rates.get(variant, 0.0))
+    free()
 
 
 def main() -> None:
@@ -292,9 +364,10 @@ def main() -> None:
     if not torch.cuda.is_available():
         print(f"bench/encode.py needs an NVIDIA GPU; PyTorch {torch.__version__} finds none here.")
         raise SystemExit(2)
-    batches = (4, 1, 2, 3, 5, 6, 7, 8) if full else (4, 1, 2, 8)
-    variants = VARIANTS if full else tuple(v for v in VARIANTS if v.compiled)
-    measure(SIZES, torch.device("cuda"), variants, batches, side=8192)
+    batches = (4, 1, 2, 3, 6, 8) if full else (4, 1, 8)
+    fa3 = find_spec("flash_attn_interface") is not None
+    variants = [v for v in VARIANTS if (full or v.compiled) and (fa3 or v.flash is None)]
+    measure(SIZES, torch.device("cuda"), tuple(variants), batches, side=8192)
 
 
 if __name__ == "__main__":
