@@ -1,4 +1,4 @@
-"""The commands as a user calls them."""
+"""The commands, called as a user calls them."""
 
 from __future__ import annotations
 

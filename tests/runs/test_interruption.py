@@ -71,7 +71,7 @@ def test_an_interrupted_run_says_so_and_keeps_what_is_done(
         process.send_signal(number)
         _, text = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert "the same command goes on" in text
+    assert "run the same command again to resume" in text
     assert list((tmp_path / "parts").rglob("[!.]*.parquet"))
     assert call("run", longer_videos, "--out", tmp_path).returncode == 0
     assert dataset(tmp_path) == uninterrupted

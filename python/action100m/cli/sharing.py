@@ -17,7 +17,7 @@ from action100m.errors import UsageError
 if TYPE_CHECKING:
     from action100m.dataset.fiftyone.write import Export
 
-_PANEL = "Pass a dataset on"
+_PANEL = "Export a dataset"
 _SECONDS = 90.0  # of each video, as in the published preview
 _DAY = 86_400.0
 _SOME_LEFT_OUT = 3

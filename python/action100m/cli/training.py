@@ -22,7 +22,7 @@ from action100m.cli.reading import (
 )
 from action100m.errors import UsageError
 
-_PANEL = "Pass a dataset on"
+_PANEL = "Export a dataset"
 _SOME_LEFT_OUT = 3
 
 
@@ -166,7 +166,7 @@ def clips_command(
     with opened(dataset) as data:
         files = local_videos(dataset, videos or [])
         if not files:
-            raise UsageError("No run folder knows the videos: give their folder with --videos.")
+            raise UsageError("No run folder knows the videos: pass them as --videos FOLDER.")
         with Progress(console=err, transient=True, disable=not err.is_terminal) as bar:
             task = bar.add_task("clips", total=len(data))
             written = cut_clips(
