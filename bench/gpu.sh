@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
 # Builds, tests and measures the CUDA parts on a machine with an NVIDIA GPU, without network access.
 #
-# The machine needs Python with torch, numpy, pybind11, cmake, pytest and hypothesis, and nvcc. Other
-# missing packages can be put as wheels into the folder that WHEELS names. Logs, and each benchmark's last
-# line as NAME.json, go to OUT (bench/results). Exits with 1 if a step failed. Takes less than 9 minutes.
+#   bench/gpu.sh [tests] [encode] [kernels] [dali] [sanitizers]     without arguments, all of them
+#
+# The machine needs nvcc, cmake and Python with torch, transformers, pydantic, jinja2, numpy, pybind11,
+# pytest and hypothesis. Missing packages can be put as wheels into the folder that WHEELS names. Logs, and
+# the result of each benchmark as NAME.json, go to OUT (bench/results). Exits with 1 if a step failed.
+# All of it takes less than 10 minutes.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 out=$(realpath -m "${OUT:-bench/results}")
@@ -23,9 +26,11 @@ step() {
   return $status
 }
 
+# A benchmark prints its result after each variant: one that was stopped has a result too.
 bench() {
   local name=$2
-  step "$@" && tail -n 1 "$out/$name.log" >"$out/$name.json"
+  step "$@"
+  grep '^{' "$out/$name.log" | tail -n 1 >"$out/$name.json"
 }
 
 # Builds with CMake into a separate folder: no build backend and no installer are needed.
@@ -50,19 +55,24 @@ export -f build
 nvidia-smi >"$out/machine.log" 2>&1
 { uname -r; nvcc --version; python3 -c "import torch; print(torch.__version__)"; } >>"$out/machine.log" 2>&1
 step 90 build bash -euo pipefail -c build || exit 1
+step 30 imports python3 -c "import hypothesis, jinja2, pydantic, pytest, torch, transformers" || exit 1
 
-step 100 tests python3 -m pytest -v -m gpu tests/gpu --ignore tests/gpu/test_dali.py
-bench 210 encode python3 bench/encode.py
-bench 45 kernels python3 bench/kernels.py
+run_tests() { step 100 tests python3 -m pytest -v -m gpu tests/gpu --ignore tests/gpu/test_dali.py; }
+run_encode() { bench 210 encode python3 bench/encode.py; }
+run_kernels() { bench 45 kernels python3 bench/kernels.py; }
 # pytest exits with 5 (no tests were run) if DALI or PyAV is not installed.
-step 40 dali bash -c 'python3 -m pytest -v -m gpu tests/gpu/test_dali.py || [ $? = 5 ]'
-if command -v compute-sanitizer >/dev/null; then
+run_dali() { step 40 dali bash -c 'python3 -m pytest -v -m gpu tests/gpu/test_dali.py || [ $? = 5 ]'; }
+run_sanitizers() {
+  local tool
+  command -v compute-sanitizer >/dev/null || { echo "== no compute-sanitizer here"; return; }
   for tool in memcheck racecheck; do
     # Only some tests: they run about a hundred times slower here. Without torch's memory pool,
     # so that out-of-bounds accesses to each array are detected.
-    PYTORCH_NO_CUDA_MEMORY_CACHING=1 step 35 "$tool" compute-sanitizer --tool "$tool" --error-exitcode 1 \
+    PYTORCH_NO_CUDA_MEMORY_CACHING=1 step 30 "$tool" compute-sanitizer --tool "$tool" --error-exitcode 1 \
       python3 -m pytest -q -m gpu tests/gpu/test_kernels.py \
       -k "takes_any_batch or any_address or (pool_is_the_mean and 7) or add_windows"
   done
-fi
+}
+[ $# -gt 0 ] || set -- tests encode kernels dali sanitizers
+for part in "$@"; do "run_$part"; done
 exit $failed
