@@ -1,4 +1,4 @@
-"""Parts come one after the other, and no more of them are begun than may be."""
+"""Parts come one after the other, and no more of them are started than allowed."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from synthetic import read_numbers, write_video
 
 Row = dict[str, Any]
 UIDS = ["first", "second", "third"]
-ABSENT = "There is no file with its uid, or it is another than the run has seen."
+ABSENT = "There is no file with its uid, or the file is not the one that the run used."
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_every_segment_has_its_frames_and_texts(place: Path, tmp_path: Path) -> 
 
 
 def tied(moment: float, *borders: float) -> bool:
-    """Half a hundredth from a border: rounding may go either way."""
+    """Whether a time is half a hundredth from a border, where rounding may go either way."""
     return any(abs(abs(moment - border) - 0.005) < 1e-6 for border in borders)
 
 
@@ -284,7 +284,7 @@ def test_a_shard_that_is_gone_or_torn_is_told(torn: bool, place: Path, tmp_path:
     else:
         shard.rename(tmp_path / "uploaded.tar")
     listed = (out / "clips.parquet").read_bytes()
-    with pytest.raises(FileExistsError, match=r"clips-000000\.tar is gone or not whole"):
+    with pytest.raises(FileExistsError, match=r"clips-000000\.tar is missing or incomplete"):
         cut(place, out, packed=True)
     assert (out / "clips.parquet").read_bytes() == listed
 
@@ -303,6 +303,6 @@ def test_a_folder_without_clips_takes_another_choice(place: Path, tmp_path: Path
 
 def test_a_folder_of_other_things_is_left_alone(place: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").touch()
-    with pytest.raises(FileExistsError, match="no work of `clips`"):
+    with pytest.raises(FileExistsError, match="not written by `clips`"):
         cut(place, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

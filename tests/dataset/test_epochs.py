@@ -1,4 +1,4 @@
-"""Every sample of an epoch goes to one rank once, and an index is kept to."""
+"""Every sample of an epoch goes to one rank once, and an index is followed."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_taken_up_by_other_ranks_nothing_is_missed(
 
 
 def segments(pool: Pool, order: np.ndarray) -> list[tuple[str, str]]:
-    """Uid and node id of each, read one by one."""
+    """Uid and node id of each segment, read one by one."""
     found = []
     for segment in order.tolist():
         video, node = pool.read(segment, ["nodes.node_id"])
@@ -94,7 +94,7 @@ def test_the_pool_holds_the_chosen_segments_of_the_videos_at_hand(
         if round(node["end"] - node["start"], 2) >= 3.0
     }
     order = pool.order(0, 0)
-    assert absent == len(UIDS) - len(here) - 1  # a video has its root only
+    assert absent == len(UIDS) - len(here) - 1  # one video has only its root
     assert len(order) == len(pool) == len(expected)
     assert set(segments(pool, order)) == expected
     assert (pool.order(0, 0) == order).all()
@@ -103,7 +103,7 @@ def test_the_pool_holds_the_chosen_segments_of_the_videos_at_hand(
 
 
 def write_index(path: Path, rows: list[Row], draws: list[int] | None) -> dict[Any, float]:
-    """An index of every fourth segment, in an order of its own; the weights."""
+    """Write an index of every fourth segment, in a different order; return the weights."""
     keys = [(row["video_uid"], node["node_id"]) for row in rows for node in row["nodes"]][::4]
     keys = keys[::-1]
     weights = np.linspace(1, 2, len(keys)) / len(keys)
@@ -150,7 +150,7 @@ def test_an_index_of_another_dataset_is_refused(
         gather_pool(action100m.open(tmp_path / "some.parquet"), Choice(), index, UIDS)
     with pytest.raises(DatasetError, match="No segment is left"):
         gather_pool(action100m.open(folder), Choice(), None, [])
-    with pytest.raises(DatasetError, match="no index that `balance` wrote"):
+    with pytest.raises(DatasetError, match="not an index from `balance`"):
         Index.read(tmp_path / "some.parquet")
 
 

@@ -1,4 +1,4 @@
-"""The Hugging Face library reads what is exported, value by value."""
+"""The Hugging Face library reads an export, value by value."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rows import as_python, batches
 Row = dict[str, Any]
 VIDEOS = 7
 
-# In a process of its own: the library warns as it starts, and reads its settings then.
+# In a process of its own: the library warns and reads its settings on import.
 _LOAD = """
 import sys
 from datasets import load_dataset
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def load(files: str, folder: Path) -> pa.Table:
-    """What `load_dataset("parquet", …)` makes of the files, offline."""
+    """Load the files with `load_dataset("parquet", …)`, offline."""
     out = folder / "loaded.parquet"
     offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "home")}
     words = [sys.executable, "-c", _LOAD, files, str(folder / "cache"), str(out)]

@@ -1,4 +1,4 @@
-"""A tiny embedding model of random weights: equal texts mean the same, and little else."""
+"""Search with a tiny embedding model of random weights: only equal texts mean the same."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_the_nearest_in_meaning_come_first(model: Path, tmp_path: Path) -> None:
     assert hits[0].score == pytest.approx(1, abs=1e-5)
     scores = [hit.score for hit in hits]
     assert scores == sorted(scores, key=lambda score: -(score or 0))
-    # "N/A" says nothing of a segment: the others are ranked by their plm_action.
+    # "N/A" does not describe a segment: the others are ranked by their plm_action.
     assert {hit.field for hit in hits[1:]} == {"plm_action"}
     embeddings = SentenceTransformer(str(model)).encode(
         ["fold the paper", hits[5].text], normalize_embeddings=True

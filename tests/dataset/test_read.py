@@ -1,4 +1,4 @@
-"""Published and own data are read alike, as far as asked for; what is broken is named."""
+"""Published and own data are read the same way, only the requested parts; errors name the place."""
 
 from __future__ import annotations
 
@@ -170,9 +170,9 @@ def test_another_schema_is_named(tmp_path: Path) -> None:
 
 
 BROKEN = {
-    "is its own parent": (0, {"parent_id": "self"}, "one root"),
+    "is its own parent": (0, {"parent_id": "self"}, "must be a root"),
     "orphan": (5, {"parent_id": "00000000-0000-5000-8000-000000000000"}, "parent that is not"),
-    "second root": (5, {"parent_id": None}, "one root"),
+    "second root": (5, {"parent_id": None}, "must be a root"),
     "ancestor of its ancestor": (1, {"parent_id": "last"}, "before its parent"),
     "skips a level": (1, {"level": 3}, "one level below"),
     "reversed": (2, {"start": 9.0, "end": 3.0}, "end after it starts"),
@@ -213,7 +213,7 @@ def test_a_torn_file_is_named_and_the_rest_goes_on(folder: Path, tmp_path: Path)
     errors: list[DatasetError] = []
     dataset = action100m.open([torn, spoilt, shards[2]], on_error=errors.append)
     assert [video.uid for video in dataset] == ["video0010", "video0011"]
-    assert len(dataset) == 7  # that of the torn one is unknown
+    assert len(dataset) == 7  # the number of videos in the torn file is unknown
     assert len(list(dataset)) == 2
     assert "a-torn.parquet" in str(errors[0])
     assert "b-spoilt.parquet: Row group 0 (from row 0)" in str(errors[1])
@@ -307,7 +307,7 @@ def test_a_lone_picture_is_a_tree(rows: list[Row], tmp_path: Path) -> None:
 
 
 def test_the_name_of_a_dataset_leads_somewhere_while_it_is_replaced(tmp_path: Path) -> None:
-    """Where folders change names in one step."""
+    """On file systems where folders can exchange names in one step."""
     folder = tmp_path / "data"
     write_shards(batches(2), folder, 2, {}, 512)
     stop = threading.Event()

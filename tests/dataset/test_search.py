@@ -1,4 +1,4 @@
-"""Hits are those that a plain search of the rows finds, best first."""
+"""Hits are the same as those of a plain search of the rows, best first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The figures are those that plain Python counts, however the data is split."""
+"""The statistics equal those counted in plain Python, however the data is split."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sound data is found clean; each broken thing is found, named and placed."""
+"""Valid data has no errors; each error is found, named and located."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from rows import METADATA, annotate, as_python, batches, random_tree, write_rows
 
 Row = dict[str, Any]
 VIDEOS = 8
-BROKEN = 5  # the row that the tests break; in the third row group
+BROKEN = 5  # the row that the tests break, in the third row group
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def inner_node(row: Row, *, long: bool) -> Row:
 
 
 def two_leaves(row: Row) -> tuple[Row, Row]:
-    """Two leaves side by side under one parent."""
+    """Two neighbouring leaves under one parent."""
     inner = {node["parent_id"] for node in row["nodes"]}
     leaves = [node for node in row["nodes"] if node["node_id"] not in inner]
     return next((a, b) for a, b in pairwise(leaves) if a["parent_id"] == b["parent_id"])
@@ -284,7 +284,7 @@ def test_the_list_of_errors_is_bounded(sound: list[Row], tmp_path: Path) -> None
 
 
 def nested(kind: pa.DataType, name: str, to: pa.Field) -> pa.DataType:
-    """The struct with one field exchanged."""
+    """The struct with one field replaced."""
     return pa.struct([to if field.name == name else field for field in kind])
 
 
@@ -299,25 +299,22 @@ def nodes_of(kind: pa.DataType, element: str = "element") -> pa.Schema:
         (SCHEMA.append(pa.field("fps", pa.float32())), ["fps is not a published field."]),
         (
             pa.schema([SCHEMA.field(n) for n in (0, 2, 1)]),
-            [
-                "columns: the order is video_uid, nodes, metadata, "
-                "published video_uid, metadata, nodes."
-            ],
+            ["columns: the order is video_uid, nodes, metadata, not video_uid, metadata, nodes."],
         ),
         (
             nodes_of(nested(NODE, "level", pa.field("level", pa.int32()))),
-            ["nodes.element.level is int32, published int16."],
+            ["nodes.element.level is int32, not int16."],
         ),
         (
             nodes_of(nested(NODE, "gpt", pa.field("gpt", pa.string()))),
-            ["nodes.element.gpt is string, published struct."],
+            ["nodes.element.gpt is string, not struct."],
         ),
-        (nodes_of(NODE, "item"), ["nodes: list elements are named item, published element."]),
+        (nodes_of(NODE, "item"), ["nodes: list elements are named item, not element."]),
         (
             SCHEMA.set(0, pa.field("video_uid", pa.string(), nullable=False)),
-            ["video_uid is declared not null, published nullable."],
+            ["video_uid is declared not null, but must be nullable."],
         ),
-        (SCHEMA.set(2, pa.field("nodes", pa.string())), ["nodes is string, published list."]),
+        (SCHEMA.set(2, pa.field("nodes", pa.string())), ["nodes is string, not list."]),
     ],
 )
 def test_another_schema_is_named(
@@ -427,7 +424,7 @@ def test_notes_measure_the_data(sound: list[Row], tmp_path: Path) -> None:
     assert notes["nodes per minute of video"].measured == f"{60 * len(nodes) / seconds:.0f}"
     depths = [max(node["level"] for node in row["nodes"]) for row in sound]
     assert notes["deepest level of a video"].measured == f"{min(depths)} to {max(depths)}"
-    missing = 1000 * (VIDEOS - 1) / (len(nodes) - 1)  # the lone root has no stage 2 at all
+    missing = 1000 * (VIDEOS - 1) / (len(nodes) - 1)  # the lone root has not been through stage 2
     assert notes["nodes without plm_caption, per 1,000"].measured == f"{missing:.2f}"
     assert notes["leaves without llama3_caption, per 1,000"].measured == "0.00"
     assert notes['annotated nodes with action "N/A"'].measured == "100.00 %"
@@ -469,4 +466,4 @@ def test_a_shard_too_many_is_told(tmp_path: Path) -> None:
     stray = paths[1].with_name("train-00002-of-00002.parquet")
     write_shards([*batches(5)][4:], tmp_path / "other", 1, {}, 512)[0].rename(stray)
     (error,) = validate([tmp_path / "data"]).errors
-    assert "train-00002-of-00002.parquet is one more than its name announces" in str(error)
+    assert "train-00002-of-00002.parquet exceeds the total in its name" in str(error)

@@ -1,4 +1,4 @@
-"""Shards as pyarrow reads them back, and what is left when writing them fails."""
+"""Shards as pyarrow reads them back, and what remains when writing them fails."""
 
 from __future__ import annotations
 
@@ -143,9 +143,9 @@ def broken_rows() -> Iterator[pa.RecordBatch]:
 @pytest.mark.parametrize(
     ("rows", "total", "error", "message"),
     [
-        (batches(3), 2, ValueError, "2 rows were announced, and more came"),
-        (batches(4), 2, ValueError, "2 rows were announced, and more came"),
-        (batches(1), 2, ValueError, "2 rows were announced, and 1 came"),
+        (batches(3), 2, ValueError, "2 rows were announced, but there are more"),
+        (batches(4), 2, ValueError, "2 rows were announced, but there are more"),
+        (batches(1), 2, ValueError, "2 rows were announced, but only 1 came"),
         (reversed_rows(), 3, ValueError, "in the order of their uids: video0001 after video0002"),
         (broken_rows(), 3, OSError, "a part cannot be read$"),
     ],
@@ -179,7 +179,7 @@ except OSError as error:
 """
     done = python(script, folder).communicate()
     assert "File too large" in done[0]
-    assert "the dataset that stood there before is unchanged" in done[0]
+    assert "the dataset that was there before is unchanged" in done[0]
     assert done[1] == ""
     assert contents(folder) == before
     assert neighbours(folder) == [".data.lock", "data"]

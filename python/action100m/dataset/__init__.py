@@ -1,1 +1,1 @@
-"""The dataset: written as Parquet shards, and validated against the published format."""
+"""Write, read, validate, search, measure, balance and cut datasets in the published format."""

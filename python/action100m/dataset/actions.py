@@ -1,4 +1,4 @@
-"""Brief actions in one spelling, so that equal actions can be found equal."""
+"""Normalise the spelling of brief actions, so that equal actions compare equal."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _NO_ACTION = f"^({NO_ACTION_SPELLINGS})?$"
 
 
 def normalised(strings: pa.StringArray) -> pa.StringArray:
-    """(n,) each action in one spelling; null where it says none.
+    """Return each action in its normalised spelling, (n,); null if the string names no action.
 
-    Compatibility characters are replaced (NFKC), letters made small, white space made one space,
-    and white space, quotation marks and punctuation (.!?,;:) taken off both ends; words stay as
-    they are. Null, empty and "N/A", however spelled, become null. Normalising again changes
-    nothing.
+    Compatibility characters are replaced (NFKC), letters are lowercased, runs of white space become
+    one space, and white space, quotation marks and punctuation (.!?,;:) are stripped from both
+    ends; words are unchanged. Null, empty and any spelling of "N/A" become null. Normalising again
+    changes nothing.
 
     Args:
-        strings: (n,) such as `gpt.action.brief`.
+        strings: (n,) strings such as `gpt.action.brief`.
     """
     encoded = strings.dictionary_encode()
     texts = pc.utf8_normalize(encoded.dictionary, form="NFKC")
@@ -35,5 +35,5 @@ def normalised(strings: pa.StringArray) -> pa.StringArray:
 
 
 def is_action(strings: pa.StringArray) -> NDArray[np.bool_]:
-    """(n,) True for strings that name an action: not null, not empty, and no spelling of "N/A"."""
+    """Return True for strings that name an action: not null, empty or a spelling of "N/A"; (n,)."""
     return present(normalised(strings))

@@ -1,4 +1,4 @@
-"""Reading ahead: what comes next is read while what came before is used."""
+"""Read ahead: the next parts are read while the current one is in use."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ T = TypeVar("T")
 
 
 def read_ahead(parts: Iterable[Iterator[T]], together: int) -> Iterator[T]:
-    """What the parts give, one part after the other; some of them are read at the same time.
+    """Yield the items of the parts, one part after the other, reading several at the same time.
 
-    Of each part that is begun one item waits: memory is bounded by the number of parts.
+    Each part that is started buffers one item, so memory is bounded by `together`.
 
     Args:
-        parts: iterators whose items are not None. Part k+together is not touched before part k has
+        parts: iterators whose items are not None. Part k+together is not started before part k has
             ended.
         together: how many parts are read at the same time, each in a thread.
     """

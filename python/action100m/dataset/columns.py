@@ -19,15 +19,15 @@ _UUID5 = "^[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-5[0-9A-Fa-f]{3}-[89ABab][0-9A-Fa-f]{3}-
 
 
 class Batch:
-    """R rows with m nodes between them. Node positions count through all rows.
+    """R rows with m nodes in total. Node positions count through all rows.
 
-    Where only some fields were read, asking for another raises KeyError.
+    If only some fields were read, access to the others raises KeyError.
 
     Attributes:
         uid: (R,) strings.
-        first_row: the first row's number in its file.
-        offsets: (R+1,) int64; row r has the nodes from ``offsets[r]`` to ``offsets[r+1]``.
-        row: (m,) int64, each node's row, from 0.
+        first_row: number of the first row in its file.
+        offsets: (R+1,) int64; row r has the nodes ``offsets[r]:offsets[r+1]``.
+        row: (m,) int64, row of each node, from 0.
     """
 
     def __init__(self, rows: pa.RecordBatch, first_row: int) -> None:
@@ -48,8 +48,8 @@ class Batch:
         return len(self.uid)
 
     def field(self, path: str) -> pa.Array:
-        """The values of a field by its path in the schema: (R,) of "metadata.title", (m,) of
-        "nodes.gpt.action.brief"; null wherever something on the way is."""
+        """Return a field by its path in the schema, such as "metadata.title", (R,), or
+        "nodes.gpt.action.brief", (m,); a value is null if anything on the path is."""
         room, *names = path.split(".")
         try:
             found: pa.Array = {"metadata": self._metadata, "nodes": self._nodes}[room][names[0]]
@@ -60,7 +60,7 @@ class Batch:
         return found
 
     def metadata(self, row: int) -> dict[str, Any]:
-        """One row's metadata, as far as it was read; {} where it is null."""
+        """Return the metadata of one row, as far as it was read; {} if it is null."""
         if "metadata" not in self._rows.schema.names:
             raise _absent("metadata")
         found: dict[str, Any] | None = self._rows.column("metadata")[row].as_py()
@@ -117,7 +117,7 @@ class Batch:
 
     @cached_property
     def level_missing(self) -> NDArray[np.bool_]:
-        """(m,) True where there is no level; there, `level` is 0."""
+        """(m,) True if there is no level; `level` is then 0."""
         return mask(pc.is_null(self._nodes["level"]))
 
     @cached_property
@@ -128,7 +128,7 @@ class Batch:
 
     @cached_property
     def start(self) -> NDArray[np.float64]:
-        """(m,) seconds, with the stored float32's value; NaN where null or infinite."""
+        """(m,) seconds, with the value of the stored float32; NaN if null or infinite."""
         return _seconds(self._nodes["start"])
 
     @cached_property
@@ -138,17 +138,17 @@ class Batch:
 
     @property
     def count(self) -> NDArray[np.int64]:
-        """(R,) nodes of each row."""
+        """(R,) number of nodes in each row."""
         return self.offsets[1:] - self.offsets[:-1]
 
     @cached_property
     def valid_id(self) -> NDArray[np.bool_]:
-        """(m,) True where node_id is a UUID of version 5."""
+        """(m,) True if node_id is a version 5 UUID."""
         return mask(pc.match_substring_regex(self.node_id, _UUID5))
 
     @cached_property
     def centiseconds(self) -> NDArray[np.float64]:
-        """(m,) each segment's length in whole hundredths of a second, from the rounded times."""
+        """(m,) duration of each segment in hundredths of a second, from the rounded times."""
         scale = 10**TIME_DECIMALS
         length: NDArray[np.float64] = np.rint(self.end * scale) - np.rint(self.start * scale)
         return length
@@ -161,9 +161,9 @@ class Batch:
 
     @cached_property
     def parent(self) -> NDArray[np.int64]:
-        """(m,) position of the parent; ROOT without a parent_id, ORPHAN where no node has that id.
+        """(m,) position of the parent; ROOT without a parent_id, ORPHAN if no node has that id.
 
-        Where several nodes of the video have it, the first.
+        If several nodes of the video have that id, the first one.
         """
         m = len(self.row)
         if not m:
@@ -179,17 +179,17 @@ class Batch:
 
     @cached_property
     def above(self) -> NDArray[np.int64]:
-        """(m,) position of the parent; its own for a node without one."""
+        """(m,) position of the parent; its own position for a node without a parent."""
         return np.where(self.parent < 0, np.arange(len(self.row)), self.parent)
 
     @cached_property
     def children(self) -> NDArray[np.int64]:
-        """(m,) how many nodes name each one as their parent."""
+        """(m,) number of nodes that name each node as their parent."""
         return np.bincount(self.parent[self.parent >= 0], minlength=len(self.row))
 
     @cached_property
     def gpt_strings(self) -> dict[str, pa.StringArray]:
-        """The five strings of `gpt` by their path, such as "action.brief"; (m,) each."""
+        """The five strings of `gpt` by path, such as "action.brief"; (m,) each."""
         return {
             f"{part}.{name}": strings
             for part, structs in _fields(self.gpt).items()
@@ -197,7 +197,7 @@ class Batch:
         }
 
     def rows_with(self, nodes: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """(R,) True for rows that have a node where `nodes` (m,) is True."""
+        """Return True for rows that have a node for which `nodes` (m,) is True, (R,)."""
         return np.bincount(self.row[nodes], minlength=len(self.uid)) > 0
 
 
@@ -206,9 +206,9 @@ class Lines:
     """L lines of transcripts.
 
     Attributes:
-        row: (L,) int64, each line's row, from 0.
+        row: (L,) int64, row of each line, from 0.
         time: (L,) strings.
-        seconds: (L,) the same as numbers; NaN where it is null or no decimal number.
+        seconds: (L,) the times as numbers; NaN if null or not a decimal number.
         text: (L,) strings.
     """
 
@@ -234,19 +234,19 @@ def _absent(path: str) -> KeyError:
 
 
 def mask(booleans: pa.BooleanArray) -> NDArray[np.bool_]:
-    """An Arrow array of booleans as numpy's; null is False."""
+    """Return an Arrow array of booleans as a NumPy array; null is False."""
     known = booleans.fill_null(False) if booleans.null_count else booleans
     found: NDArray[np.bool_] = known.to_numpy(zero_copy_only=False)
     return found
 
 
 def present(values: pa.Array) -> NDArray[np.bool_]:
-    """(n,) True where a value is not null."""
+    """Return True for values that are not null, (n,)."""
     return mask(pc.is_valid(values))
 
 
 def _fields(structs: pa.StructArray) -> dict[str, pa.Array]:
-    """The columns of a struct by name; null where the struct is."""
+    """Return the columns of a struct by name; null where the struct is null."""
     names = [field.name for field in structs.type]
     return dict(zip(names, structs.flatten(), strict=True))
 
@@ -257,7 +257,7 @@ def _seconds(stored: pa.FloatArray) -> NDArray[np.float64]:
 
 
 def _layout(lists: pa.ListArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(R+1,) offsets into the flattened values, and (m,) each value's row."""
+    """Return the offsets into the flattened values, (R+1,), and the row of each value, (m,)."""
     lengths = pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False)
     offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
     return offsets, np.repeat(np.arange(len(lists)), lengths)

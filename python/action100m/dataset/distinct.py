@@ -1,4 +1,4 @@
-"""How often each of very many strings occurs, in little memory."""
+"""Count very many distinct strings in little memory."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ NAMED = 20_000
 
 
 class HashCounts:
-    """Counts distinct strings by hashes of 8 bytes.
+    """Counts distinct strings by their 8-byte hashes.
 
-    A distinct string takes 16 bytes. That two of ten million have one hash has a probability of
-    three in a million.
+    Each distinct string takes 16 bytes. The probability that any two of ten million strings have
+    the same hash is three in a million.
 
     Attributes:
         hashes: (n,) uint64, increasing.
-        counts: (n,) int64, how often each was counted.
+        counts: (n,) int64, count of each.
     """
 
     def __init__(self) -> None:
@@ -30,10 +30,10 @@ class HashCounts:
         return len(self.hashes)
 
     def add(self, hashes: NDArray[np.uint64], counts: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Count each of the (k,) distinct `hashes` as often as `counts` says.
+        """Add `counts`, (k,), to the counts of the distinct `hashes`, (k,).
 
         Returns:
-            (k,) True for those that were not counted before.
+            (k,) True for hashes that were not counted before.
         """
         at = np.searchsorted(self.hashes, hashes)
         known = np.zeros(len(at), bool)
@@ -47,15 +47,15 @@ class HashCounts:
         return ~known
 
     def find(self, hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
-        """(k,) the place of each hash, which must have been counted, among the n."""
+        """Return the position of each hash among the n, (k,); it must have been counted."""
         return np.searchsorted(self.hashes, hashes)
 
 
 class Distinct:
-    """Counts distinct strings as HashCounts does; knows the most frequent ones by name.
+    """Counts distinct strings like HashCounts, and keeps the most frequent ones themselves.
 
     Attributes:
-        named: how many of the most frequent strings are known by name.
+        named: how many of the most frequent strings are kept.
     """
 
     def __init__(self, named: int = NAMED) -> None:
@@ -67,20 +67,20 @@ class Distinct:
         return len(self._counted)
 
     def add(self, texts: pa.StringArray, counts: NDArray[np.int64]) -> None:
-        """Count each of the (k,) distinct `texts` as often as `counts` says."""
+        """Add `counts`, (k,), to the counts of the distinct `texts`, (k,)."""
         hashes = hashed(texts)
         self._counted.add(hashes, counts)
         self._name(dict(zip(hashes.tolist(), texts.to_pylist(), strict=True)))
 
     def _name(self, fresh: dict[int, str]) -> None:
-        """What is among the most frequent now and was not before, has just been counted."""
+        """Update the names: a string that is newly among the most frequent was just counted."""
         self._names = {
             number: self._names.get(number) or fresh[number]
             for number in self._counted.hashes[self._most_frequent()].tolist()
         }
 
     def _most_frequent(self) -> NDArray[np.int64]:
-        """Places of the `named` highest counts; of equal ones those with the lowest hashes."""
+        """Return the positions of the `named` highest counts; ties go to the lowest hashes."""
         if len(self) <= self.named:
             return np.arange(len(self))
         least = np.partition(self._counted.counts, -self.named)[-self.named]
@@ -89,11 +89,11 @@ class Distinct:
         return np.concatenate([above, equal[: self.named - len(above)]])
 
     def counts(self) -> NDArray[np.int64]:
-        """(n,) how often each distinct string occurs, the most frequent first."""
+        """Return how often each distinct string occurs, (n,), most frequent first."""
         return np.sort(self._counted.counts)[::-1]
 
     def most_frequent(self, limit: int = NAMED) -> list[tuple[str, int]]:
-        """The `limit` most frequent strings that are known by name, with their counts."""
+        """Return the `limit` most frequent strings that are kept, with their counts."""
         places = self._most_frequent()
         counts = zip(
             self._counted.hashes[places].tolist(),
@@ -105,7 +105,7 @@ class Distinct:
 
 
 def hashed(texts: pa.StringArray) -> NDArray[np.uint64]:
-    """(k,) a hash of each text, none of them null; the same on every machine."""
+    """Return a hash of each text, (k,), the same on every machine; no text may be null."""
     strings = texts.cast(pa.binary()).to_pylist()
     digests = b"".join(blake2b(string, digest_size=8).digest() for string in strings)
     return np.frombuffer(digests, "<u8").astype(np.uint64)

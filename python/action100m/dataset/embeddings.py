@@ -1,4 +1,4 @@
-"""Texts as vectors: alike texts lie near each other."""
+"""Embed texts as vectors: similar texts have near vectors."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from action100m.errors import DatasetError
 _AT_ONCE = 4096  # texts
 _SPACE = 32
 _GRAMS = (3, 4)  # characters
-_SPREAD = 4  # dimensions that a feature stands on, each told by 16 bits of its hash
-_FIRST = 2  # words that count double: in a brief action, what is done and to what
-_LONG = 8  # characters; longer words count no more than this
+_SPREAD = 4  # dimensions that a feature contributes to, each given by 16 bits of its hash
+_FIRST = 2  # leading words that count double: in a brief action, the verb and the object
+_LONG = 8  # characters; longer words weigh no more than this
 _POSITION, _WORD = np.uint64(2**32), np.uint64(2**48)
 
 
@@ -26,7 +26,7 @@ class Embedder(Protocol):
     """Turns texts into vectors.
 
     Attributes:
-        identity: tells which vectors these are; other vectors have another one.
+        identity: identifies the vectors; embedders with other vectors have another identity.
         dimensions: d.
     """
 
@@ -34,19 +34,19 @@ class Embedder(Protocol):
     dimensions: int
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """(n, d), each row of length 1, so that a product of two rows is their cosine."""
+        """Return vectors of length 1, (n, d): the dot product of two is their cosine."""
         ...
 
 
 class HashedEmbedder:
-    """Words, and what they are spelled with, hashed onto some hundred signed dimensions.
+    """Hashes words and their character n-grams onto about a hundred signed dimensions.
 
     Needs no model, and gives the same bits on every machine. Knows spelling, not meaning: "cut"
-    lies near "cutting", not near "slice". Any script will do. After Weinberger et al. (2009),
+    is near "cutting", not near "slice". Works for any script. After Weinberger et al. (2009),
     "Feature hashing for large scale multitask learning".
 
     Attributes:
-        identity: "hashed-" and the dimensions.
+        identity: "hashed-" and the number of dimensions.
         dimensions: d.
     """
 
@@ -55,7 +55,7 @@ class HashedEmbedder:
         self.identity = f"hashed-{dimensions}"
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """(n, d), each row of length 1; 0 for one of white space alone."""
+        """Return vectors of length 1, (n, d); all 0 for a text of white space alone."""
         vectors = np.empty((len(texts), self.dimensions), np.float32)
         for first in range(0, len(texts), _AT_ONCE):
             some = texts[first : first + _AT_ONCE]
@@ -65,7 +65,7 @@ class HashedEmbedder:
     def _embedded(self, texts: Sequence[str]) -> NDArray[np.float64]:
         characters = _Characters(texts)
         size = len(texts) * self.dimensions
-        # Whole numbers: their sums are exact, in whatever order they are taken.
+        # Sums of whole numbers are exact, in any order.
         sums = np.zeros(size)
         for hashes, owners, weights in characters.features():
             for bits in hashes.astype("<u8").view("<u2").reshape(-1, _SPREAD).T:
@@ -78,7 +78,7 @@ class HashedEmbedder:
 
 
 class _Characters:
-    """The characters of n texts in one line, a space before and after each word and text."""
+    """The characters of n texts in one array, with a space before and after each word and text."""
 
     def __init__(self, texts: Sequence[str]) -> None:
         padded = [f" {' '.join(text.casefold().split())} " for text in texts]
@@ -90,14 +90,14 @@ class _Characters:
     def features(
         self,
     ) -> Iterator[tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int64]]]:
-        """Hashes with the text that each stands in and its weight: words, then their n-grams."""
+        """Yield hashes, the text that contains each, and their weights: words, then n-grams."""
         yield self._words()
         for length in _GRAMS:
             hashes, owners = self._grams(length)
             yield hashes, owners, np.ones(len(owners), np.int64)
 
     def _words(self) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int64]]:
-        """Long words weigh more: they say more, in most languages, and the, of and to little."""
+        """Return the words. Longer words weigh more: "the", "of" and "to" tell little."""
         first = np.flatnonzero(self._inside[1:] & ~self._inside[:-1]) + 1
         last = np.flatnonzero(self._inside[:-1] & ~self._inside[1:])
         if not len(first):
@@ -114,7 +114,7 @@ class _Characters:
         return hashes, owners, weights
 
     def _grams(self, length: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-        """Runs of `length` characters within a word and the spaces around it."""
+        """Return the runs of `length` characters within a word and the spaces around it."""
         count = max(0, len(self._codes) - length + 1)
         whole = np.ones(count, bool)
         hashes = np.zeros(count, np.uint64)
@@ -127,7 +127,7 @@ class _Characters:
 
 
 def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The finaliser of SplitMix64 (Steele et al., 2014): each bit changes about half of them."""
+    """Apply the finaliser of SplitMix64 (Steele et al., 2014): each bit affects about half."""
     values = (values + np.uint64(0x9E3779B97F4A7C15)).astype(np.uint64)
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -135,7 +135,7 @@ def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 class SentenceEmbedder:
-    """A model of sentence-transformers: alike in meaning is near, whatever the words.
+    """A sentence-transformers model: texts of similar meaning are near, whatever their words.
 
     Attributes:
         identity: the model's name and commit, or the SHA-256 of a local folder.
@@ -143,11 +143,11 @@ class SentenceEmbedder:
     """
 
     def __init__(self, model: str) -> None:
-        """Load the model, onto a GPU where there is one.
+        """Load the model, onto a GPU if there is one.
 
         Args:
             model: a local folder, or a name on the Hugging Face Hub, that sentence-transformers
-                opens. Weights must be safetensors; code that comes with a model is not run.
+                can open. Weights must be safetensors; code that comes with a model is not run.
 
         Raises:
             DatasetError: sentence-transformers is not installed, or the model cannot be loaded.
@@ -157,7 +157,7 @@ class SentenceEmbedder:
                 f"Embedding texts with {model} needs: pip install 'action100m[embeddings]'."
             )
         try:
-            found = find_checkpoint(model)  # before what takes seconds to import
+            found = find_checkpoint(model)  # before an import that takes seconds
             from sentence_transformers import SentenceTransformer
 
             self._model: Any = SentenceTransformer(
@@ -171,15 +171,15 @@ class SentenceEmbedder:
         self.dimensions = self.embed([""]).shape[1]
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """(n, d), each row of length 1."""
+        """Return vectors of length 1, (n, d)."""
         return self._encoded(self._model.encode, texts)
 
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Like `embed`, to be compared with documents, for models that tell the two apart."""
+        """Embed queries for comparison with documents, for models that distinguish the two."""
         return self._encoded(self._model.encode_query, texts)
 
     def embed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Like `embed`, to be found by queries."""
+        """Embed documents for comparison with queries."""
         return self._encoded(self._model.encode_document, texts)
 
     def _encoded(

@@ -1,4 +1,4 @@
-"""Which segments come when in training, and to whom."""
+"""The order of segments in training, and how they are split between ranks."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _Array = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """The n segments that training draws from, in v videos; some 8 bytes a segment.
+    """The n segments that training draws from, in v videos; takes about 8 bytes per segment.
 
     Attributes:
         sources: the files of the dataset.
-        source, group, row: (v,) where each video stands: its file, the row group in it, and its
-            row in the file.
-        digest: (v,) uint64 of each video's uid and its segments' times.
-        video, node: (n,) int32: each segment's video among the v, and its place in that.
-        weights: (n,) how likely each is drawn; None: all alike, and without replacement.
+        source, group, row: (v,) location of each video: its file, the row group in the file, and
+            its row in the file.
+        digest: (v,) uint64 digest of each video's uid and its segments' times.
+        video, node: (n,) int32: video of each segment among the v, and its position in the video.
+        weights: (n,) weights to draw by; None: all equally likely, without replacement.
         draws: (n,) how often each is drawn in an epoch; None: once, or by weight.
     """
 
@@ -44,12 +44,12 @@ class Pool:
     draws: _Array | None = None
 
     def __len__(self) -> int:
-        """How many samples an epoch has."""
+        """Return the number of samples in an epoch."""
         return len(self.video) if self.draws is None else int(self.draws.sum())
 
     @property
     def identity(self) -> str:
-        """The same for the same segments, drawn as often, wherever the dataset lies."""
+        """A digest of the segments and how often they are drawn, wherever the dataset is stored."""
         digest = blake2b(digest_size=8)
         for part in (self.digest, self.video, self.node, self.weights, self.draws):
             if part is not None:
@@ -57,10 +57,10 @@ class Pool:
         return digest.hexdigest()
 
     def order(self, seed: int, epoch: int) -> NDArray[np.int64]:
-        """(N,) the segments of an epoch in the order in which they come.
+        """Return the segments of an epoch in order, (N,).
 
-        Each comes once; or as often as its draws say; or, where there are weights and no draws, N
-        are drawn by weight with replacement, N being the number of segments.
+        Each occurs once; with draws, as often as its draws say; with weights and no draws, N are
+        drawn by weight with replacement, N being the number of segments.
         """
         generator = np.random.default_rng([seed, epoch])
         every = np.arange(len(self.video))
@@ -72,10 +72,10 @@ class Pool:
         return generator.permutation(every)
 
     def read(self, segment: int, fields: Iterable[str]) -> tuple[Video, int]:
-        """A segment's video with these fields and its times, and its place in that.
+        """Return a segment's video with these fields and its times, and its position in the video.
 
         Raises:
-            DatasetError: the file cannot be read any more, or was written anew.
+            DatasetError: the file can no longer be read, or has changed.
         """
         video = self.video[segment]
         source, row = self.sources[self.source[video]], int(self.row[video])
@@ -87,27 +87,27 @@ class Pool:
                 found = Video(source, Batch(rows, first_row), row - first_row)
                 if _digest(found.batch, found.row) == self.digest[video]:
                     return found, int(self.node[segment])
-        raise source.error(f"Its row {row} is another than it was: open the dataset again.")
+        raise source.error(f"Its row {row} has changed: open the dataset again.")
 
 
 def gather_pool(
     dataset: Dataset, choice: Choice, index: Index | None, uids: Container[str]
 ) -> tuple[Pool, int]:
-    """Read a dataset's trees once.
+    """Read a dataset's trees once, and gather the segments to draw.
 
     Args:
-        dataset: any size.
-        choice: which segments.
-        index: of `balance`: only its segments are drawn, by its draws if it has some, else by its
-            weights.
-        uids: of the videos that are at hand.
+        dataset: a dataset of any size.
+        choice: the segments to draw.
+        index: an index from `balance`: only its segments are drawn, by its draws if it has them,
+            else by its weights.
+        uids: uids of the available videos.
 
     Returns:
-        The pool, and how many videos with segments to draw are not at hand.
+        The pool, and the number of videos with segments to draw that are not available.
 
     Raises:
         DatasetError: a file cannot be read, no segment is left, or the index has segments that the
-            dataset has not.
+            dataset lacks.
     """
     gathering = _Gathering(dataset, index, uids)
     for source, batch in dataset.batches(choice.fields):
@@ -116,10 +116,10 @@ def gather_pool(
 
 
 class _Gathering:
-    """A pool as it grows, a piece for each batch.
+    """A pool under construction, with a piece for each batch.
 
     Attributes:
-        absent: videos with segments to draw that are not at hand.
+        absent: number of videos with segments to draw that are not available.
     """
 
     def __init__(self, dataset: Dataset, index: Index | None, uids: Container[str]) -> None:
@@ -153,12 +153,12 @@ class _Gathering:
         self._count += len(rows)
 
     def pool(self) -> Pool:
-        """What has been gathered."""
+        """Return the pool of all batches."""
         index = self._index
         if index is not None and (error := index.lacked(self._indexed)):
             raise error
         if not self._count:
-            raise DatasetError("No segment is left to draw: none was chosen, or no video is here.")
+            raise DatasetError("No segment is left to draw: none is chosen, or no video is found.")
         source, group, row = np.concatenate(self._videos, 1)
         video, node = np.concatenate(self._segments, 1)
         weights = draws = None
@@ -170,7 +170,7 @@ class _Gathering:
         return Pool(self._sources, source, group, row, digest, video, node, weights, draws)
 
     def _where(self, source: Source, rows: _Array) -> _Array:
-        """(3, r) file, row group and row of some rows of a file."""
+        """Return file, row group and row of some rows of a file, (3, r)."""
         number = self._numbers[source.name]
         if number not in self._first_rows:
             self._first_rows[number] = np.array(source.first_rows())
@@ -179,7 +179,7 @@ class _Gathering:
 
 
 def _digest(batch: Batch, row: int) -> int:
-    """Of a video's uid and its segments' times."""
+    """Return a digest of a video's uid and its segments' times."""
     segments = slice(int(batch.offsets[row]), int(batch.offsets[row + 1]))
     digest = blake2b(str(batch.uid[row].as_py()).encode(), digest_size=8)
     for times in (batch.start, batch.end):
@@ -191,18 +191,18 @@ def _digest(batch: Batch, row: int) -> int:
 class Dealing:
     """How the samples of an epoch are dealt to ranks, batch by batch.
 
-    The samples in their order are cut into blocks of batch_size * world_size; of block number k
-    each rank has every world_size-th as its batch number k. Nothing is dealt twice, and nothing is
-    left over: of the last block, which may be short, the ranks get batches that differ by one
-    sample at most, and no batch where there is no sample. What has been dealt is always the
-    beginning of the order: one number says how far training is, whatever the ranks and workers.
+    The ordered samples are cut into blocks of batch_size * world_size; each rank takes every
+    world_size-th sample of block k as its batch k. No sample is dealt twice or, without drop_last,
+    left out: in the last block, which may be short, the batches of the ranks differ by at most one
+    sample, and a rank without samples gets no batch. The samples dealt so far are always the first
+    of the order: one number describes the progress for any number of ranks and workers.
 
     Attributes:
-        samples: of the epoch.
-        done: samples at the beginning of the order that were dealt before.
-        batch_size: of a rank.
-        rank, world_size: who asks, of how many.
-        drop_last: leave out a last block that is short; then all ranks have as many batches.
+        samples: number of samples in the epoch.
+        done: number of samples at the beginning of the order that were dealt before.
+        batch_size: number of samples in a batch of one rank.
+        rank, world_size: this rank, and the number of ranks.
+        drop_last: leave out a short last block, so that all ranks have equally many batches.
     """
 
     samples: int
@@ -213,17 +213,17 @@ class Dealing:
     drop_last: bool = False
 
     def __len__(self) -> int:
-        """How many batches this rank has."""
+        """Return the number of batches of this rank."""
         full, left = divmod(self.samples - self.done, self._block)
         return full + (not self.drop_last and left > self.rank)
 
     def batch(self, number: int) -> range:
-        """Where in the order the samples of a batch stand."""
+        """Return the positions of a batch's samples in the order."""
         begin = self.done + number * self._block
         return range(begin + self.rank, self.after(number), self.world_size)
 
     def after(self, number: int) -> int:
-        """What is `done` once all ranks have had that batch."""
+        """Return the value of `done` after all ranks have had that batch."""
         return min(self.done + (number + 1) * self._block, self.samples)
 
     @property

@@ -1,4 +1,4 @@
-"""What a validation found: errors that name their place, notes that compare with the published."""
+"""The findings of a validation: errors with their places, and notes beside published values."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ LISTED_PER_RULE = 20
 
 @dataclass(frozen=True)
 class Finding:
-    """One broken rule at one place; places that do not apply are None.
+    """One broken rule at one place; parts of the place that do not apply are None.
 
     Attributes:
-        file: as its source is named.
+        file: name of the source.
         rule: short name of the rule.
         message: a sentence.
         row: row in the file, from 0.
@@ -44,7 +44,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Note:
-    """A figure of the validated data beside that of the published data."""
+    """A statistic of the validated data beside that of the published data."""
 
     what: str
     measured: str
@@ -56,12 +56,12 @@ class Note:
 
 @dataclass(frozen=True)
 class Report:
-    """The outcome of a validation.
+    """The result of a validation.
 
     Attributes:
         errors: at most LISTED_PER_RULE of each rule, in the order of the files.
-        totals: how many errors there are, by rule.
-        notes: figures beside the published ones; never a reason to fail.
+        totals: number of errors by rule.
+        notes: statistics beside the published ones; never a reason to fail.
         files, videos, nodes: how many were read.
     """
 
@@ -73,7 +73,7 @@ class Report:
     nodes: int
 
     def lines(self) -> Iterator[str]:
-        """The report for a person."""
+        """Yield the report as lines of text."""
         yield from map(str, self.errors)
         for rule, total in self.totals.items():
             unlisted = total - sum(finding.rule == rule for finding in self.errors)
@@ -87,23 +87,23 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """True where no rule is broken."""
+        """True if no rule is broken."""
         return not self.totals
 
 
 @dataclass
 class Errors:
-    """Collects findings; lists the first of each rule and counts all."""
+    """Collects findings: lists the first ones of each rule, and counts all."""
 
     listed: list[Finding] = field(default_factory=list)
     totals: Counter[str] = field(default_factory=Counter)
 
     def room(self, rule: str) -> int:
-        """How many more findings of the rule will be listed."""
+        """Return how many more findings of the rule will be listed."""
         return max(0, LISTED_PER_RULE - self.totals[rule])
 
     def add(self, finding: Finding) -> None:
-        """Count a finding, and list it while there is room."""
+        """Count a finding, and list it if there is room."""
         if self.room(finding.rule):
             self.listed.append(finding)
         self.count(finding.rule, 1)

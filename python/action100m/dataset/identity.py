@@ -1,4 +1,4 @@
-"""Uids and node ids must be unique in a whole set of files."""
+"""Check that uids and node ids are unique across a set of files."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ _NIBBLE[[*b"ABCDEF"]] = range(10, 16)
 
 
 class Uids:
-    """Every uid seen, with its place."""
+    """All uids seen so far, with their places."""
 
     def __init__(self) -> None:
         self._seen: dict[str, tuple[str, int]] = {}
 
     def add(self, file: str, batch: Batch) -> Iterator[Finding]:
-        """Take in a batch; yield a finding for each uid seen before."""
+        """Add a batch; yield a finding for each uid that was seen before."""
         for row, uid in enumerate(batch.uid.to_pylist(), batch.first_row):
             if not uid:
                 continue
             first = self._seen.setdefault(uid, (file, row))
             if first != (file, row):
-                message = f"video_uid also stands in {first[0]}, row {first[1]}."
+                message = f"video_uid also occurs in {first[0]}, row {first[1]}."
                 yield Finding(file, "video_uid", message, row, uid)
 
 
 class NodeIds:
-    """Every valid node id seen, in 24 bytes each."""
+    """All valid node ids seen so far, in 24 bytes each."""
 
     def __init__(self) -> None:
         self._halves: list[NDArray[np.uint64]] = []
-        self._places: list[NDArray[np.int64]] = []  # nodes counted through the whole set
+        self._places: list[NDArray[np.int64]] = []  # node numbers across all files
         self._batches: list[tuple[str, int, pa.StringArray, NDArray[np.int64]]] = []
         self._count = 0
 
     def add(self, file: str, batch: Batch) -> None:
-        """Take in a batch."""
+        """Add a batch."""
         valid = batch.valid_id
         self._halves.append(_halves(batch.node_id.filter(pa.array(valid))))
         self._places.append(self._count + np.flatnonzero(valid))
@@ -53,7 +53,7 @@ class NodeIds:
         self._count += len(valid)
 
     def repeated(self, limit: int) -> tuple[list[Finding], int]:
-        """Findings for the first `limit` nodes with an id seen before, and how many there are."""
+        """Return findings for the first `limit` nodes with a repeated id, and the total number."""
         if not self._count:
             return [], 0
         high, low = np.concatenate(self._halves).T
@@ -73,7 +73,7 @@ class NodeIds:
     def _finding(self, node_id: uuid.UUID, node: int, earlier: int) -> Finding:
         file, row, uid, index = self._place(node)
         other, other_row, _, other_index = self._place(earlier)
-        message = f"node_id also stands in {other}, row {other_row}, node {other_index}."
+        message = f"node_id also occurs in {other}, row {other_row}, node {other_index}."
         return Finding(file, "node_id", message, row, uid, index, str(node_id))
 
     def _place(self, node: int) -> tuple[str, int, str | None, int]:
@@ -84,7 +84,7 @@ class NodeIds:
 
 
 def _halves(ids: pa.StringArray) -> NDArray[np.uint64]:
-    """(k, 2) the two 64-bit halves of k valid UUIDs."""
+    """Return the two 64-bit halves of k valid UUIDs, (k, 2)."""
     if not len(ids):
         return np.empty((0, 2), np.uint64)
     _, offsets, characters = ids.buffers()

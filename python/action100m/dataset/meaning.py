@@ -1,4 +1,4 @@
-"""Segments found by meaning: an embedding model says how alike a query and a text are."""
+"""Find segments by meaning: an embedding model measures how similar a query and a text are."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ _SAYING = ("gpt.action.brief", "plm_action", "gpt.summary.brief", "plm_caption",
 
 
 class ByMeaning:
-    """Ranks by the cosine between the query's embedding and each segment's.
+    """Ranks segments by the cosine between their embedding and the query's.
 
-    A segment is embedded by one text: the first that it has of its action, its summary and its
-    captions.
+    The embedding of a segment is that of one text: the first one that it has among `fields`.
     """
 
     fields = tuple(f"nodes.{name}" for name in _SAYING)
@@ -30,17 +29,17 @@ class ByMeaning:
         """Load the model.
 
         Args:
-            query: in whatever words the model understands.
+            query: any words that the model understands.
             model: see `SentenceEmbedder`.
 
         Raises:
-            DatasetError: as there.
+            DatasetError: see `SentenceEmbedder`.
         """
         self._embedder = SentenceEmbedder(model)
         self._query = self._embedder.embed_queries([query])[0]
 
     def find(self, batch: Batch, chosen: NDArray[np.bool_]) -> Iterator[Found]:
-        """Yields the chosen segments, by the field that each is embedded by."""
+        """Yield the chosen segments, grouped by the field whose text is embedded."""
         left = chosen.copy()
         for name in _SAYING:
             texts = batch.field(f"nodes.{name}")
@@ -51,7 +50,7 @@ class ByMeaning:
                 yield Found(name, texts, nodes, nodes, -likeness, scored=True)
 
     def _likeness(self, texts: pa.StringArray) -> NDArray[np.float64]:
-        """(n,) cosines; equal texts are embedded once."""
+        """Return the cosines, (n,); equal texts are embedded once."""
         encoded = pc.dictionary_encode(texts)
         vectors = self._embedder.embed_documents(encoded.dictionary.to_pylist())
         return np.asarray((vectors @ self._query)[encoded.indices.to_numpy()], np.float64)

@@ -1,4 +1,4 @@
-"""Published fields to the columns of a Parquet file, and back to the published types."""
+"""Map published fields to the columns of a Parquet file, and values back to published types."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from action100m.schema import SCHEMA
 
 
 class Projection:
-    """The fields of the published schema that are to be read from one file.
+    """The fields of the published schema that are read from one file.
 
-    Columns that the published schema does not have are left alone; `video_uid` is always read.
+    Columns that the published schema does not have are ignored; `video_uid` is always read.
 
     Attributes:
-        columns: leaf columns by their path in the file; None: all.
+        columns: leaf columns by path in the file; None: all.
     """
 
     def __init__(
         self, schema: pq.ParquetSchema | None, arrow: pa.Schema, fields: Iterable[str] | None
     ) -> None:
-        """Look the fields up.
+        """Find the fields in the file.
 
         Args:
-            schema: of the file; None for data that is no Parquet.
-            arrow: the same as Arrow sees it.
+            schema: schema of the file; None for data that is not Parquet.
+            arrow: the same schema as an Arrow schema.
             fields: dotted paths, such as "nodes.level"; None: all.
 
         Raises:
@@ -44,11 +44,11 @@ class Projection:
             raise ValueError(f"It has no {', '.join(missing)}; it is not in the published format.")
         for path, kind in published.items():
             if not _castable(there[path], kind):
-                raise ValueError(f"{path} is {there[path]}, published {kind}.")
+                raise ValueError(f"{path} is {there[path]}, but {kind} in the published format.")
         self.columns = None if schema is None else _columns(schema, arrow, published)
 
     def published(self, rows: pa.RecordBatch) -> pa.RecordBatch:
-        """The rows with the asked fields only, in the published order and types."""
+        """Return the rows with the requested fields only, in published order and types."""
         arrays = [_as(rows.column(field.name), field.type) for field in self._schema]
         return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
 
@@ -67,7 +67,7 @@ def _pruned_schema(wanted: set[str]) -> pa.Schema:
 
 
 def _pruned(kind: pa.DataType, path: str, wanted: set[str]) -> pa.DataType | None:
-    """What of a type is wanted; None: nothing."""
+    """Return the wanted part of a type; None if nothing of it is wanted."""
     if path in wanted:
         return kind
     if pa.types.is_list(kind):
@@ -81,7 +81,7 @@ def _pruned(kind: pa.DataType, path: str, wanted: set[str]) -> pa.DataType | Non
 
 
 def _leaves(kind: pa.DataType, path: str = "") -> Iterator[tuple[str, pa.DataType]]:
-    """Every leaf with its dotted path, lists passed through, in the order of Parquet's columns."""
+    """Yield every leaf with its dotted path (without lists), in the order of Parquet's columns."""
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         yield from _leaves(kind.value_type, path)
     elif pa.types.is_struct(kind):
@@ -97,7 +97,7 @@ def _fields(schema: pa.Schema) -> dict[str, pa.DataType]:
 
 
 def _columns(schema: pq.ParquetSchema, arrow: pa.Schema, published: Iterable[str]) -> list[str]:
-    """The paths in the file, in which the elements of lists bear this name or that."""
+    """Return the paths in the file, where the elements of lists may have any name."""
     wanted = set(published)
     columns: list[str] = []
     at = 0
@@ -109,7 +109,7 @@ def _columns(schema: pq.ParquetSchema, arrow: pa.Schema, published: Iterable[str
 
 
 def _width(kind: pa.DataType) -> int:
-    """How many columns of Parquet a type takes."""
+    """Return the number of Parquet columns of a type."""
     if isinstance(kind, pa.BaseExtensionType):
         return _width(kind.storage_type)
     if not pa.types.is_nested(kind):
@@ -130,14 +130,14 @@ def _castable(found: pa.DataType, published: pa.DataType) -> bool:
 
 
 def _as(values: pa.Array, kind: pa.DataType) -> pa.Array:
-    """The values as another type, by name inside structs. ArrowInvalid where one does not fit."""
+    """Return the values as another type, by name in structs; raise ArrowInvalid if one is unfit."""
     if values.type == kind:
         return values
     if pa.types.is_struct(kind):
         parts = [_as(values.field(field.name), field.type) for field in kind]
         return pa.StructArray.from_arrays(parts, fields=list(kind), mask=values.is_null())
     if pa.types.is_list(kind):
-        offsets = pa.array(values.offsets.to_numpy().astype(np.int32))  # a slice has no mask
+        offsets = pa.array(values.offsets.to_numpy().astype(np.int32))  # slices take no mask
         inner = _as(values.values, kind.value_type)
         return pa.ListArray.from_arrays(offsets, inner, type=kind, mask=values.is_null())
     return values.cast(kind)

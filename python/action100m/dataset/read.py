@@ -1,4 +1,4 @@
-"""Datasets as they are read: published files, a run's, or a single video's, row by row."""
+"""Read datasets row by row: published files, those of a run, or that of a single video."""
 
 from __future__ import annotations
 
@@ -25,37 +25,37 @@ TREE_FIELDS = tuple(f"nodes.{name}" for name in ("node_id", "parent_id", "level"
 def open_dataset(
     where: str | Path | Sequence[str | Path], on_error: OnError | None = None
 ) -> Dataset:
-    """Open published or own data; nothing but names is read yet.
+    """Open a published dataset or your own; only file names are read at first.
 
     Args:
         where: one or several of: a Parquet file, a single video's JSON file, a folder of Parquet
             files, a run folder, a glob, or a URL such as ``hf://datasets/NAME/data``.
-        on_error: takes what cannot be read, and reading goes on; without it, that is raised.
+        on_error: called with each error of reading, which then continues; None: errors are raised.
 
     Raises:
-        FileNotFoundError: nothing is there.
-        DatasetError: a folder without Parquet files, or a URL that needs what is not installed.
+        FileNotFoundError: no file is found.
+        DatasetError: a folder has no Parquet files, or a URL needs a package that is not installed.
     """
     return Dataset(find_sources(where), on_error)
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Videos in the published format, read when asked for, a few rows at a time.
+    """Videos in the published format, read on demand, a few rows at a time.
 
     Attributes:
         sources: the files.
-        on_error: takes what cannot be read; None: it is raised.
+        on_error: called with each error of reading; None: errors are raised.
     """
 
     sources: tuple[Source, ...]
     on_error: OnError | None = None
 
     def __len__(self) -> int:
-        """How many videos there are, by the footers of the files that can be opened.
+        """Return the number of videos, from the footers of the files that can be opened.
 
         Raises:
-            DatasetError: one cannot, and there is no `on_error`.
+            DatasetError: a file cannot be opened, and there is no `on_error`.
         """
         total = 0
         for source in self.sources:
@@ -63,7 +63,7 @@ class Dataset:
                 total += source.count_rows()
             except DatasetError:
                 if self.on_error is None:
-                    raise  # else reading it will tell
+                    raise  # otherwise, reading the file reports it
         return total
 
     def __iter__(self) -> Iterator[Video]:
@@ -78,7 +78,7 @@ class Dataset:
         return isinstance(uid, str) and any(self.batches(["nodes.level"], [uid]))
 
     def __getitem__(self, uid: str) -> Video:
-        """The video with that uid. KeyError where there is none."""
+        """Return the video with that uid; raise KeyError if there is none."""
         for video in self.videos(uids=[uid]):
             return video
         raise KeyError(f"There is no video {uid} in {', '.join(s.name for s in self.sources)}.")
@@ -86,7 +86,7 @@ class Dataset:
     def videos(
         self, fields: Iterable[str] | None = None, uids: Iterable[str] | None = None
     ) -> Iterator[Video]:
-        """The videos one by one; arguments as in `batches`."""
+        """Yield the videos one by one; for the arguments, see `batches`."""
         for source, batch in self.batches(fields, uids):
             for row in range(len(batch)):
                 yield Video(source, batch, row)
@@ -94,15 +94,15 @@ class Dataset:
     def batches(
         self, fields: Iterable[str] | None = None, uids: Iterable[str] | None = None
     ) -> Iterator[tuple[Source, Batch]]:
-        """The rows as flat columns, up to ROWS_AT_ONCE of them at a time.
+        """Yield the rows as flat columns, up to ROWS_AT_ONCE of them at a time.
 
         Args:
-            fields: dotted paths of the published schema that are to be read, such as "nodes.level"
-                or "metadata"; None: all.
-            uids: only these videos; row groups that hold none of them are not read.
+            fields: dotted paths of the fields in the published schema to read, such as
+                "nodes.level" or "metadata"; None: all.
+            uids: read only these videos; row groups without any of them are skipped.
 
         Raises:
-            DatasetError: a file cannot be read, or has not the published fields, and there is no
+            DatasetError: a file cannot be read or lacks published fields, and there is no
                 `on_error`.
         """
         wanted = None if uids is None else frozenset(uids)
@@ -117,28 +117,29 @@ class Dataset:
                     yield from _wanted(source, rows, first_row, wanted)
 
     def sql(self, query: str) -> pa.Table:
-        """Ask DuckDB; it needs `action100m[query]`.
+        """Run an SQL query with DuckDB; needs `action100m[query]`.
 
         There are two views. `videos` has video_uid and the fields of `metadata`: title,
         description, view_count, like_count, duration, upload_date, transcript. `segments` has a
-        row for each node: video_uid, node_id, parent_id, level, start, "end" (a word of SQL, so it
-        is quoted), plm_action, plm_caption, llama3_caption, and of `gpt` summary_brief,
+        row for each node: video_uid, node_id, parent_id, level, start, "end" (an SQL keyword, so
+        quote it), plm_action, plm_caption, llama3_caption, and from `gpt` summary_brief,
         summary_detailed, action_brief, action_detailed, actor. Only columns that the query needs
-        are read, and no row groups that `video_uid = …` rules out.
+        are read; row groups that `video_uid = …` rules out are skipped.
 
         Args:
-            query: such as ``select action_brief, count(*) from segments group by 1``.
+            query: an SQL query, such as
+                ``select action_brief, count(*) from segments group by 1``.
 
         Raises:
-            DatasetError: DuckDB is not installed or does not take the query, or a file cannot be
-                read and there is no `on_error`.
+            DatasetError: DuckDB is not installed or rejects the query, or a file cannot be read
+                and there is no `on_error`.
         """
         from action100m.dataset.sql import query as ask
 
         return ask(query, self.sources, self.refuse)
 
     def refuse(self, error: DatasetError) -> None:
-        """Hand the error to `on_error`; raise it where there is none."""
+        """Pass the error to `on_error`; raise it if there is none."""
         if self.on_error is None:
             raise error
         self.on_error(error)
@@ -157,12 +158,12 @@ def _wanted(
 
 @dataclass(frozen=True, eq=False)
 class Video:
-    """One video's row: flat columns over its m segments.
+    """The row of one video: flat columns over its m segments.
 
     Attributes:
-        source: the file that it stands in.
+        source: the file that contains it.
         batch: the rows that it was read with.
-        row: its place among them.
+        row: its position among them.
     """
 
     source: Source
@@ -179,7 +180,7 @@ class Video:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """Title, description, counts, duration, date, transcript; {} where there is none."""
+        """Title, description, counts, duration, date and transcript; {} if there is none."""
         return self.batch.metadata(self.row)
 
     @cached_property
@@ -187,19 +188,19 @@ class Video:
         return slice(int(self.batch.offsets[self.row]), int(self.batch.offsets[self.row + 1]))
 
     def __len__(self) -> int:
-        """m, the number of segments."""
+        """Return m, the number of segments."""
         return int(self.batch.count[self.row])
 
     def column(self, path: str) -> pa.Array:
-        """(m,) a field of every segment, such as "gpt.action.brief"; null where there is none."""
+        """Return a field of every segment, such as "gpt.action.brief", (m,); null if missing."""
         return self.batch.field(f"nodes.{path}")[self._span]
 
     @cached_property
     def tree(self) -> Tree:
-        """The tree of segments, in published order; times as stored.
+        """The tree of segments, in published order, with times as stored.
 
         Raises:
-            DatasetError: it is no tree in published order; names the row and the node.
+            DatasetError: it is not a tree in published order; the message names row and node.
         """
         span = self._span
         parents = self.batch.parent[span]
@@ -208,13 +209,13 @@ class Video:
         level = self.batch.level[span]
         if not len(parents):
             raise self._error("It has no segments.")
-        self._check(parents == ORPHAN, "names a parent that is not there")
-        self._check((parents == ROOT) != (place == 0), "should be the one root, at the top")
-        self._check(parents >= place, "stands before its parent, or is its own ancestor")
+        self._check(parents == ORPHAN, "names a parent that is not in the video")
+        self._check((parents == ROOT) != (place == 0), "must be a root if and only if it is first")
+        self._check(parents >= place, "is listed before its parent, or is its own ancestor")
         deeper = level != np.where(parents < 0, -1, level[parents]) + 1
         self._check(deeper, "is not one level below its parent")
         start, end = self.batch.start[span], self.batch.end[span]
-        lasting = (start < end) | ((start == end) & (len(start) == 1))  # a lone picture
+        lasting = (start < end) | ((start == end) & (len(start) == 1))  # a single picture
         self._check(~lasting, "does not end after it starts")
         return Tree(start, end, parents, level)
 
@@ -226,15 +227,15 @@ class Video:
     def _error(self, message: str) -> DatasetError:
         row = self.batch.first_row + self.row
         return self.source.error(
-            f"row {row} (video {self.uid}): {message} `action100m validate` lists all that is wrong"
+            f"row {row} (video {self.uid}): {message} `action100m validate` lists all errors"
         )
 
     def markdown(self, level: int | None = None, text: str = "gpt.action.brief") -> str:
-        """The tree as a nested Markdown list: a line for each segment, depth first.
+        """Return the tree as a nested Markdown list: a line for each segment, depth first.
 
         Args:
-            level: the deepest level shown; None: all.
-            text: the field that is shown; where it is null, the segment's `plm_action`.
+            level: the deepest level to show; None: all.
+            text: the field to show; if it is null, the segment's `plm_action` is shown.
         """
         tree = self.tree
         words, instead = self.column(text), self.column("plm_action")

@@ -1,4 +1,4 @@
-"""The invariants of the published format, each as one function over a batch of rows."""
+"""The invariants of the published format, each as a function over a batch of rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from action100m.dataset.columns import ORPHAN, ROOT, Batch, mask, present
 from action100m.schema import MIN_ANNOTATED, MIN_SEGMENT, TIME_DECIMALS
 
 _HUNDREDTHS = 10**TIME_DECIMALS
-# Each of a segment's two times was rounded, so that its length is known to a hundredth only.
+# Both times of a segment were rounded, so its duration is known only to a hundredth.
 _SHORTEST = round(MIN_SEGMENT * _HUNDREDTHS) - 1
 _NEVER_ANNOTATED = round(MIN_ANNOTATED * _HUNDREDTHS) - 2
 _ALWAYS_ANNOTATED = round(MIN_ANNOTATED * _HUNDREDTHS) + 1
@@ -26,9 +26,9 @@ class Breach:
     """A rule that is broken at some places of a batch.
 
     Attributes:
-        rule: its name.
+        rule: name of the rule.
         where: (k,) positions of the nodes; or of the rows, if `per_row`.
-        say: the sentence for one of these positions.
+        say: returns the sentence for one of these positions.
     """
 
     rule: str
@@ -52,10 +52,10 @@ def uids(batch: Batch) -> Iterator[Breach]:
 
 
 def upload_dates(batch: Batch) -> Iterator[Breach]:
-    """upload_date is a day, spelled YYYYMMDD."""
+    """upload_date is a day, written as YYYYMMDD."""
     days = batch.upload_date
     wrong = np.fromiter((not _is_day(day) for day in days.to_pylist()), bool, len(days))
-    yield _rows("upload_date", wrong, lambda r: f"upload_date {days[r]} is no day in YYYYMMDD.")
+    yield _rows("upload_date", wrong, lambda r: f"upload_date {days[r]} is not a day YYYYMMDD.")
 
 
 def _is_day(text: str | None) -> bool:
@@ -71,13 +71,13 @@ def _is_day(text: str | None) -> bool:
 
 
 def transcripts(batch: Batch) -> Iterator[Breach]:
-    """transcript[].time is seconds as a decimal string, in time order."""
+    """transcript[].time is a decimal string of seconds, in time order."""
     row, seconds = batch.lines.row, batch.lines.seconds
     later = np.zeros(len(row), bool)
     later[1:] = (row[1:] == row[:-1]) & (seconds[1:] < seconds[:-1])
     for broken, reason in (
-        (np.isnan(seconds), "is not seconds as a decimal string"),
-        (later, "is before the line above it"),
+        (np.isnan(seconds), "is not a decimal string of seconds"),
+        (later, "is before that of the previous line"),
     ):
         rows, first = np.unique(row[broken], return_index=True)
         lines = dict(zip(rows.tolist(), np.flatnonzero(broken)[first].tolist(), strict=True))
@@ -89,38 +89,38 @@ def _line(times: pa.StringArray, lines: dict[int, int], reason: str) -> Callable
 
 
 def node_ids(batch: Batch) -> Iterator[Breach]:
-    """node_id is a UUID of version 5."""
-    yield _nodes("node_id", ~batch.valid_id, lambda n: "node_id is no UUID of version 5.")
+    """node_id is a version 5 UUID."""
+    yield _nodes("node_id", ~batch.valid_id, lambda n: "node_id is not a version 5 UUID.")
 
 
 def roots(batch: Batch) -> Iterator[Breach]:
-    """A video has one node without parent: level 0, from 0.0 on."""
+    """A video has one node without a parent; it has level 0 and starts at 0.0."""
     root = batch.parent == ROOT
     count = np.bincount(batch.row[root], minlength=len(batch.uid))
     yield _rows(
         "root",
         count != 1,
-        lambda r: f"{count[r]} of {batch.count[r]} nodes have no parent_id, not 1.",
+        lambda r: f"{count[r]} of {batch.count[r]} nodes have no parent_id, but exactly 1 must.",
     )
     level, start = batch.level, batch.start
     yield _nodes(
-        "root", root & (level != 0), lambda n: f"A root's level is 0, this one's {level[n]}."
+        "root", root & (level != 0), lambda n: f"The level of a root is {level[n]}, not 0."
     )
     yield _nodes(
-        "root", root & (start != 0), lambda n: f"A root starts at 0.0, this one at {start[n]:.2f}."
+        "root", root & (start != 0), lambda n: f"A root starts at {start[n]:.2f}, not at 0.0."
     )
 
 
 def parents(batch: Batch) -> Iterator[Breach]:
-    """Every parent_id is a node of the same video, and leads up to a root."""
+    """Every parent_id is a node of the same video, and the chain of parents ends at a root."""
     ids = batch.parent_id
     orphan = batch.parent == ORPHAN
-    yield _nodes("parent", orphan, lambda n: f"parent_id {ids[n]} is no node of this video.")
+    yield _nodes("parent", orphan, lambda n: f"parent_id {ids[n]} is not a node of this video.")
     top = batch.above
-    for _ in range(len(top).bit_length()):  # each turn looks twice as far up
+    for _ in range(len(top).bit_length()):  # each iteration looks twice as far up
         top = top[top]
     circular = batch.parent[top] >= 0
-    yield _nodes("cycle", circular, lambda n: "The parents of this node lead round in a circle.")
+    yield _nodes("cycle", circular, lambda n: "The parents of this node form a cycle.")
 
 
 def levels(batch: Batch) -> Iterator[Breach]:
@@ -129,7 +129,7 @@ def levels(batch: Batch) -> Iterator[Breach]:
     wrong = (batch.parent >= 0) & (level != level[above] + 1) & ~missing & ~missing[above]
     yield _nodes("level", missing, lambda n: "level is null.")
     yield _nodes(
-        "level", wrong, lambda n: f"The level is {level[n]}, and the parent's is {level[above[n]]}."
+        "level", wrong, lambda n: f"The level is {level[n]}, but the parent's is {level[above[n]]}."
     )
 
 
@@ -137,13 +137,13 @@ def times(batch: Batch) -> Iterator[Breach]:
     """start and end are finite, rounded to two decimals, and end > start."""
     for name, stored in (("start", batch.start), ("end", batch.end)):
         finite = ~np.isnan(stored)
-        yield _nodes("times", ~finite, _always(f"{name} is null or no finite number."))
+        yield _nodes("times", ~finite, _always(f"{name} is null or not a finite number."))
         rounded = np.round(stored, TIME_DECIMALS).astype(np.float32) == stored
         yield _nodes("times", finite & ~rounded, _value(name, stored, "not rounded to 2 decimals"))
     start, end = batch.start, batch.end
     backwards = (end < start) | ((end == start) & ~batch.lone)
     yield _nodes(
-        "times", backwards, lambda n: f"It ends at {end[n]:.2f}, starts at {start[n]:.2f}."
+        "times", backwards, lambda n: f"It ends at {end[n]:.2f}, but starts at {start[n]:.2f}."
     )
 
 
@@ -156,13 +156,13 @@ def _value(name: str, stored: NDArray[np.float64], wrong: str) -> Callable[[int]
 
 
 def durations(batch: Batch) -> Iterator[Breach]:
-    """A segment lasts at least half a second, unless it is the whole video."""
+    """A segment lasts at least half a second, unless it is the only one of its video."""
     length = batch.centiseconds
     short = (length < _SHORTEST) & (length > 0) & ~batch.lone
     yield _nodes(
         "duration",
         short,
-        lambda n: f"The segment lasts {length[n] / _HUNDREDTHS:.2f} s, under {MIN_SEGMENT} s.",
+        lambda n: f"The segment lasts {length[n] / _HUNDREDTHS:.2f} s, less than {MIN_SEGMENT} s.",
     )
 
 
@@ -170,11 +170,11 @@ def binary(batch: Batch) -> Iterator[Breach]:
     """A node has no children or two."""
     count = batch.children
     odd = (count != 0) & (count != 2)
-    yield _nodes("binary", odd, lambda n: f"Number of children: {count[n]}, not 0 or 2.")
+    yield _nodes("binary", odd, lambda n: f"The number of children is {count[n]}, not 0 or 2.")
 
 
 def tiling(batch: Batch) -> Iterator[Breach]:
-    """Two children fill their parent without a gap or an overlap."""
+    """Two children tile their parent without a gap or an overlap."""
     start, end = batch.start, batch.end
     nodes = np.flatnonzero((batch.parent >= 0) & (batch.children == 2)[batch.above])
     nodes = nodes[np.lexsort((start[nodes], batch.parent[nodes]))]
@@ -201,19 +201,19 @@ def order(batch: Batch) -> Iterator[Breach]:
     wrong[1:] = (step < 0) | ((step == 0) & (np.diff(batch.start) < 0))
     wrong[1:] &= np.diff(batch.row) == 0
     wrong[1:] &= ~(batch.level_missing[1:] | batch.level_missing[:-1])
-    yield _nodes("order", wrong, lambda n: "It is listed after a node of a later level or start.")
+    yield _nodes("order", wrong, lambda n: "It is listed after a node of a higher level or start.")
 
 
 def leaf_captions(batch: Batch) -> Iterator[Breach]:
-    """llama3_caption stands on leaves only."""
+    """Only leaves have a llama3_caption."""
     wrong = present(batch.llama3_caption) & (batch.children > 0)
     yield _nodes("llama3_caption", wrong, lambda n: "An inner node has a llama3_caption.")
 
 
 def gpt_annotations(batch: Batch) -> Iterator[Breach]:
-    """gpt stands on exactly the inner nodes of at least four seconds, and is complete.
+    """Exactly the inner nodes of at least four seconds have gpt, and it is complete.
 
-    A video without any gpt has not been through stage 3, which is no error.
+    A video without any gpt has not been through stage 3, which is not an error.
     """
     length = batch.centiseconds
     given, inner = present(batch.gpt), batch.children > 0
@@ -221,12 +221,12 @@ def gpt_annotations(batch: Batch) -> Iterator[Breach]:
     missing = annotated & inner & ~given & (length >= _ALWAYS_ANNOTATED)
     short = given & inner & (length <= _NEVER_ANNOTATED)
     yield _nodes("gpt", given & ~inner, lambda n: "A leaf has gpt.")
-    yield _nodes("gpt", short, lambda n: f"gpt on an inner node under {MIN_ANNOTATED} s.")
+    yield _nodes("gpt", short, lambda n: f"An inner node under {MIN_ANNOTATED} s has gpt.")
     yield _nodes(
         "gpt",
         missing,
         lambda n: (
-            f"No gpt on an inner node of {length[n] / _HUNDREDTHS:.2f} s, in a video with gpt."
+            f"An inner node of {length[n] / _HUNDREDTHS:.2f} s has no gpt, in a video with gpt."
         ),
     )
     for path, strings in batch.gpt_strings.items():

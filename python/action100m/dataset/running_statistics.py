@@ -1,4 +1,4 @@
-"""The published statistics, measured on a dataset that streams by."""
+"""Measure the published statistics on a stream of batches."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _WORDS = {
 
 
 class RunningStatistics:
-    """Takes in batches, and gives the notes at the end. Its size does not grow with the data."""
+    """Accumulates batches, and gives notes at the end. Its size does not grow with the data."""
 
     def __init__(self) -> None:
         self._leaves = np.zeros(0, np.int64)  # nodes by length in hundredths
@@ -39,8 +39,8 @@ class RunningStatistics:
         self._depths: Counter[int] = Counter()
         self._per_minute: tuple[float, float] = (np.inf, -np.inf)
         self._seconds = 0.0
-        self._videos: Counter[str] = Counter()  # by field that they have
-        self._asked: Counter[str] = Counter()  # nodes that should have a field, in these videos
+        self._videos: Counter[str] = Counter()  # number that have each field
+        self._asked: Counter[str] = Counter()  # nodes that should have each, in these videos
         self._null: Counter[str] = Counter()
         self._words: Counter[str] = Counter()
         self._texts: Counter[str] = Counter()
@@ -50,7 +50,7 @@ class RunningStatistics:
         self.levels: Counter[int] = Counter()  # nodes by level
 
     def add(self, batch: Batch) -> None:
-        """Take in a batch, broken rows too."""
+        """Add a batch, including broken rows."""
         self.videos += len(batch.uid)
         self.nodes += len(batch.row)
         levels, counts = np.unique(batch.level, return_counts=True)
@@ -80,7 +80,7 @@ class RunningStatistics:
         whole = np.where(finite, batch.centiseconds, 0)[firsts]
         seconds = np.maximum(whole, 0) / 100
         self._seconds += float(seconds.sum())
-        long = seconds >= 60  # a short video's rate says nothing
+        long = seconds >= 60  # rates of short videos mean little
         rates = 60 * batch.count[filled][long] / seconds[long]
         low, high = self._per_minute
         self._per_minute = min([low, *rates.tolist()]), max([high, *rates.tolist()])
@@ -102,46 +102,46 @@ class RunningStatistics:
 
     @property
     def leaves(self) -> Lengths:
-        """How long leaves are."""
+        """Durations of the leaves."""
         return Lengths(self._leaves)
 
     @property
     def every(self) -> Lengths:
-        """How long segments are."""
+        """Durations of all segments."""
         return Lengths(_added(self._leaves.copy(), self._inner))
 
     @property
     def seconds(self) -> float:
-        """Of all videos together, by their first segments."""
+        """Total duration of all videos, from their first segments."""
         return self._seconds
 
     @property
     def annotated(self) -> int:
-        """How many nodes have a gpt."""
+        """Number of nodes with `gpt`."""
         return self._asked["gpt"]
 
     @property
     def deepest(self) -> tuple[int, int] | None:
-        """The deepest levels of the shallowest and of the deepest video."""
+        """The deepest levels of the shallowest and of the deepest video; None without videos."""
         return (min(self._depths), max(self._depths)) if self._depths else None
 
     def words(self) -> Iterator[tuple[str, int, int]]:
-        """For each field of text that is there: its name, how many texts, and words in them."""
+        """Yield, for each text field that occurs, its name and its numbers of texts and words."""
         for name in _WORDS:
             if count := self._texts[name]:
                 yield name, count, self._words[name]
 
     def notes(self) -> Iterator[Note]:
-        """The figures, each beside the published one."""
+        """Yield the statistics, each beside the published one."""
         if not self.nodes:
             return
         yield from self._tree_notes()
         for name in ("plm_action", "plm_caption", "llama3_caption", "gpt"):
             yield Note(f"videos with {name}", f"{self._videos[name]} of {self.videos}", "all")
         for name, where, published in (
-            ("plm_action", "nodes", "stands on every node"),
+            ("plm_action", "nodes", "present on every node"),
             ("plm_caption", "nodes", "about 1"),
-            ("llama3_caption", "leaves", "stands on leaves only"),
+            ("llama3_caption", "leaves", "present on leaves only"),
         ):
             if asked := self._asked[name]:
                 rate = 1000 * self._null[name] / asked
@@ -178,7 +178,7 @@ class RunningStatistics:
 
 
 def _added(one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The sum of two histograms, as long as the longer; where that is `one`, it is added to."""
+    """Return the sum of two histograms, as long as the longer; `one` may be modified."""
     if len(one) < len(other):
         one = np.pad(one, (0, len(other) - len(one)))
     one[: len(other)] += other
@@ -186,12 +186,12 @@ def _added(one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64
 
 
 class Lengths:
-    """How long segments are.
+    """The durations of segments.
 
     Attributes:
-        hundredths: (L,) the lengths that there are, in hundredths of a second, increasing.
-        counts: (L,) segments of each.
-        count: of all.
+        hundredths: (L,) the distinct durations, in hundredths of a second, increasing.
+        counts: (L,) number of segments of each duration.
+        count: number of all segments.
     """
 
     def __init__(self, histogram: NDArray[np.int64]) -> None:
@@ -201,25 +201,25 @@ class Lengths:
         self.count = int(self._below[-1])
 
     def mean(self) -> float:
-        """Seconds."""
+        """Return the mean in seconds."""
         return float(self.counts @ self.hundredths) / self.count / 100
 
     def quantile(self, q: float) -> float:
-        """Seconds; the smallest length that at least a share q does not exceed."""
+        """Return the shortest duration, in seconds, that at least a share q does not exceed."""
         rank = max(1, int(np.ceil(q * self.count)))
         return int(self.hundredths[np.searchsorted(self._below, rank) - 1]) / 100
 
     def share(self, low: int, high: int) -> float:
-        """Share of the lengths from `low` to below `high` hundredths."""
+        """Return the share of durations from `low` to below `high` hundredths."""
         first, last = np.searchsorted(self.hundredths, [low, high])
         return float(self._below[last] - self._below[first]) / self.count
 
 
 def count_words(texts: pa.StringArray) -> int:
-    """How many runs of anything but ASCII white space there are in all texts together."""
+    """Return the number of words, separated by ASCII white space, in all texts together."""
     _, offsets, characters = texts.buffers()
     if not len(texts) or characters is None:
         return 0
     at = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1]
-    given = present(texts)  # a null may have characters beneath it
+    given = present(texts)  # the buffer may hold characters of a null
     return _core.count_words(at, given, np.frombuffer(characters, np.uint8))

@@ -1,4 +1,4 @@
-"""Segments found by what is said of them and in them, the best few of any number."""
+"""Find segments by their texts and their transcript, and keep the best few of any number."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ TEXTS = (
     "plm_caption",
     "llama3_caption",
 )
-"""The fields that are searched, those first whose hits stand first; the transcript is the last."""
+"""The searched fields, in the order of their hits; hits in the transcript come after these."""
 _SITE_UID = re.compile(r"[A-Za-z0-9_-]{11}")
-_AROUND = 60  # characters shown before a word that was found
+_AROUND = 60  # characters shown before the first word that was found
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class Hit:
     """A segment that was found.
 
     Attributes:
-        video_uid, node_id, level: whose, and where in its tree.
+        video_uid, node_id, level: the video, the segment, and its level in the tree.
         start, end: seconds.
-        field: that held what was asked for: one of TEXTS, or "transcript".
-        text: what it says.
-        score: likeness of meaning, 1 at most; None in a search for words.
+        field: the field that matched: one of TEXTS, or "transcript".
+        text: the text of the field.
+        score: similarity of meaning, 1 at most; None in a search for words.
     """
 
     video_uid: str
@@ -55,13 +55,13 @@ class Hit:
     score: float | None = None
 
     def link(self, file: str | None = None) -> str | None:
-        """To the segment in the video: in its file, else on the site that its uid is from.
+        """Return a link to the segment in the video's file, else on the site that its uid is from.
 
         Args:
-            file: where the video lies, if that is known.
+            file: path of the video, if known.
 
         Returns:
-            None where neither is known: the uid is not one of 11 characters.
+            The link; None without a file if the uid is not a YouTube id of 11 characters.
         """
         if file is not None:
             return f"{file}#t={self.start:g},{self.end:g}"
@@ -70,37 +70,37 @@ class Hit:
         return None
 
     def line(self, words: Words | None = None) -> str:
-        """For a person: which segment, and its text, from about where the words stand."""
+        """Return a line of text with the segment and its text, from near the words on."""
         skipped = max(0, words.first_in(self.text) - _AROUND) if words else 0
         shown = ("…" if skipped else "") + clean(self.text[skipped:], 160)
         times = f"{self.start:.2f}-{self.end:.2f} s"
         return f"{self.video_uid}  {times}  level {self.level}  {self.field}: {shown}"
 
     def as_json(self) -> dict[str, Any]:
-        """The fields by name."""
+        """Return the fields by name."""
         return dataclasses.asdict(self)
 
 
 class Ranking(Protocol):
-    """Says which segments of a batch are found, and how well."""
+    """Decides which segments of a batch are found, and how well."""
 
     fields: tuple[str, ...]
-    """What it reads."""
+    """The fields that it reads."""
 
     def find(self, batch: Batch, chosen: NDArray[np.bool_]) -> Iterator[Found]: ...
 
 
 @dataclass(frozen=True)
 class Found:
-    """Segments of a batch that one field has found.
+    """Segments of a batch that were found by one field.
 
     Attributes:
-        field: its name.
-        texts: (T,) its values.
+        field: name of the field.
+        texts: (T,) values of the field.
         nodes: (k,) positions of the segments.
-        at: (k,) which of the texts each one was found by.
-        cost: (k,) the lower, the better.
-        scored: the cost is a score with its sign changed.
+        at: (k,) position of the text by which each segment was found.
+        cost: (k,) rank of each segment; lower is better.
+        scored: True if the cost is a negated score.
     """
 
     field: str
@@ -112,16 +112,16 @@ class Found:
 
 
 def search(dataset: Dataset, ranking: Ranking, selection: Selection, limit: int) -> list[Hit]:
-    """The best `limit` segments, each found once, by its best field.
+    """Return the best `limit` segments, each found once, by its best field.
 
-    Of equally good ones the shorter comes first: it says the more closely when. What is held does
-    not grow with the dataset.
+    Among equally good segments, the shorter comes first: it locates the match more precisely.
+    Memory does not grow with the dataset.
 
     Args:
-        dataset: any.
-        ranking: by words or by meaning.
-        selection: segments that may be found.
-        limit: at most so many.
+        dataset: any dataset.
+        ranking: a ranking by words or by meaning.
+        selection: the segments to search.
+        limit: maximum number of segments.
 
     Raises:
         DatasetError: a file cannot be read, and the dataset has no `on_error`.
@@ -134,13 +134,13 @@ def search(dataset: Dataset, ranking: Ranking, selection: Selection, limit: int)
 
 @dataclass
 class ByWords:
-    """Ranks by where all the words stand: in an action first, in the transcript last."""
+    """Ranks segments by the field that contains all words: actions first, transcript last."""
 
     words: Words
     fields: tuple[str, ...] = (*(f"nodes.{name}" for name in TEXTS), "metadata.transcript")
 
     def find(self, batch: Batch, chosen: NDArray[np.bool_]) -> Iterator[Found]:
-        """Yields for every field the chosen segments that it holds the words of."""
+        """Yield, for every field, the chosen segments for which it contains all the words."""
         there = pa.array(chosen)
         nodes = np.flatnonzero(chosen)
         for place, name in enumerate(TEXTS):
@@ -157,7 +157,7 @@ class ByWords:
 
 
 def _deepest(batch: Batch, chosen: NDArray[np.bool_], row: int, seconds: float) -> int | None:
-    """The deepest chosen segment of a video that holds a moment; None where no chosen one does."""
+    """Return the deepest chosen segment of a video at a time; None if no chosen one is there."""
     span = slice(int(batch.offsets[row]), int(batch.offsets[row + 1]))
     holds = chosen[span] & (batch.start[span] <= seconds) & (seconds < batch.end[span])
     if not holds.any():
@@ -206,7 +206,7 @@ class _Best:
 def _lowest(
     cost: NDArray[np.float64], length: NDArray[np.float64], limit: int
 ) -> NDArray[np.int64]:
-    """The places of the `limit` lowest by cost, then length; and of those that are as low."""
+    """Return the positions of the `limit` lowest by cost, then length, and of later ties."""
     order = np.lexsort((length, cost))
     if len(order) <= limit:
         return order

@@ -1,4 +1,4 @@
-"""Which segments are meant: by level, by duration, leaves or inner ones."""
+"""Select segments: by level, by duration, leaves or inner ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from action100m.errors import UsageError
 
 @dataclass(frozen=True)
 class Selection:
-    """Segments to take; every bound is included.
+    """The segments to select; bounds are inclusive.
 
     Attributes:
         min_level, max_level: levels; the root is level 0. None: without a bound.
@@ -23,7 +23,7 @@ class Selection:
         leaf: True: leaves only; False: inner segments only; None: both.
 
     Raises:
-        UsageError: a bound is below the one that it belongs with.
+        UsageError: a maximum is below its minimum.
     """
 
     min_level: int = 0
@@ -33,7 +33,7 @@ class Selection:
     leaf: bool | None = None
 
     FIELDS = TREE_FIELDS
-    """What `mask` needs of a batch."""
+    """The fields of a batch that `mask` needs."""
 
     def __post_init__(self) -> None:
         for what in ("level", "duration"):
@@ -44,7 +44,7 @@ class Selection:
                 )
 
     def mask(self, batch: Batch) -> NDArray[np.bool_]:
-        """(m,) True for the segments that are meant."""
+        """Return True for the selected segments, (m,)."""
         seconds = batch.centiseconds / 100
         chosen: NDArray[np.bool_] = (
             (batch.level >= self.min_level)

@@ -1,4 +1,4 @@
-"""Where a dataset lies: files, folders, globs, run folders and remote stores, as Arrow batches."""
+"""Find a dataset's files (folders, globs, runs, remote stores), and read them as Arrow batches."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from action100m.files import matches, walk
 from action100m.schema import SCHEMA
 
 ROWS_AT_ONCE = 64
-_GROUPS_AHEAD = 2  # Arrow decodes what is nested on one CPU
+_GROUPS_AHEAD = 2  # Arrow decodes nested columns on one CPU only
 MADE_BY = "action100m."
-"""How the keys of the file metadata that an export writes begin."""
+"""Prefix of the keys in the file metadata that an export writes."""
 _FILE_ENDINGS = (".parquet", ".json")
 
 
@@ -34,9 +34,9 @@ class Source:
     """One file of a dataset.
 
     Attributes:
-        name: as a person would write it.
-        path: within `filesystem`.
-        filesystem: that holds it.
+        name: the name to show to users.
+        path: path within `filesystem`.
+        filesystem: the file system of the file.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Source:
     filesystem: fs.FileSystem
 
     def count_rows(self) -> int:
-        """How many videos it holds, from the footer alone."""
+        """Return the number of videos, from the footer alone."""
         if self._is_json:
             return 1
         with self.explained(), self._parquet() as file:
@@ -52,7 +52,7 @@ class Source:
         return rows
 
     def first_rows(self) -> list[int]:
-        """The number of the first row of each row group, from the footer alone."""
+        """Return the number of the first row of each row group, from the footer alone."""
         if self._is_json:
             return [0]
         with self.explained(), self._parquet() as file:
@@ -61,7 +61,7 @@ class Source:
         return [0, *accumulate(sizes[:-1])]
 
     def made_by(self) -> dict[str, str]:
-        """What the footer says of the models and settings that made it; {} where it does not."""
+        """Return the models and settings that the footer records; {} if there are none."""
         if self._is_json:
             return {}
         with self.explained(), self._parquet() as file:
@@ -75,15 +75,15 @@ class Source:
         uids: frozenset[str] | None = None,
         groups: Container[int] | None = None,
     ) -> Iterator[tuple[int, pa.RecordBatch | DatasetError]]:
-        """Its rows, or what is wrong with a row group, each with the number of the first row.
+        """Yield the rows, or the error of a row group, each with the number of the first row.
 
         Args:
             fields: dotted paths of the published schema, such as "nodes.gpt.action"; None: all.
-            uids: leave out row groups that hold none of these, by their statistics.
-            groups: of the row groups only these; None: all.
+            uids: skip row groups that have none of these uids, by their statistics.
+            groups: read only these row groups; None: all.
 
         Yields:
-            Batches of the published schema's types with the asked fields only.
+            Batches with the published types and the requested fields only.
         """
         try:
             yield from self._json(fields) if self._is_json else self._groups(fields, uids, groups)
@@ -91,10 +91,10 @@ class Source:
             yield 0, self.unreadable(error)
 
     def schema(self) -> pa.Schema:
-        """As the file has it; of a JSON file, the published one, as which it is read.
+        """Return the schema of the file; for a JSON file, the published one, as it is read.
 
         Raises:
-            DatasetError: it cannot be read.
+            DatasetError: the file cannot be read.
         """
         if self._is_json:
             return SCHEMA
@@ -102,20 +102,20 @@ class Source:
             return file.schema_arrow
 
     def row_groups(self, condition: pc.Expression | None, schema: pa.Schema) -> set[int] | None:
-        """The row groups whose statistics leave room for rows that meet a condition; None: all.
+        """Return the row groups that, by their statistics, may meet a condition; None: all.
 
         Args:
-            condition: on columns of `schema`.
-            schema: video_uid, which is the file's too, and others.
+            condition: a condition on columns of `schema`.
+            schema: has video_uid, which is also a column of the file, and other columns.
         """
         if condition is None or self._is_json:
             return None
-        from pyarrow.dataset import ParquetFileFormat  # imports pandas, where there is one
+        from pyarrow.dataset import ParquetFileFormat  # imports pandas, if installed
 
         with self.explained():
             file = ParquetFileFormat().make_fragment(self.path, self.filesystem)
             own = file.physical_schema
-            # Other columns of these names are not those that the condition is on.
+            # Other columns of the same names in the file are not those of the condition.
             shared = set(own.names) & set(schema.names)
             if shared != {"video_uid"} or own.field("video_uid").type != pa.string():
                 return None
@@ -123,17 +123,17 @@ class Source:
         return {group.id for part in parts for group in part.row_groups}
 
     def error(self, error: BaseException | str) -> DatasetError:
-        """The error in a sentence that names this file."""
+        """Return the error in a sentence that names this file."""
         return DatasetError(f"{self.name}: {first_line(error)}")
 
     def unreadable(self, error: BaseException) -> DatasetError:
-        """The same for what came of opening it."""
+        """Return the same for an error of opening or reading the file."""
         kind = "JSON" if self._is_json else "Parquet"
         return self.error(f"It cannot be read as {kind}: {first_line(error)}")
 
     @property
     def identity(self) -> str:
-        """The same for two names of one file."""
+        """An identity that all names of one file share."""
         return os.path.realpath(self.path) if self._is_local else self.name
 
     @property
@@ -146,7 +146,7 @@ class Source:
 
     @property
     def _troubles(self) -> tuple[type[Exception], ...]:
-        """What reading may raise; of a remote store that is up to the HTTP library it uses."""
+        """Errors that reading may raise; for a remote store, they depend on its HTTP library."""
         return (OSError, pa.ArrowException) if self._is_local else (Exception,)
 
     @contextmanager
@@ -156,7 +156,7 @@ class Source:
 
     @contextmanager
     def explained(self) -> Iterator[None]:
-        """Raises DatasetError for what cannot be read inside the block."""
+        """Raise DatasetError for what cannot be read inside the block."""
         try:
             yield
         except DatasetError:
@@ -185,8 +185,8 @@ class Source:
                 first_row += file.metadata.row_group(group).num_rows
             files = [file]  # one for each group that is open at the same time
             for _ in range(min(_GROUPS_AHEAD, len(wanted) - 1)):
-                # Under a local name another dataset may stand by now; of a remote file, those who
-                # share it read by turns.
+                # A local name may lead to another dataset by now, so the stream is shared; readers
+                # that share a remote stream would take turns.
                 if not self._is_local:
                     stream = stack.enter_context(self.filesystem.open_input_file(self.path))
                 files.append(_reader(stream, file.metadata))
@@ -211,14 +211,14 @@ class Source:
             yield first_row, self.error(reason + first_line(error))
 
     def _json(self, fields: Iterable[str] | None) -> Iterator[tuple[int, pa.RecordBatch]]:
-        """The published sample's form: each column a list of one element, or the element."""
+        """Read the form of the published sample: each column is a list of one, or the element."""
         with self.filesystem.open_input_stream(self.path) as stream:
             try:
                 values = json.loads(stream.read())
                 row = {name: _unwrapped(values[name]) for name in SCHEMA.names}
                 table = pa.Table.from_pylist([row], SCHEMA)
             except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-                raise pa.ArrowInvalid(f"It holds no video's row ({error!r}).") from error
+                raise pa.ArrowInvalid(f"It is not the row of a video ({error!r}).") from error
         projection = Projection(None, SCHEMA, fields)
         yield 0, projection.published(table.to_batches()[0])
 
@@ -228,23 +228,23 @@ def _reader(stream: pa.NativeFile, metadata: pq.FileMetaData | None = None) -> p
 
 
 def find_sources(where: str | Path | Sequence[str | Path]) -> tuple[Source, ...]:
-    """The files that are meant, each once, in the order of their names.
+    """Return the files of the given places, each once; sorted by name within a place.
 
     Args:
         where: one or several of: a Parquet file, a single-video JSON file, a folder of Parquet
-            files (walked whole, links followed), a run folder, a glob, or a URL that fsspec knows,
-            such as ``hf://datasets/NAME/data`` (needs huggingface_hub).
+            files (searched recursively, following links), a run folder, a glob, or a URL that
+            fsspec supports, such as ``hf://datasets/NAME/data`` (needs huggingface_hub).
 
     Raises:
-        FileNotFoundError: nothing is there.
-        DatasetError: a folder without Parquet files, or a URL that needs what is not installed.
+        FileNotFoundError: no file is found.
+        DatasetError: a folder has no Parquet files, or a URL needs a package that is not installed.
     """
     places = [where] if isinstance(where, str | Path) else list(where)
     return distinct(source for place in places for source in _sources(str(place)))
 
 
 def distinct(sources: Iterable[Source]) -> tuple[Source, ...]:
-    """Each file once, whatever its names."""
+    """Return each file once, even if it has several names."""
     found: dict[str, Source] = {}
     for source in sources:
         found.setdefault(source.identity, source)
@@ -272,7 +272,7 @@ def _local(path: Path) -> list[Source]:
 
 
 def _listed(root: Path) -> list[Path]:
-    """The Parquet files of a folder: of one, where another takes its place meanwhile."""
+    """Return a folder's Parquet files; all of the same folder, even if it is replaced meanwhile."""
     while True:
         before = root.stat().st_ino
         files = sorted(file for file in walk(root) if file.suffix == ".parquet")
@@ -285,16 +285,16 @@ def _remote(url: str) -> list[Source]:
         import fsspec
     except ImportError as error:
         raise DatasetError(
-            f"{url}: Reading from there needs huggingface_hub: pip install 'action100m[hub]'."
+            f"{url}: Reading this URL needs huggingface_hub: pip install 'action100m[hub]'."
         ) from error
     protocol, _ = url.split("://", 1)
     try:
         store, path = fsspec.core.url_to_fs(url)
         files = _remote_files(store, path)
-    except Exception as error:  # what the store's HTTP library raises
+    except Exception as error:  # whatever the store's HTTP library raises
         raise DatasetError(f"{url}: {first_line(error)}") from error
     if not files:
-        raise FileNotFoundError(2, "No Parquet file there", url)
+        raise FileNotFoundError(2, "No Parquet file found", url)
     arrow = fs.PyFileSystem(fs.FSSpecHandler(store))
     return [Source(f"{protocol}://{file}", file, arrow) for file in files]
 
@@ -319,11 +319,11 @@ def _may_hold(file: pq.ParquetFile, group: int, uids: frozenset[str] | None) -> 
     try:
         return any(bounds.min <= uid <= bounds.max for uid in uids)
     except UnicodeDecodeError:
-        return True  # reading it will tell
+        return True  # reading the row group reports it
 
 
 def _unwrapped(value: Any) -> Any:
-    """The published JSON wraps each column in a list of one; nodes are themselves a list."""
+    """Unwrap a column of the published JSON from its list of one; `nodes` is itself a list."""
     nested = isinstance(value, list) and len(value) == 1 and not _is_node(value[0])
     return value[0] if nested else value
 
@@ -333,6 +333,6 @@ def _is_node(value: object) -> bool:
 
 
 def first_line(error: BaseException | str) -> str:
-    """What an error says, as one sentence."""
+    """Return the first line of an error message, as a sentence."""
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0].rstrip(".") + "."

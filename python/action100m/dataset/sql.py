@@ -1,4 +1,4 @@
-"""SQL over a dataset: DuckDB asks for columns and rows, our reader reads no others."""
+"""SQL over a dataset: DuckDB requests columns and rows, and no others are read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from action100m.errors import DatasetError
 from action100m.schema import GPT, METADATA, NODE
 
 VIDEOS = {field.name: (f"metadata.{field.name}", field.type) for field in METADATA}
-"""By column of the view `videos`: its path in the published schema, and its type."""
+"""Columns of the view `videos`: path in the published schema, and type."""
 
 SEGMENTS = {
     field.name: (f"nodes.{field.name}", field.type) for field in NODE if field.name != "gpt"
@@ -27,25 +27,25 @@ SEGMENTS = {
     for part in GPT
     for field in part.type
 }
-"""The same of the view `segments`."""
+"""The same for the view `segments`."""
 
 TEXTS = {
     name: path
     for name, (path, kind) in SEGMENTS.items()
     if pa.types.is_string(kind) and not name.endswith("_id")
 }
-"""Of these the paths of what is said of a segment."""
+"""Paths of the columns of `segments` with texts about a segment."""
 
 
 def query(
     sql: str, sources: Sequence[Source], refuse: Callable[[DatasetError], object]
 ) -> pa.Table:
-    """What `Dataset.sql` gives and raises.
+    """Return the result of `Dataset.sql`; raise the same errors.
 
     Args:
         sql: the query.
-        sources: the files to ask.
-        refuse: is told what cannot be read, and may raise it.
+        sources: the files to query.
+        refuse: called with each error of reading; may raise it.
     """
     try:
         import duckdb
@@ -60,15 +60,15 @@ def query(
             found = connection.sql(sql)
             if found is None:
                 raise DatasetError(
-                    "SQL: Only a query that gives rows can be asked, such as SELECT."
+                    "SQL: Only a query that returns rows, such as SELECT, can be run."
                 )
             return found.to_arrow_table()
         except duckdb.Error as error:
             raise (videos.refused or segments.refused or DatasetError(f"SQL: {error}")) from error
 
 
-class _View(pads.Dataset):  # type: ignore[misc]  # it has no types; DuckDB asks for one
-    """A flat table that DuckDB scans as it scans any Arrow dataset: by `schema` and `scanner`."""
+class _View(pads.Dataset):  # type: ignore[misc]  # it has no types; DuckDB needs one
+    """A flat table that DuckDB scans like any Arrow dataset: by `schema` and `scanner`."""
 
     def __init__(
         self,
@@ -77,12 +77,12 @@ class _View(pads.Dataset):  # type: ignore[misc]  # it has no types; DuckDB asks
         columns: Mapping[str, tuple[str, pa.DataType]],
         least: Sequence[str],
     ) -> None:
-        """Read nothing yet.
+        """Prepare the table; nothing is read yet.
 
         Args:
-            sources, refuse: as `query` takes them.
-            columns: paths and types by name, beside `video_uid`.
-            least: the fields to read where no column is asked for, so that rows can be counted.
+            sources, refuse: see `query`.
+            columns: paths and types by name, besides `video_uid`.
+            least: the fields to read if no column is requested, so that rows can be counted.
         """
         self._sources, self._refuse = sources, refuse
         self._paths = {name: path for name, (path, _) in columns.items()}
@@ -98,12 +98,12 @@ class _View(pads.Dataset):  # type: ignore[misc]  # it has no types; DuckDB asks
     def scanner(
         self,
         columns: Sequence[str] | None = None,
-        filter: Any = None,  # noqa: A002 (DuckDB gives it by this name)
+        filter: Any = None,  # noqa: A002 (DuckDB passes it by this name)
         **options: Any,
     ) -> pads.Scanner:
-        """The asked columns of the rows that pass; DuckDB's call."""
+        """Return the requested columns of the rows that pass the filter; called by DuckDB."""
         names = self._schema.names if columns is None else list(columns)
-        filtered = set(re.findall(r"\w+", str(filter)))  # of its columns' names, none is missing
+        filtered = set(re.findall(r"\w+", str(filter)))  # includes all its columns' names
         read = [name for name in self._schema.names if name in names or name in filtered]
         schema = pa.schema([self._schema.field(name) for name in read])
         rows = self._rows(schema, filter)
@@ -127,7 +127,7 @@ class _View(pads.Dataset):  # type: ignore[misc]  # it has no types; DuckDB asks
         try:
             self._refuse(error)
         except DatasetError:
-            self.refused = error  # DuckDB would pass its words on, and not itself
+            self.refused = error  # DuckDB passes on only its message
             raise
 
     def _flat(self, batch: Batch, schema: pa.Schema) -> pa.RecordBatch:

@@ -1,4 +1,4 @@
-"""What a dataset holds, in figures: how much, how long, how wordy, and how its actions repeat."""
+"""Statistics of a dataset: its size, durations and words, and how its actions repeat."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _QUANTILES = {"p05": 0.05, "median": 0.5, "p95": 0.95, "longest": 1.0}
 _LISTED = 20
 _CURVE = 120  # points
 _BINS = 72
-_SHORTEST, _LONGEST = 0.1, 36_000.0  # seconds, of the histograms' bins
+_SHORTEST, _LONGEST = 0.1, 36_000.0  # seconds, the range of the histograms
 _VERBS, _OBJECTS, _CLOUD = 24, 12, 400
 
 
 @dataclass(frozen=True)
 class Durations:
-    """Of segments, in seconds.
+    """Durations of segments, in seconds.
 
     Attributes:
-        edges: (B+1,) of the bins.
-        counts: (B,) segments in each.
+        edges: (B+1,) edges of the bins.
+        counts: (B,) number of segments in each bin.
     """
 
     segments: int
@@ -46,7 +46,7 @@ class Durations:
 
 @dataclass(frozen=True)
 class Words:
-    """Of one field: how many texts, and words in all of them."""
+    """Words of one field: number of texts, words in all of them, and words per text."""
 
     texts: int
     words: int
@@ -58,17 +58,17 @@ class Actions:
     """How brief actions repeat, once normalised.
 
     Attributes:
-        segments: that have an action.
-        distinct: different actions.
-        duplicate_groups: actions that more than one segment has.
-        in_duplicate_groups: segments that have one of these.
-        effective_number: exp of the entropy; as many equally frequent actions are as diverse.
-        head_shares: of the segments, held by the most frequent 0.1 %, 1 %… of the actions, where
-            that is one action at least.
-        most_frequent: actions and their segments.
-        curve: ranks, and the segments of the action at that rank.
-        verbs: first words, their segments, and the most frequent of what follows, with segments.
-        words: of the actions, with the segments that they stand in.
+        segments: number of segments that have an action.
+        distinct: number of distinct actions.
+        duplicate_groups: number of actions that more than one segment has.
+        in_duplicate_groups: number of segments that have one of these.
+        effective_number: exp of the entropy; this many equally frequent actions are as diverse.
+        head_shares: share of the segments that have the most frequent 0.1 %, 1 %… of the actions;
+            only where that is at least one action.
+        most_frequent: actions, with their numbers of segments.
+        curve: ranks, with the number of segments of the action at that rank.
+        verbs: first words, their numbers of segments, and what most often follows, with the same.
+        words: words of the actions, with the number of segments that have them.
     """
 
     segments: int
@@ -85,16 +85,16 @@ class Actions:
 
 @dataclass(frozen=True)
 class Stats:
-    """A dataset in figures.
+    """Statistics of a dataset.
 
     Attributes:
-        levels: segments by level, from the root's on.
+        levels: number of segments by level, from level 0.
         deepest: the deepest levels of the shallowest and of the deepest video.
-        durations, leaf_durations: of all segments, of leaves; None where there are none.
+        durations, leaf_durations: of all segments, and of leaves; None if there are none.
         words: by field.
-        annotated: segments with `gpt`.
-        no_action: of these, the share whose brief action is null or a spelling of "N/A".
-        actions: None where no segment has one.
+        annotated: number of segments with `gpt`.
+        no_action: share of these whose brief action is null or a spelling of "N/A".
+        actions: None if no segment has an action.
     """
 
     files: int
@@ -112,11 +112,11 @@ class Stats:
     actions: Actions | None
 
     def as_json(self) -> dict[str, Any]:
-        """Plain dicts, lists, strings and numbers."""
+        """Return the statistics as plain dicts, lists, strings and numbers."""
         return dataclasses.asdict(self)
 
     def lines(self) -> Iterator[str]:
-        """The figures for a person."""
+        """Yield the statistics as lines of text."""
         yield (
             f"{counted(self.videos, 'video')} in {counted(self.files, 'file')}, "
             f"{_length(self.seconds)}, {counted(self.segments, 'segment')}, "

@@ -1,6 +1,6 @@
-"""Replacing a folder in whole: its name leads to the old dataset until it leads to the new one.
+"""Replace a whole folder: its name leads to the old dataset until it leads to the new one.
 
-Who reads the old one meanwhile keeps the files that he has open; the others are gone.
+A reader of the old dataset keeps the files that it has open; the others are gone.
 """
 
 from __future__ import annotations
@@ -17,21 +17,20 @@ from pathlib import Path
 from action100m.files import sync
 from action100m.locks import locked
 
-_HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
+_HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE on Linux
 
 
 @contextmanager
 def replaced(folder: Path, own: re.Pattern[str]) -> Iterator[Path]:
-    """Give an empty folder to fill, and put it in place of `folder` if nothing was raised.
+    """Yield an empty folder to fill, and put it in place of `folder` if no error is raised.
 
-    The two change names in one step. Where the file system cannot do that (NFS), the folder that
-    gives way is first renamed to a hidden neighbour; killed in between, the next call renames it
-    back before anything else, and a reader may find nothing for a moment. Exports of one folder
-    take turns by a lock on a hidden file beside it, so whatever else lies there under such a name
-    is left from a crash.
+    The two exchange names in one step. If the file system cannot do that (NFS), the old folder is
+    first renamed to a hidden neighbour: a reader may find nothing for a moment, and if the process
+    is killed in between, the next call first renames it back. Exports to one folder take turns by
+    a lock on a hidden file beside it, so any hidden neighbour of such a name is left from a crash.
 
     Raises:
-        FileExistsError: `folder` is no folder, or holds a file whose name `own` does not match.
+        FileExistsError: `folder` is not a folder, or has a file whose name `own` does not match.
     """
     folder = folder.resolve()  # a link to another disk stays a link
     _refuse_foreign(folder, own)
@@ -55,14 +54,14 @@ def replaced(folder: Path, own: re.Pattern[str]) -> Iterator[Path]:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Let two folders change names in one step; False where that cannot be done."""
-    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)  # of Linux
+    """Exchange the names of two folders in one step; return False if that is impossible."""
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)  # on Linux
     paths = os.fsencode(one), os.fsencode(other)
     return renameat2 is not None and not renameat2(_HERE, paths[0], _HERE, paths[1], _EXCHANGE)
 
 
 def _rename(fresh: Path, folder: Path, old: Path) -> None:
-    """Put `fresh` in the place of `folder`, which becomes `old` if it is there."""
+    """Put `fresh` in the place of `folder`, which becomes `old` if it exists."""
     if folder.exists():
         folder.rename(old)
     try:
@@ -74,7 +73,7 @@ def _rename(fresh: Path, folder: Path, old: Path) -> None:
 
 
 def _heal(folder: Path) -> None:
-    """Undo what a killed export left behind. Only for the holder of the lock."""
+    """Clean up after a killed export. Only the holder of the lock may call this."""
     left = re.compile(re.escape(f".{folder.name}.") + r"[0-9a-f]{8}\.(new|old)")
     for path in [path for path in folder.parent.iterdir() if left.fullmatch(path.name)]:
         if path.suffix == ".old" and not folder.exists():

@@ -1,4 +1,4 @@
-"""Validation of datasets against the published format."""
+"""Validate datasets against the published format."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _SHARD = re.compile(r"(.+)-([0-9]{5,})-of-([0-9]{5,})\.parquet")
 def validate(places: Iterable[str | Path]) -> Report:
     """Check every invariant of the format, and measure the published statistics.
 
-    A file that cannot be read, or has another schema, is an error, and the rest goes on. Text is
-    held for a row group at most; of every node an id of 24 bytes is kept.
+    A file that cannot be read or has another schema is an error, and validation continues. At most
+    one row group of text is held in memory, and an id of 24 bytes for every node.
 
     Args:
-        places: as `open_dataset` takes them; together one dataset.
+        places: places as in `open_dataset`; together they are one dataset.
     """
     return _Validation().run(places)
 
@@ -117,16 +117,16 @@ class _Validation:
 
 
 def _odd_shards(names: Iterable[str]) -> Iterator[str]:
-    """A sentence for each series of shards that has others than its names promise."""
+    """Yield a sentence for each series of shards that differs from the total in its names."""
     series: dict[tuple[PurePath, str, str], set[int]] = {}
     for file in map(PurePath, names):
         if match := _SHARD.fullmatch(file.name):
             series.setdefault((file.parent, match[1], match[3]), set()).add(int(match[2]))
     for (_, name, total), there in series.items():
         if extra := sorted(number for number in there if number >= int(total)):
-            yield f"{name}-{extra[0]:05d}-of-{total}.parquet is one more than its name announces."
+            yield f"{name}-{extra[0]:05d}-of-{total}.parquet exceeds the total in its name."
         there -= {*extra}
         missing = (number for number in range(int(total)) if number not in there)
         if some := list(islice(missing, 5)):
             first = ", ".join(f"{number:05d}" for number in some)
-            yield f"Of {name}-*-of-{total}.parquet only {len(there)} are there; missing: {first}…"
+            yield f"Of {name}-*-of-{total}.parquet only {len(there)} exist; missing: {first}…"

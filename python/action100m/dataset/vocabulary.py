@@ -1,4 +1,4 @@
-"""The brief actions of a dataset, counted: as they are, by verb, and word by word."""
+"""Count the brief actions of a dataset: whole actions, verbs, and words."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from action100m.dataset.actions import normalised
 from action100m.dataset.distinct import Distinct
 
-_AT_ONCE = 2**20  # actions; together each distinct one is brought into its spelling once
-_BYTES = 2**28  # of them: in one Arrow array fit 2^31
+_AT_ONCE = 2**20  # actions; each distinct one among them is normalised once
+_BYTES = 2**28  # of these actions; an Arrow array holds at most 2^31
 
 
 @dataclass
 class Vocabulary:
-    """Takes in brief actions as they stream by.
+    """Counts brief actions as they arrive.
 
     Attributes:
         actions: distinct actions, normalised.
@@ -34,7 +34,7 @@ class Vocabulary:
     _bytes: int = 0
 
     def add(self, briefs: pa.StringArray) -> None:
-        """Take in `gpt.action.brief` of some segments, null and "N/A" too."""
+        """Add `gpt.action.brief` of some segments, including null and "N/A"."""
         given = briefs.drop_null()
         self._waiting.append(given)
         self._length += len(given)
@@ -43,7 +43,7 @@ class Vocabulary:
             self.finish()
 
     def finish(self) -> None:
-        """Count what waits to be counted."""
+        """Count the actions that are still waiting."""
         if not self._length:
             return
         counted = normalised(pa.concat_arrays(self._waiting)).drop_null().value_counts()
@@ -59,7 +59,7 @@ class Vocabulary:
 def _summed(
     texts: pa.StringArray, counts: NDArray[np.int64]
 ) -> tuple[pa.StringArray, NDArray[np.int64]]:
-    """The distinct texts, each with the sum of its counts."""
+    """Return the distinct texts, each with the sum of its counts."""
     encoded = texts.dictionary_encode()
     totals = np.bincount(encoded.indices.to_numpy(), counts, len(encoded.dictionary))
     return encoded.dictionary, totals.astype(np.int64)

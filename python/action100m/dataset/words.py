@@ -1,4 +1,4 @@
-"""Words and quoted phrases of a query, and which texts hold all of them."""
+"""Words and quoted phrases of a query, and the texts that contain all of them."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ _TOKEN = re.compile(r'"([^"]*)"|([^\s"]+)')
 
 
 class Words:
-    """What a text must hold: whole words, in any order, and phrases, whose words stand in a row.
+    """What a text must contain: whole words in any order, and phrases of consecutive words.
 
-    Case, width and composition of characters make no difference (NFKC, case folded). In scripts
-    that put no spaces between words, a part of a text is enough.
+    Case, width and composition of characters are ignored (NFKC, case folded). In scripts without
+    spaces between words, any part of a text may match.
 
     Attributes:
-        query: as it was given.
+        query: the query as given.
     """
 
     def __init__(self, query: str) -> None:
         """Parse the words, and the phrases in double quotes.
 
         Raises:
-            ValueError: there is no word in the query, or a phrase is too long to look for.
+            ValueError: the query has no word, or a phrase is too long to search for.
         """
         self.query = query
         found = [quoted or plain for quoted, plain in _TOKEN.findall(query)]
@@ -48,7 +48,7 @@ class Words:
         self._longest_first = sorted(words, key=lambda word: (-len(word), word))
 
     def within(self, texts: pa.StringArray) -> NDArray[np.int64]:
-        """The places of the texts that hold them all, in order; null holds nothing."""
+        """Return the positions of the texts that contain them all, in order; null never does."""
         candidates = [
             (place, folded)
             for place, text in enumerate(texts.to_pylist())
@@ -68,13 +68,13 @@ class Words:
         return all(word in folded for word in self._longest_first)
 
     def first_in(self, text: str) -> int:
-        """About where in a text the first of the words stands; 0 where that cannot be told."""
+        """Return approximately where the first of the words is in a text; 0 if unknown."""
         lowered = text.lower()
         return max(0, min(lowered.find(word) for word in self._phrases[0]))
 
 
 def fold(text: str) -> str:
-    """The text with what makes no difference taken away."""
+    """Return the text without the differences that the search ignores."""
     if text.isascii():
         return text.lower()
     folded = unicodedata.normalize("NFKC", text).casefold()

@@ -1,4 +1,4 @@
-"""Trees to rows in the published schema, and rows to Parquet shards that are swapped in whole."""
+"""Convert trees to rows of the published schema, and write rows as Parquet shards atomically."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ ROWS_PER_GROUP = 5
 def node_rows(
     uid: str, tree: Tree, annotations: Mapping[str, pa.Array] | None = None
 ) -> pa.StructArray:
-    """The nodes of one video as the published schema has them.
+    """Return the nodes of one video in the published schema.
 
-    Ids are UUIDv5 of the uid and the rounded times, so that a rerun gives the same ones.
+    Ids are UUIDv5 of the uid and the rounded times, so that a rerun gives the same ids.
 
     Args:
-        uid: of the video.
-        tree: m segments, times in unrounded seconds; here they are rounded.
+        uid: uid of the video.
+        tree: m segments, with unrounded times in seconds; they are rounded here.
         annotations: arrays of m values by field of the schema's node ("plm_caption", "gpt"…);
-            a field without one is null.
+            a field without an array is null.
 
     Returns:
-        (m,) of type schema.NODE, in the tree's order.
+        (m,) nodes of type schema.NODE, in the order of the tree.
 
     Raises:
-        ValueError: two segments have the same rounded times, or an annotation has no such field
-            or another length.
+        ValueError: two segments have the same rounded times, or an annotation has an unknown field
+            or the wrong length.
     """
     start, end = (np.rint(times * 10**TIME_DECIMALS) for times in (tree.start, tree.end))
     ids = [
@@ -70,12 +70,12 @@ def node_rows(
 
 
 def video_row(uid: str, metadata: Mapping[str, object], nodes: pa.StructArray) -> pa.RecordBatch:
-    """One video's row.
+    """Return the row of one video.
 
     Args:
-        uid: of the video.
-        metadata: values by field of schema.METADATA; a missing one is null.
-        nodes: from `node_rows`.
+        uid: uid of the video.
+        metadata: values by field of schema.METADATA; missing fields are null.
+        nodes: nodes from `node_rows`.
     """
     offsets = pa.array([0, len(nodes)], pa.int32())
     columns = [
@@ -93,17 +93,17 @@ def write_shards(
     file_metadata: Mapping[str, str],
     rows_per_shard: int,
 ) -> list[Path]:
-    """Write the dataset and put it in place of the one that `folder` held.
+    """Write the dataset and put it in place of the one in `folder`.
 
-    The bytes depend on the arguments only (and on pyarrow's version). At most a row group is held
-    in memory. Whatever fails, `folder` keeps what it held; killed between the two renames that
-    swap the folders, the next call puts the old one back first. A second export of the same
+    The bytes depend only on the arguments (and on pyarrow's version). At most one row group is held
+    in memory. If anything fails, `folder` keeps its content; after a kill between the two renames
+    that swap the folders, the next call restores the old one first. A second export to the same
     folder waits for the first. A dataset without videos is one shard without rows.
 
     Args:
         rows: batches of schema.SCHEMA, strictly increasing in `video_uid`.
-        folder: new, or written by this function before.
-        total: how many rows will come.
+        folder: a new folder, or one that this function wrote.
+        total: number of rows that will come.
         file_metadata: key-value metadata for every file.
         rows_per_shard: videos per file.
 
@@ -111,9 +111,9 @@ def write_shards(
         The files, train-00000-of-000NN.parquet, in order.
 
     Raises:
-        ValueError: other rows came than were announced, not in order, or of another schema.
-        FileExistsError: `folder` holds something else than a dataset.
-        OSError: a file could not be written.
+        ValueError: there are not `total` rows, or rows are out of order or of another schema.
+        FileExistsError: `folder` contains something other than a dataset.
+        OSError: a file cannot be written.
     """
     shards = max(1, -(-total // rows_per_shard))
     names = [f"train-{number:05d}-of-{shards:05d}.parquet" for number in range(shards)]
@@ -128,11 +128,11 @@ def write_shards(
 
 
 def _counted(rows: Iterable[pa.RecordBatch], total: int) -> Iterator[pa.RecordBatch]:
-    """The rows one by one; ValueError where they are not `total`, or not in order."""
+    """Yield the rows one by one; raise ValueError if there are not `total`, or not in order."""
     count, previous = 0, None
     for batch in rows:
         if not batch.schema.equals(SCHEMA):
-            raise ValueError(f"A row has not the published schema, but {batch.schema}.")
+            raise ValueError(f"A row does not have the published schema, but {batch.schema}.")
         for at in range(len(batch)):
             row = batch.slice(at, 1)
             uid = row.column("video_uid")[0].as_py()
@@ -141,11 +141,11 @@ def _counted(rows: Iterable[pa.RecordBatch], total: int) -> Iterator[pa.RecordBa
                     f"Rows must come in the order of their uids: {uid} after {previous}."
                 )
             if count == total:
-                raise ValueError(f"{total} rows were announced, and more came: {uid}.")
+                raise ValueError(f"{total} rows were announced, but there are more: {uid}.")
             yield row
             count, previous = count + 1, uid
     if count < total:
-        raise ValueError(f"{total} rows were announced, and {count} came.")
+        raise ValueError(f"{total} rows were announced, but only {count} came.")
 
 
 class _Shard:
@@ -187,5 +187,5 @@ class _Shard:
         try:
             yield
         except OSError as error:
-            reason = f"{error.strerror or error}; the dataset that stood there before is unchanged"
+            reason = f"{error.strerror or error}; the dataset that was there before is unchanged"
             raise OSError(error.errno, reason, str(self._path)) from error

@@ -24,13 +24,13 @@ BRIEFS = (
 
 @pytest.fixture(scope="session")
 def rows() -> list[Row]:
-    """Six videos whose annotated segments have the briefs in turn; not to be changed."""
+    """Six videos whose annotated segments have the briefs in turn; do not modify."""
     return rows_with_briefs(6, BRIEFS)
 
 
 @pytest.fixture(scope="session")
 def folder(rows: list[Row], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same in two files."""
+    """The same videos in two files."""
     folder = tmp_path_factory.mktemp("data")
     write_rows(folder / "a.parquet", rows[:4])
     write_rows(folder / "b.parquet", rows[4:])
@@ -39,7 +39,7 @@ def folder(rows: list[Row], tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def actions(rows: list[Row]) -> dict[tuple[str, str], str]:
-    """The spelling of each action by video and node, in the dataset's order, in plain Python."""
+    """The normalised action by video and node, in the dataset's order, computed in plain Python."""
     return {
         (row["video_uid"], node["node_id"]): " ".join(brief.lower().rstrip(".").split())
         for row in rows

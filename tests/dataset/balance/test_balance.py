@@ -1,4 +1,4 @@
-"""The index says of each segment how probably it is drawn, as counting by hand says."""
+"""The index has the probability of drawing each segment, as counted by hand."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_the_command_writes_tells_and_draws(folder: Path, actions: Actions, tmp_
     assert result.returncode == 0, result.stderr
     assert len(read(out)) == len(actions)
     assert f"{len(actions)} segments with 6 actions in 6 clusters" in result.stdout
-    assert "each is a cluster of its own" in result.stdout
+    assert "each is its own cluster" in result.stdout
     assert "actions before" in figure.read_text()
 
 
@@ -135,5 +135,5 @@ def test_more_draws_than_32_bits_hold(folder: Path, tmp_path: Path) -> None:
 def test_two_rows_with_one_uid_are_refused(folder: Path, tmp_path: Path) -> None:
     again = tmp_path / "again.parquet"
     again.write_bytes(next(folder.glob("*.parquet")).read_bytes())
-    with pytest.raises(DatasetError, match="video_uid also stands in"):
+    with pytest.raises(DatasetError, match="video_uid also occurs in"):
         balance(action100m.open([folder, again]), tmp_path / "index.parquet", clusters=3)

@@ -1,4 +1,4 @@
-"""Alike texts share a cluster, each text is embedded once, and what is wrong is said."""
+"""Similar texts share a cluster, each text is embedded once, and errors are explained."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DIMENSIONS = 8
 
 
 class Topics:
-    """Embeds "TOPIC NUMBER" near the axis of its topic; counts what it embeds."""
+    """Embeds "TOPIC NUMBER" near the axis of its topic; counts the embedded texts."""
 
     identity, dimensions = "topics", DIMENSIONS
 
@@ -73,7 +73,7 @@ def test_the_same_seed_gives_the_same_clusters() -> None:
 
 
 class Broken(Topics):
-    """A model that gives what is no number."""
+    """A model that returns values that are not numbers."""
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         return np.full((len(texts), DIMENSIONS), np.nan, np.float32)

@@ -1,4 +1,4 @@
-"""Reading leaves each distinct action once, and each segment, on the disk."""
+"""Reading writes each distinct action once, and each segment, to disk."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Actions = dict[tuple[str, str], str]
 
 
 def segments(found: Gathered) -> list[tuple[str, str, str]]:
-    """video_uid, node_id and action of each, as they stand on the disk."""
+    """video_uid, node_id and action of each segment, as written to disk."""
     texts, places = found.texts()
     named = dict(zip(places.tolist(), texts.to_pylist(), strict=True))
     return [

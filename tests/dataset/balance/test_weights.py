@@ -1,4 +1,4 @@
-"""Weights are the probability of drawing by turns; draws keep to them in whole numbers."""
+"""Weights are the probability of drawing in turns; draws follow them in whole numbers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ labels = st.lists(st.integers(0, 6), min_size=1, max_size=40)
 
 
 def probability(cluster: list[int], text: int) -> Fraction:
-    """Of a text, drawn by turns: a cluster that has texts, then one of its texts."""
+    """The probability of a text if first a non-empty cluster, then one of its texts is drawn."""
     return Fraction(1, len(set(cluster))) * Fraction(1, cluster.count(cluster[text]))
 
 

@@ -1,4 +1,4 @@
-"""The Hub gets what the folder holds, through its real client; the card is what YAML reads."""
+"""The Hub gets the content of the folder, through its real client; the card is valid YAML."""
 
 from __future__ import annotations
 
@@ -90,4 +90,4 @@ def test_what_the_hub_refuses_is_a_sentence(hub: Hub, tmp_path: Path) -> None:
     assert "Traceback" not in answer.stderr
     (tmp_path / "out" / "samples.json").unlink()
     answer = push(hub, tmp_path / "out")
-    assert "no samples.json: it is no finished export" in answer.stderr
+    assert "no samples.json: it is not a finished export" in answer.stderr

@@ -1,4 +1,4 @@
-"""Clips begin at the first frame, end in time, stand upright, and are never torn or made twice."""
+"""Clips begin at the first frame, end in time, are upright, and are never torn or made twice."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_what_stands_is_left_and_what_changed_is_made_anew(tmp_path: Path) -> No
     target.write_bytes(target.read_bytes()[:3000])
     assert clip(video, target)[0] == 21
     video.unlink()
-    assert clip(video, target)[0] == 21  # nobody could make it again
+    assert clip(video, target)[0] == 21  # it could not be made again
     assert clip(None, target)[0] == 21
     with pytest.raises(VideoError):
         clip(video, target, 0.5)
@@ -109,7 +109,7 @@ def test_videos_that_are_missing_broken_or_of_others_are_left_out(tmp_path: Path
     written, samples = export_rows(tmp_path, rows, videos, seconds=10.0)
     assert samples == []
     assert "video0000: Not a video file" in written.left_out[0]
-    assert "not of the same video" in written.left_out[1]
+    assert "do not belong to the same video" in written.left_out[1]
     assert written.left_out[2] == "video0002: There is no file with its uid."
     assert not list((tmp_path / "out" / "data").glob("*"))
 

@@ -1,4 +1,4 @@
-"""Parquet to FiftyOne and back: what comes back is what the preview holds of the original."""
+"""Parquet to FiftyOne and back: the result is the part of the original that the preview holds."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Row = dict[str, Any]
 
 
 def restricted(row: Row, seconds: float) -> Row:
-    """What of a row the preview holds."""
+    """The part of a row that the preview holds."""
     captions = dict.fromkeys(("plm_action", "plm_caption", "llama3_caption"))
     nodes = [
         node | captions | {"end": min(node["end"], seconds)}
@@ -86,7 +86,7 @@ BROKEN = {
     "no metadata": (lambda sample: sample.update(metadata=None), "sample 1: "),
     "no frames": (
         lambda sample: sample["metadata"].update(total_frame_count=0),
-        "There is no time",
+        "0 frames cannot last",
     ),
     "level": (
         lambda sample: sample["gpt_summary_brief"]["detections"][0].update(level="one"),
@@ -94,7 +94,7 @@ BROKEN = {
     ),
     "path": (lambda sample: sample.update(filepath=3), "sample 1: It is not as FiftyOne writes it"),
     "views": (lambda sample: sample.update(view_count=10**30), "sample 1: It is not as FiftyOne"),
-    "twice": (lambda sample: sample.update(filepath="data/video0000.mp4"), "named video0000 too"),
+    "twice": (lambda sample: sample.update(filepath="data/video0000.mp4"), "the uid video0000 too"),
 }
 
 
@@ -115,7 +115,7 @@ def test_a_torn_file_is_said_to_be_torn(keep: int, name: str, tmp_path: Path) ->
     export_rows(tmp_path, annotated_rows())
     file = tmp_path / "out" / name
     file.write_bytes(file.read_bytes()[:keep])
-    with pytest.raises(DatasetError, match="or torn"):
+    with pytest.raises(DatasetError, match="Not a complete FiftyOne"):
         import_fiftyone(tmp_path / "out", tmp_path / "back")
 
 

@@ -33,7 +33,7 @@ SECONDS = 20.0
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What FiftyOne needs to know; skips where it, or its database, does not start."""
+    """The environment for FiftyOne; skip if it, or its database, does not start."""
     pytest.importorskip("fiftyone", reason="FiftyOne is not installed")
     home = tmp_path_factory.mktemp("home")
     environment = os.environ | {

@@ -1,4 +1,4 @@
-"""Samples hold the card's fields and no others, clipped, whatever the rows are like."""
+"""Samples have the fields of the card and no others, clipped, for any rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from action100m.dataset.fiftyone.names import media_path, uid_of_media
 from action100m.dataset.fiftyone.read import import_fiftyone
 from previews import annotated_rows, export_rows
 
-# As the dataset card has them.
+# As on the dataset card.
 PLAIN = {
     "title": "String",
     "description": "String",
@@ -152,10 +152,10 @@ def test_what_cannot_be_used_is_said_and_the_rest_is_kept(tmp_path: Path) -> Non
     written, samples = export_rows(tmp_path, [*rows, rows[1]])
     assert written.problems == [
         "video0000: 2 segments without usable times left out.",
-        "video0000: upload_date '20209999' is no date and left out.",
+        "video0000: upload_date '20209999' is not a date and left out.",
         "video0000: 1 transcript line without a usable time left out.",
     ]
-    assert written.left_out == ["video0001: Another row before it has this uid."]
+    assert written.left_out == ["video0001: An earlier row has the same uid."]
     assert samples[0]["upload_date"] is None
     assert samples[0]["transcript"] == "a\nb"
     assert [d["label"] for d in samples[0]["transcript_segments"]["detections"]] == ["b"]
@@ -212,7 +212,7 @@ def test_a_frame_is_the_nearest(frames: int, duration: float, share: float) -> N
 def test_a_folder_of_others_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").touch()
-    with pytest.raises(FileExistsError, match="no export to FiftyOne wrote"):
+    with pytest.raises(FileExistsError, match="not written by an export to FiftyOne"):
         export_rows(tmp_path, annotated_rows(1))
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.tex"]
 

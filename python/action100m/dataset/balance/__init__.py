@@ -1,4 +1,4 @@
-"""Semantic resampling: how often each segment is to be drawn for alike actions to come up alike."""
+"""Semantic resampling: weights that draw each cluster of similar actions equally often."""
 
 from action100m.dataset.balance.resample import Balanced, balance
 

@@ -1,4 +1,4 @@
-"""Distinct actions to clusters of alike ones: k-means on their embeddings."""
+"""Cluster distinct actions by k-means on their embeddings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from action100m.dataset.embeddings import Embedder
 from action100m.errors import DatasetError
 
-PER_CLUSTER = 64  # texts that the centroids are trained on
+PER_CLUSTER = 64  # training texts per centroid, at most
 _ROUNDS = 20
 _AT_ONCE = 2**16  # texts
 
@@ -21,20 +21,20 @@ def cluster(
 ) -> NDArray[np.int32]:
     """Cluster texts by spherical k-means; each text is embedded once.
 
-    The centroids are trained on at most 64 texts for each, drawn at random, whose embeddings are
-    held in memory. The others are embedded and assigned some thousands at a time.
+    The centroids are trained on a random sample of at most 64 texts per centroid, whose embeddings
+    are held in memory. The other texts are embedded and assigned in batches.
 
     Args:
-        texts: (n,) distinct.
-        embedder: its vectors decide what is alike.
-        clusters: K. Where there are no more texts than that, each is a cluster of its own.
-        generator: decides the sample and the first centroids.
+        texts: (n,) distinct texts.
+        embedder: its vectors define which texts are similar.
+        clusters: K. If there are at most K texts, each is its own cluster.
+        generator: chooses the sample and the first centroids.
 
     Returns:
-        (n,) cluster of each text, from 0 to K-1. Some of the K may have none.
+        (n,) cluster of each text, from 0 to K-1. Clusters may be empty.
 
     Raises:
-        DatasetError: faiss is not installed, or the embedder gives numbers that are not finite.
+        DatasetError: faiss is not installed, or the embedder returns numbers that are not finite.
     """
     n = len(texts)
     if n <= clusters:
@@ -80,7 +80,7 @@ def _trained(vectors: NDArray[np.float32], clusters: int, seed: int) -> Any:
         niter=_ROUNDS,
         seed=seed,
         spherical=True,
-        min_points_per_centroid=1,  # fewer than 39 would be told on the terminal
+        min_points_per_centroid=1,  # faiss prints a warning below its default, 39
         max_points_per_centroid=PER_CLUSTER,
     )
     kmeans.train(vectors)

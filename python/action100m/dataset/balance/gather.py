@@ -1,4 +1,4 @@
-"""The brief actions of a dataset on the disk: each distinct one once, each segment as a hash."""
+"""Collect a dataset's brief actions on disk: each distinct one once, each segment as a hash."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from action100m.dataset.select import Selection
 from action100m.errors import DatasetError
 
 BRIEF = "nodes.gpt.action.brief"
-_AT_ONCE, _BYTES = 2**18, 2**28  # segments, and what they take
+_AT_ONCE, _BYTES = 2**18, 2**28  # limits of a chunk: segments, bytes
 _TEXTS = pa.schema([("text", pa.string()), ("hash", pa.uint64())])
 _SEGMENTS = pa.schema([("video_uid", pa.string()), ("node_id", pa.string()), ("hash", pa.uint64())])
 
 
 @dataclass
 class Gathered:
-    """What reading the dataset once leaves; memory is taken by the n distinct actions only.
+    """The result of reading the dataset once; only the n distinct actions take memory.
 
     Attributes:
-        folder: holds the two files.
-        distinct: the n actions' hashes and how many segments each has.
-        segments: how many have an action.
-        null, no_action: selected segments without one: null, or "N/A" however spelled.
+        folder: contains the two files.
+        distinct: hashes of the n actions, and the number of segments of each.
+        segments: number of segments with an action.
+        null, no_action: number of selected segments whose action is null, or a spelling of "N/A".
     """
 
     folder: Path
@@ -42,14 +42,14 @@ class Gathered:
     no_action: int = 0
 
     def texts(self) -> tuple[pa.ChunkedArray, NDArray[np.int64]]:
-        """(n,) the actions in the order of the dataset, mapped and not loaded; and (n,) the place
-        of each in `distinct`."""
+        """Return the actions in the order of the dataset, (n,), mapped and not loaded; and the
+        position of each in `distinct`, (n,)."""
         table = pa.ipc.open_file(pa.memory_map(str(self._texts))).read_all()
         return table.column("text"), self.distinct.find(table.column("hash").to_numpy())
 
     def batches(self) -> Iterator[tuple[pa.RecordBatch, NDArray[np.int64]]]:
-        """The segments in the order of the dataset: video_uid, node_id and hash; and the place of
-        each one's action in `distinct`."""
+        """Yield the segments in the order of the dataset: video_uid, node_id and hash; and the
+        position of each segment's action in `distinct`."""
         with pa.ipc.open_file(str(self._segments)) as file:
             for number in range(file.num_record_batches):
                 batch = file.get_batch(number)
@@ -68,13 +68,13 @@ def gather(dataset: Dataset, selection: Selection, folder: Path) -> Gathered:
     """Read the dataset once.
 
     Args:
-        dataset: any size.
-        selection: which segments.
-        folder: empty; takes some 60 bytes a segment and each distinct action.
+        dataset: a dataset of any size.
+        selection: the segments to collect.
+        folder: an empty folder; takes about 60 bytes per segment and per distinct action.
 
     Raises:
-        DatasetError: a file cannot be read, and the dataset has no `on_error`; or a uid stands in
-            two rows, whose segments could not be told apart.
+        DatasetError: a file cannot be read, and the dataset has no `on_error`; or two rows have the
+            same uid, so that their segments could not be told apart.
         OSError: the folder's disk is full.
     """
     found = Gathered(folder)
@@ -97,7 +97,7 @@ def gather(dataset: Dataset, selection: Selection, folder: Path) -> Gathered:
 
 
 def _acting(dataset: Dataset, selection: Selection, found: Gathered) -> Iterator[pa.Table]:
-    """The selected segments that have an action; the others are counted."""
+    """Yield the selected segments that have an action; count the others."""
     uids = Uids()
     for source, batch in dataset.batches({*Selection.FIELDS, BRIEF}):
         for repeated in uids.add(source.name, batch):
@@ -124,7 +124,7 @@ def _table(batch: Batch, actions: pa.StringArray, acting: NDArray[np.bool_]) -> 
 
 
 def _in_heaps(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    """The rows some hundred thousands at once: what repeats among them is hashed once."""
+    """Yield the rows in large tables: an action that repeats within one is hashed only once."""
     waiting: list[pa.Table] = []
     rows = size = 0
     for table in tables:

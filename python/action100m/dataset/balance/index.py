@@ -1,4 +1,4 @@
-"""The index that `balance` wrote, to be looked up by the segments of a dataset."""
+"""The index that `balance` writes, for look-up by the segments of a dataset."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _ROWS_AT_ONCE = 2**16
 
 @dataclass(frozen=True, eq=False)
 class Index:
-    """How often to draw n segments; 24 bytes each.
+    """How often to draw each of n segments; takes 24 bytes per segment.
 
     Attributes:
-        hashes: (n,) uint64 of uid and node id, increasing.
+        hashes: (n,) uint64 hashes of uid and node id, increasing.
         weights: (n,) float64.
-        draws: (n,) int64; None where none were dealt.
+        draws: (n,) int64; None if the index has no draws.
     """
 
     hashes: NDArray[np.uint64]
@@ -36,14 +36,14 @@ class Index:
 
     @classmethod
     def read(cls, path: Path) -> Index:
-        """Read the file.
+        """Read an index file.
 
         Raises:
-            DatasetError: it is no such index.
-            OSError: it cannot be read.
+            DatasetError: the file is not a valid index.
+            OSError: the file cannot be read.
         """
         if not path.is_file():
-            raise DatasetError(f"{path} is no index that `balance` wrote: there is no such file.")
+            raise DatasetError(f"{path} is not an index from `balance`: there is no such file.")
         hashes, weights, draws = [], [], []
         try:
             with pq.ParquetFile(path) as file:
@@ -56,14 +56,14 @@ class Index:
                     draws += [batch.column("draws").to_numpy().astype(np.int64)] if dealt else []
         except (pa.ArrowException, KeyError) as error:
             reason = first_line(error)
-            raise DatasetError(f"{path} is no index that `balance` wrote: {reason}") from error
+            raise DatasetError(f"{path} is not an index from `balance`: {reason}") from error
         if not hashes:
             raise DatasetError(f"The index {path} is empty.")
         found = np.concatenate(hashes)
         order = np.argsort(found)
         found = found[order]
         if (found[1:] == found[:-1]).any():
-            raise DatasetError(f"The index {path} has a segment twice.")
+            raise DatasetError(f"The index {path} lists a segment twice.")
         dealt_draws = np.concatenate(draws)[order] if dealt else None
         return cls(found, np.concatenate(weights)[order], dealt_draws)
 
@@ -71,16 +71,16 @@ class Index:
         return len(self.hashes)
 
     def digest(self) -> str:
-        """Of which segments are drawn how often; an index with the same is as good."""
+        """Return a digest of how often each segment is drawn; equivalent indexes share it."""
         digest = blake2b(self.hashes.data, digest_size=8)
         digest.update((self.weights if self.draws is None else self.draws).data)
         return digest.hexdigest()
 
     def find(self, batch: Batch) -> NDArray[np.int64]:
-        """(m,) the place of each segment among the n; -1 where the index has it not.
+        """Return the position of each segment among the n, (m,); -1 if the index lacks it.
 
         Args:
-            batch: with "nodes.node_id".
+            batch: a batch with "nodes.node_id".
         """
         uids = batch.uid.take(pa.array(batch.row))
         hashes = _hashes(uids, batch.node_id)
@@ -88,17 +88,17 @@ class Index:
         return np.where(self.hashes[places] == hashes, places, -1)
 
     def drawn(self, places: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """(m,) True for segments, by what `find` gave, that are drawn at least once, or may be."""
+        """Return True for the places from `find` that are drawn, or may be without draws; (m,)."""
         there = places >= 0
         return there if self.draws is None else there & (self.draws[places] > 0)
 
     def lacked(self, found: int) -> DatasetError | None:
-        """What is wrong with a dataset in which only so many of the segments were found."""
+        """Return the error for a dataset with only `found` of the segments; None if it has all."""
         if found >= len(self):
             return None
         return DatasetError(
             f"The dataset lacks {len(self) - found:,} of the index's {len(self):,} segments; give "
-            "the dataset that it was made of."
+            "the dataset that the index was made from."
         )
 
 

@@ -1,4 +1,4 @@
-"""From a dataset to a file that says how often to draw each of its segments."""
+"""Write an index that says how often to draw each segment of a dataset."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ _DRAWS = ("draws", pa.int64())
 
 @dataclass(frozen=True)
 class Settings:
-    """What the file depends on beside the data.
+    """What the index depends on besides the data.
 
     Attributes:
         clusters: K.
-        samples: to be drawn; None: no column `draws`.
-        seed: of the centroids and the draws.
+        samples: number of draws; None: no column `draws`.
+        seed: seed of the centroids and the draws.
         embedder: identity of the embedder.
     """
 
@@ -51,15 +51,15 @@ class Settings:
 
 @dataclass(frozen=True, eq=False)
 class Balanced:
-    """What was balanced, before and after.
+    """The result of balancing, before and after.
 
     Attributes:
-        settings: what was asked for.
-        segments: rows of the file.
-        null, no_action: selected segments that were left out.
+        settings: the settings of the index.
+        segments: number of rows in the index.
+        null, no_action: number of selected segments that were left out (see `Gathered`).
         clusters: (n,) cluster of each distinct action.
-        before: (n,) share of the segments that have it.
-        after: (n,) its probability under the weights.
+        before: (n,) share of the segments that have each action.
+        after: (n,) probability of each action under the weights.
     """
 
     settings: Settings
@@ -72,24 +72,24 @@ class Balanced:
 
     @property
     def tails(self) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
-        """Shares before and after, by what they are of: "actions", and "clusters" that have one."""
+        """Shares before and after, of the "actions" and of the non-empty "clusters"."""
         _, place = np.unique(self.clusters, return_inverse=True)
         before, after = (np.bincount(place, shares) for shares in (self.before, self.after))
         clusters = before.astype(np.float64), after.astype(np.float64)
         return {"actions": (self.before, self.after), "clusters": clusters}
 
     def lines(self) -> Iterator[str]:
-        """The outcome for a person."""
+        """Yield the result as lines of text."""
         clusters = len(self.tails["clusters"][0])
         yield (
             f"{counted(self.segments, 'segment')} with {counted(len(self.before), 'action')} "
             f"in {counted(clusters, 'cluster')}"
         )
-        yield f"left out: {self.null:,} without an action, {self.no_action:,} that say N/A"
+        yield f"left out: {self.null:,} without an action, {self.no_action:,} with N/A"
         if len(self.before) <= self.settings.clusters:
             yield (
-                f"{self.settings.clusters:,} clusters were asked for; with no more distinct "
-                "actions than that, each is a cluster of its own."
+                f"{self.settings.clusters:,} clusters were requested; there are no more distinct "
+                "actions than that, so each is its own cluster."
             )
         for what, (old, new) in self.tails.items():
             yield (
@@ -109,30 +109,31 @@ def balance(
     selection: Selection | None = None,
     on_stage: Callable[[str], object] = lambda stage: None,
 ) -> Balanced:
-    """Write an index of the segments with weights under which alike actions come up alike.
+    """Write an index of segments with weights that draw each cluster of actions equally often.
 
-    Brief actions are brought into one spelling, each distinct one is embedded once, and k-means
-    clusters them. A segment's weight is the probability of drawing it where first a cluster, then
-    one of its distinct actions, then one of that action's segments is drawn, each uniformly. The
-    dataset is read once and not changed.
+    Brief actions are normalised, each distinct one is embedded once, and k-means clusters them. A
+    segment's weight is the probability of drawing it if first a cluster, then one of the cluster's
+    distinct actions, then one of that action's segments is drawn, each uniformly. The dataset is
+    read once and not changed.
 
     Args:
-        dataset: any size: memory grows with the distinct actions (some 60 bytes each) and with the
+        dataset: any size: memory grows with the distinct actions (about 60 bytes each) and with the
             clusters (64 embeddings each).
         out: a Parquet file with video_uid, node_id, cluster, weight and, with `samples`, draws;
-            rows in the dataset's order. Written whole; beside it, while at work, its like in size.
+            rows in the dataset's order. Written atomically; temporary files of similar size are
+            kept beside it meanwhile.
         clusters: K.
-        samples: how many draws to deal; see `Draws`.
-        seed: the same data, settings, machine and libraries give the same file.
-        embedder: HashedEmbedder() where there is none.
-        selection: which segments; by default all.
-        on_stage: hears what begins.
+        samples: number of draws to assign; see `Draws`.
+        seed: the same seed, data, settings, machine and libraries give the same file.
+        embedder: by default HashedEmbedder().
+        selection: the segments to use; by default all.
+        on_stage: called with a description of each stage as it begins.
 
     Raises:
-        DatasetError: a file cannot be read and the dataset has no `on_error`; two rows have one
-            uid; faiss is not installed; or `out` is one of the dataset's files.
+        DatasetError: a file cannot be read and the dataset has no `on_error`; two rows have the
+            same uid; faiss is not installed; or `out` is one of the dataset's files.
         NothingToDoError: no selected segment has an action.
-        ValueError: fewer than one cluster or sample.
+        ValueError: `clusters` or `samples` is less than 1.
         OSError: `out` cannot be written.
     """
     if clusters < 1 or (samples is not None and samples < 1):
@@ -147,13 +148,13 @@ def balance(
         if not found.segments:
             raise NothingToDoError(
                 "No selected segment has an action: "
-                f"{found.null:,} have none, {found.no_action:,} say N/A."
+                f"{found.null:,} have none, {found.no_action:,} have N/A."
             )
         on_stage(f"Clustering {len(found.distinct):,} distinct actions …")
         texts, places = found.texts()
         labels = np.empty(len(places), np.int32)
         labels[places] = cluster(texts, embedder, clusters, generator)
-        del texts  # else the file stays mapped
+        del texts  # otherwise the file stays mapped
         settings = Settings(clusters, samples, seed, embedder.identity)
         draws = Draws(labels, found.distinct.counts, samples, generator) if samples else None
         on_stage(f"Writing {out} …")

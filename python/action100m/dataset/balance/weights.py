@@ -1,4 +1,4 @@
-"""Weights under which clusters come up alike, and draws that keep to them in whole numbers."""
+"""Weights that make clusters equally likely, and whole-number draws that follow the weights."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from numpy.typing import NDArray
 
 
 def effective_number(shares: NDArray[np.float64]) -> float:
-    """exp of the entropy: as many equally frequent things are as diverse.
+    """Return exp of the entropy: the number of equally frequent items that are as diverse.
 
     Args:
-        shares: (n,) not negative; need not sum to 1.
+        shares: (n,) non-negative; need not sum to 1.
     """
     p = shares[shares > 0] / shares.sum()
     return float(np.exp(-(p * np.log(p)).sum()))
 
 
 def text_weights(cluster: NDArray[np.int32]) -> NDArray[np.float64]:
-    """(n,) probability of each text: uniform over clusters, then over the texts of a cluster.
+    """Return the probability of each text, (n,): uniform over clusters, then over their texts.
 
     Args:
-        cluster: (n,) of each text.
+        cluster: (n,) cluster of each text.
     """
     _, place, texts = np.unique(cluster, return_inverse=True, return_counts=True)
     weights: NDArray[np.float64] = 1.0 / (len(texts) * texts[place])
@@ -28,11 +28,11 @@ def text_weights(cluster: NDArray[np.int32]) -> NDArray[np.float64]:
 
 
 class Draws:
-    """`samples` draws, dealt as evenly as whole numbers go: over the clusters, over the texts of a
-    cluster, over the segments of a text. Chance decides who gets what does not divide.
+    """`samples` draws, split as evenly as whole numbers allow: over the clusters, over the texts of
+    a cluster, over the segments of a text. Remainders are assigned at random.
 
-    In the mean over seeds a segment is drawn `samples` times its weight; in each single draw
-    clusters differ by one at most.
+    Averaged over seeds, a segment is drawn `samples` times its weight; for each seed, the draws of
+    any two clusters differ by at most one.
     """
 
     def __init__(
@@ -42,27 +42,27 @@ class Draws:
         samples: int,
         generator: np.random.Generator,
     ) -> None:
-        """Deal the draws to the texts.
+        """Split the draws over the texts.
 
         Args:
-            cluster: (n,) of each text.
-            segments: (n,) that each text has, 1 or more.
-            samples: to draw, with replacement where there is no other way.
-            generator: decides what chance decides.
+            cluster: (n,) cluster of each text.
+            segments: (n,) number of segments of each text, 1 or more.
+            samples: number of draws; segments repeat only if their text has too few.
+            generator: assigns the remainders.
         """
         used, place = np.unique(cluster, return_inverse=True)
         every = np.array([samples])
         quotas = _dealt(every, np.zeros(len(used), np.int64), generator)
         self._draws = _dealt(quotas, place, generator)
         self._segments = segments
-        self._dealt = generator.integers(segments)  # where the wheel of each text stands
+        self._dealt = generator.integers(segments)  # position of each text's wheel
 
     def deal(self, texts: NDArray[np.int64]) -> NDArray[np.int64]:
-        """How often each of the next (m,) segments is drawn.
+        """Return how often each of the next (m,) segments is drawn.
 
         Args:
-            texts: (m,) the text of each segment. Over all calls, each comes as often as it has
-                segments.
+            texts: (m,) text of each segment. Over all calls, each text must occur as often as it
+                has segments.
         """
         order = np.argsort(texts, kind="stable")
         unique, first, counts = np.unique(texts[order], return_index=True, return_counts=True)
@@ -79,12 +79,12 @@ class Draws:
 def _dealt(
     quotas: NDArray[np.int64], group: NDArray[np.int64], generator: np.random.Generator
 ) -> NDArray[np.int64]:
-    """(n,) each group's quota over its members, who differ by one at most.
+    """Split each group's quota over its members, (n,); members differ by at most one.
 
     Args:
-        quotas: (g,) of each group.
-        group: (n,) of each member; none of the g is without one.
-        generator: decides who gets one more.
+        quotas: (g,) quota of each group.
+        group: (n,) group of each member; none of the g groups is empty.
+        generator: decides which members get one more.
     """
     members = np.bincount(group, minlength=len(quotas))
     order = np.lexsort((generator.random(len(group)), group))

@@ -1,1 +1,1 @@
-"""Segments as video files of their own."""
+"""Cut segments into video files."""

@@ -1,4 +1,4 @@
-"""Which segments of a dataset become clips."""
+"""Choose which segments of a dataset become clips."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from action100m.schema import TIME_DECIMALS
 
 @dataclass(frozen=True)
 class Segment:
-    """One that is wanted as a clip.
+    """A segment to be cut as a clip.
 
     Attributes:
         node_id, level, start, end: as in the dataset, times rounded.
-        texts: what is said of it, by the columns of the SQL view; null is None.
+        texts: its texts, by column of the SQL view `segments`; null is None.
     """
 
     node_id: str
@@ -36,12 +36,12 @@ class Segment:
 
 @dataclass(frozen=True)
 class Choice:
-    """What is asked for; a segment must meet all of it.
+    """The conditions for segments; a segment must meet all of them.
 
     Attributes:
-        selection: by level and duration.
-        words: that a text of the segment, or the transcript within it, holds; see `search`.
-        index: segments that it draws: at least once where draws were dealt, else all of its.
+        selection: bounds on level and duration.
+        words: words in a text of the segment, or in the transcript within it; see `search`.
+        index: only segments in this index, drawn at least once if the index has draws.
     """
 
     selection: Selection = field(default_factory=Selection)
@@ -49,10 +49,10 @@ class Choice:
     index: Index | None = None
 
     def videos(self, dataset: Dataset) -> Iterator[tuple[str, list[Segment]]]:
-        """Every video of the dataset, in its order, with its segments that are wanted: maybe none.
+        """Yield every video of the dataset, in order, with its chosen segments, possibly none.
 
         Raises:
-            DatasetError: a file cannot be read, or at the end, the index has segments that the
+            DatasetError: a file cannot be read or, at the end, the index has segments that the
                 dataset lacks; and the dataset has no `on_error`.
         """
         indexed = 0
@@ -71,18 +71,18 @@ class Choice:
             dataset.refuse(error)
 
     def asked(self) -> dict[str, object]:
-        """The same in numbers and strings, to be compared with what was asked before."""
+        """Return the conditions as plain values, for comparison with those of an earlier call."""
         bounds = {name: str(value) for name, value in asdict(self.selection).items()}
         words = self.words.query if self.words else None
         return {**bounds, "words": words, "index": self.index.digest() if self.index else None}
 
     @property
     def fields(self) -> set[str]:
-        """What `mask` needs of a batch."""
+        """The fields of a batch that `mask` needs."""
         return {*Selection.FIELDS, *(ByWords.fields if self.words else ())}
 
     def mask(self, batch: Batch, drawn: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
-        """(m,) True for the segments that are meant; only those that are `drawn` (m,), if given."""
+        """Return True for the chosen segments, (m,); if given, only for those `drawn` (m,)."""
         chosen = self.selection.mask(batch)
         if drawn is not None:
             chosen &= drawn

@@ -1,4 +1,4 @@
-"""Cuts the segments of one video into a folder that stands whole or not at all."""
+"""Cut the segments of one video into a folder that is written completely or not at all."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ from action100m.video import Decoder, VideoError
 from action100m.video.clip import Clip, Obtained
 
 RECORD = "clips.json"
-_VERSION = 2  # of what is cut; another one cuts anew what stands
-_ROUNDED = 0.5 * 10**-TIME_DECIMALS  # seconds that a stored time may be early or late
+_VERSION = 2  # of the clips; if it changes, existing clips are cut again
+_ROUNDED = 0.5 * 10**-TIME_DECIMALS  # seconds; the largest rounding error of a stored time
 
 
 @dataclass(frozen=True)
 class Clips:
-    """What came of the wanted segments of a video.
+    """The results for the wanted segments of a video.
 
     Attributes:
-        folder: holds the clips, each named by its node id, and their record.
-        outcomes: by node id: what a clip holds, or why it could not be had.
+        folder: contains the clips, each named by its node id, and their record.
+        outcomes: by node id: what the clip contains, or why it could not be cut.
     """
 
     folder: Path
     outcomes: dict[str, Obtained | str]
 
     def path(self, node_id: str) -> Path:
-        """Where the clip of a segment lies, if it does."""
+        """Return the path of a segment's clip, which need not exist."""
         return self.folder / file_name(node_id, ".mp4", dots=False)
 
 
 @dataclass(frozen=True)
 class Order:
-    """The clips of one video that are wanted.
+    """The clips that are wanted from one video.
 
     Attributes:
-        video: the file.
-        segments: at least one.
-        folder: where they are to stand.
-        copy: as `Decoder.cut` has it.
-        packed: clips that stand in the record need not lie beside it: shards hold them.
+        video: the video file.
+        segments: the segments to cut, at least one.
+        folder: the folder for the clips.
+        copy: see `Decoder.cut`.
+        packed: clips in the record need not exist beside it, because shards contain them.
     """
 
     video: Path
@@ -58,10 +58,10 @@ class Order:
     packed: bool
 
     def standing(self) -> Clips | None:
-        """What stands already; None where it is not there, or not what is wanted.
+        """Return the existing clips; None if there are none, or not those that are wanted.
 
         Raises:
-            FileExistsError: shards hold clips of other segments of this video.
+            FileExistsError: shards contain clips of other segments of this video.
         """
         try:
             record = json.loads((self.folder / RECORD).read_text("utf-8"))
@@ -74,17 +74,17 @@ class Order:
             return clips if whole or self.packed else None
         if self.packed and not whole:
             raise FileExistsError(
-                f"The shards beside {self.folder.parent} hold other clips of {self.folder.name}; "
+                f"The shards beside {self.folder.parent} have other clips of {self.folder.name}; "
                 "choose another folder with --out."
             )
         return None
 
     def cut(self, decoder: Decoder) -> Clips:
-        """Cut them all in one pass over the video.
+        """Cut all clips in one pass over the video.
 
         Raises:
-            VideoError: no clip can be had.
-            OSError: they cannot be written.
+            VideoError: no clip can be cut.
+            OSError: the clips cannot be written.
         """
         fingerprint = self._fingerprint()
         self.folder.parent.mkdir(parents=True, exist_ok=True)
@@ -121,10 +121,10 @@ class Order:
         return outcomes
 
     def _clip(self, segment: Segment, folder: Path) -> Clip:
-        if not segment.start < segment.end:  # NaN too
+        if not segment.start < segment.end:  # also if one is NaN
             raise ValueError("It does not end after it starts.")
-        # The frame that appears at the true start must be in, that of the true end must not; and
-        # the key frame that stands at the start is the one to begin a copy with.
+        # The frame at the true start must be included, the one at the true end must not. A copy
+        # must begin with the key frame at the start, not with the one before.
         start = segment.start + (_ROUNDED if self.copy else -_ROUNDED)
         end = segment.end - _ROUNDED
         name = file_name(segment.node_id, ".mp4", dots=False)

@@ -1,4 +1,4 @@
-"""Clips in tar files as the webdataset library reads them: KEY.mp4 beside KEY.json."""
+"""Pack clips into tar files that the webdataset library reads: KEY.mp4 beside KEY.json."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from action100m.files import write_atomically, write_text
 
 SHARD_BYTES = 10**9
 _SHARDS = "clips-[0-9][0-9][0-9][0-9][0-9][0-9].tar"
-_RECORD = "shards.json"  # the bytes of every shard that was written, by its name
+_RECORD = "shards.json"  # size in bytes of every written shard, by name
 
 Row = dict[str, Any]
 
 
 class ShardWriter:
-    """Packs clips in the order in which they come; what is packed is removed from its folder.
+    """Packs clips in the order in which they arrive, and deletes packed clips from their folder.
 
-    A clip goes once the shard that holds it stands: whenever the process is killed, none is lost.
-    The same clips make the same shards, byte for byte.
+    A clip is deleted only after its shard is complete: no clip is lost if the process is killed.
+    The same clips give the same shards, byte for byte.
     """
 
     def __init__(self, folder: Path, clips: Path, limit: int = SHARD_BYTES) -> None:
-        """Take up where an earlier writer stopped.
+        """Resume where an earlier writer stopped.
 
         Args:
-            folder: of the shards.
+            folder: the folder of the shards.
             clips: the folder of the clips; a clip's path in it, without its suffix, is its key.
-            limit: bytes that the clips of a shard do not exceed, unless there is only one.
+            limit: maximum bytes of clips per shard; only a single clip may exceed it.
 
         Raises:
-            FileExistsError: a shard of an earlier writer is gone, or not what it was.
+            FileExistsError: a shard of an earlier writer is missing or has another size.
         """
         self._folder, self._clips, self._limit = folder, clips, limit
         self._waiting: list[tuple[str, Row]] = []
@@ -44,11 +44,11 @@ class ShardWriter:
         self._sizes = _checked(folder, standing)
         self._number = int(standing[-1].stem[-6:]) + 1 if standing else 0
         if standing:
-            for key, _ in read_shard(standing[-1]):  # it may have been killed in between
+            for key, _ in read_shard(standing[-1]):  # the writer may have been killed before this
                 self._path(key).unlink(missing_ok=True)
 
     def add(self, clip: Path, row: Row) -> None:
-        """Pack a clip with what is known of it, unless a shard holds it already.
+        """Pack a clip with its description, unless a shard already contains it.
 
         Raises:
             OSError: a shard cannot be written.
@@ -62,7 +62,7 @@ class ShardWriter:
             self._bytes += size
 
     def flush(self) -> None:
-        """Write the shard that is being filled."""
+        """Write the current shard."""
         if not self._waiting:
             return
         shard = self._folder / f"clips-{self._number:06}.tar"
@@ -90,25 +90,25 @@ class ShardWriter:
 
 
 def shards(folder: Path) -> list[Path]:
-    """The shards that stand, in order."""
+    """Return the existing shards, in order."""
     return sorted(folder.glob(_SHARDS))
 
 
 def _checked(folder: Path, standing: list[Path]) -> dict[str, int]:
-    """The bytes of the shards by name, once it is sure that all are there; noted if they were not.
+    """Check that all recorded shards exist; return the sizes of all by name, and record them.
 
     Raises:
-        FileExistsError: one is gone, or not what it was.
+        FileExistsError: a shard is missing or has another size.
     """
     record = folder / _RECORD
     noted: dict[str, int] = json.loads(record.read_text("utf-8")) if record.exists() else {}
     sizes = {shard.name: shard.stat().st_size for shard in standing}
     if wrong := [name for name, size in noted.items() if sizes.get(name) != size]:
         raise FileExistsError(
-            f"{folder} is to go on, but {wrong[0]} is gone or not whole, and with it clips that "
-            "would be listed: bring it back, or choose another folder with --out."
+            f"{folder} cannot be continued: {wrong[0]} is missing or incomplete, and so are clips "
+            "that would be listed. Restore it, or choose another folder with --out."
         )
-    if sizes != noted:  # a writer was killed after a shard
+    if sizes != noted:  # a writer was killed after writing a shard
         _note(folder, sizes)
     return sizes
 
@@ -118,7 +118,7 @@ def _note(folder: Path, sizes: dict[str, int]) -> None:
 
 
 def read_shard(shard: Path) -> Iterator[tuple[str, Row]]:
-    """Keys and descriptions of its clips, in order."""
+    """Yield the keys and descriptions of a shard's clips, in order."""
     with tarfile.open(shard, "r:") as tar:
         for member in tar:
             file = tar.extractfile(member)

@@ -1,4 +1,4 @@
-"""Cuts clips of a dataset's videos, and lists what each of them holds."""
+"""Cut clips from a dataset's videos, and list what each clip contains."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ _ASKED, _LOCK = "asked.json", ".lock"
 _OPTIONS = {
     "copied": "--copy",
     "packed": "--format webdataset",
-}  # others: as what they ask
-_ATTEMPTS = 3  # at a video whose failure may pass
-_AHEAD = 4  # videos a worker that may be done before their turn
+}  # others: options of their own names
+_ATTEMPTS = 3  # for a video whose error is transient
+_AHEAD = 4  # videos per worker that may finish before their turn
 _ROWS_AT_ONCE = 1024
 _SCHEMA = pa.schema(
     [
@@ -54,11 +54,11 @@ _SCHEMA = pa.schema(
 
 @dataclass
 class Written:
-    """What came of it.
+    """The result of `cut_clips`.
 
     Attributes:
-        clips: how many stand.
-        left_out: a sentence for every video or segment that is not among them.
+        clips: number of clips.
+        left_out: a sentence for every video or segment without a clip.
     """
 
     clips: int = 0
@@ -79,30 +79,30 @@ def cut_clips(
 ) -> Written:
     """Cut the chosen segments of every video in one pass over it.
 
-    `folder` then holds clips/UID/NODE.mp4, or packed clips-000000.tar and so on, and
+    `folder` then contains clips/UID/NODE.mp4 or, if packed, clips-000000.tar and so on; and
     clips.parquet with a row for each clip: uid, node id and level; start and end of the segment;
-    clip_start, clip_end and frames as they were obtained; its texts; and the file it is in.
+    clip_start, clip_end and frames as obtained; its texts; and the file that contains it.
 
-    A video's clips stand together or not at all; those that stand, cut from a file of the same size
-    for the same segments, are not cut again. Shards are never rewritten: clips that come later go
-    into further ones. With the same data and settings a first run writes the same bytes.
+    A video's clips are written all together or not at all. Existing clips that were cut from a file
+    of the same size for the same segments are not cut again. Shards are never rewritten: later
+    clips go into new shards. With the same data and settings, a first run writes the same bytes.
 
     Args:
-        dataset: the rows.
-        folder: new, or written by this function before.
-        choice: which segments.
-        videos: the files by uid.
-        copy: take the coded pictures as they are; see `Decoder.cut`.
-        packed: into tar shards that the webdataset library reads.
-        workers: videos to cut at once.
+        dataset: the dataset to cut.
+        folder: a new folder, or one that this function wrote.
+        choice: the segments to cut.
+        videos: the video files by uid.
+        copy: copy the encoded pictures unchanged; see `Decoder.cut`.
+        packed: write tar shards for the webdataset library.
+        workers: number of videos to cut at once.
         shard_bytes: see `ShardWriter`.
         on_video: called with the uid of each video when it is done or left out.
 
     Raises:
         DatasetError: the dataset cannot be read.
-        FileExistsError: the folder holds something else, clips that were asked for otherwise, or
-            lacks a shard.
-        OSError: a file cannot be written; what is done is kept.
+        FileExistsError: the folder contains something else or clips with other settings, or a
+            shard is missing.
+        OSError: a file cannot be written; finished work is kept.
     """
     _refuse_foreign(folder)
     clips = folder / "clips"
@@ -126,8 +126,8 @@ def cut_clips(
             rows = (row | {"file": str(path.relative_to(folder))} for path, row in done())
         write_atomically(folder / TABLE, lambda path: _write_table(path, rows))
         if not (shards(folder) or any(clips.glob("*/*.mp4"))):
-            shutil.rmtree(clips)  # records of what could not be had
-            (folder / _ASKED).unlink()  # nothing stands in the way of asking for others
+            shutil.rmtree(clips)  # only records of failures are left
+            (folder / _ASKED).unlink()  # other settings may be used next time
     return written
 
 
@@ -135,12 +135,12 @@ def _refuse_foreign(folder: Path) -> None:
     ours = any((folder / name).exists() for name in (TABLE, _ASKED, _LOCK))
     if folder.is_dir() and any(folder.iterdir()) and not ours:
         raise FileExistsError(
-            f"{folder} holds what is no work of `clips`: choose another folder with --out."
+            f"{folder} holds files not written by `clips`: choose another folder with --out."
         )
 
 
 def _refuse_other(folder: Path, asked: dict[str, object]) -> None:
-    """Note what is asked of a new folder; of one with clips it must be the same."""
+    """Record the settings in a new folder; raise if a folder with clips has other settings."""
     note = folder / _ASKED
     if not note.exists():
         write_text(note, json.dumps(asked, indent=1))
@@ -153,13 +153,13 @@ def _refuse_other(folder: Path, asked: dict[str, object]) -> None:
             for name in other
         )
         raise FileExistsError(
-            f"{folder} holds clips that were asked for otherwise ({wanted}): choose another folder "
+            f"{folder} holds clips with other settings ({wanted}): choose another folder "
             "with --out."
         )
 
 
 def _pack(folder: Path, done: Iterable[tuple[Path, Row]], writer: ShardWriter) -> Iterator[Row]:
-    """Pack the clips; then all that the shards hold."""
+    """Pack the clips; then yield the rows of all shards."""
     for path, row in done:
         writer.add(path, row)
     writer.flush()
@@ -202,7 +202,7 @@ def _write_table(path: Path, rows: Iterable[Row]) -> None:
 
 
 class _Cutting:
-    """One call under way."""
+    """The state of one call of `cut_clips`."""
 
     def __init__(self, clips: Path, videos: Mapping[str, Path], copy: bool, packed: bool) -> None:
         self._clips, self._videos, self._copy, self._packed = clips, videos, copy, packed
@@ -211,7 +211,7 @@ class _Cutting:
     def run(
         self, wanted: Iterable[tuple[str, list[Segment]]], workers: int
     ) -> Iterator[tuple[str, list[Segment], Clips | str]]:
-        """What became of each video's segments, in order; a reason where nothing did."""
+        """Yield each video's segments and clips, in order; or the reason why it has no clips."""
         threads = max(1, available_cpus() // workers)
         decoders = [Decoder(threads=threads) for _ in range(workers)]
         seen: set[str] = set()
@@ -233,18 +233,18 @@ class _Cutting:
                 raise
 
     def _again(self, uid: str, segments: list[Segment], pool: DecoderPool) -> str:
-        return "Another row before it has this uid."
+        return "An earlier row has the same uid."
 
     def _video(self, uid: str, segments: list[Segment], pool: DecoderPool) -> Clips | str:
         if not segments:
             return Clips(self._clips, {})
         if len({segment.node_id for segment in segments}) < len(segments):
-            return "Two of its segments have one node id."
+            return "Two of its segments have the same node id."
         video = self._videos.get(uid)
         if video is None:
-            return "There is no file with its uid, or it is another than the run has seen."
+            return "There is no file with its uid, or the file is not the one that the run used."
         if not video.is_file():
-            return f"Its file {video} is gone."
+            return f"Its file {video} does not exist any more."
         try:
             folder = self._clips / file_name(uid, dots=False)
         except ValueError as error:
@@ -276,7 +276,7 @@ def _result(
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what a killed process left half done."""
+    """Remove what a killed process left unfinished."""
     for left in (folder / "clips").glob(f"{TEMPORARY}*"):
         shutil.rmtree(left)
     for left in folder.glob(f"{TEMPORARY}*"):

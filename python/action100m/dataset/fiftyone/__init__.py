@@ -1,1 +1,1 @@
-"""The dataset as FiftyOne has it: written, read back, shown and shared, without its database."""
+"""Datasets in FiftyOne's format: write, read, show and share; only showing needs FiftyOne."""

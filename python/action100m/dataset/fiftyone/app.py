@@ -1,4 +1,4 @@
-"""Opens a dataset's folder in the FiftyOne App."""
+"""Open a dataset's folder in the FiftyOne App."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from action100m.errors import DatasetError
 def open_app(folder: Path, port: int) -> None:
     """Load the folder into FiftyOne and serve its App until interrupted.
 
-    FiftyOne loads a copy: what is changed in the App does not reach the folder.
+    FiftyOne loads a copy: changes in the App do not affect the folder.
 
     Args:
-        folder: in FiftyOne's own format.
-        port: of the App, on this machine only.
+        folder: a dataset in FiftyOne's own format.
+        port: port of the App, on localhost only.
 
     Raises:
-        DatasetError: FiftyOne is not installed or cannot start, or the folder is no such dataset.
+        DatasetError: FiftyOne is not installed or cannot start, or `folder` is not such a dataset.
     """
     if not (folder / "metadata.json").is_file():
         raise DatasetError(
-            f"{folder} has no metadata.json: it is no finished dataset of FiftyOne's. "
-            "`action100m export RUN --format fiftyone` makes one."
+            f"{folder} has no metadata.json: it is not a finished FiftyOne dataset. "
+            "`action100m export RUN --format fiftyone` creates one."
         )
     try:
         import fiftyone
@@ -32,8 +32,6 @@ def open_app(folder: Path, port: int) -> None:
     try:
         dataset = fiftyone.Dataset.from_dir(str(folder), fiftyone.types.FiftyOneDataset)
         session = fiftyone.launch_app(dataset, port=port, address="localhost")
-    except (
-        Exception
-    ) as error:  # FiftyOne raises its database's and its server's errors as they come
+    except Exception as error:  # FiftyOne passes on errors of its database and its server
         raise DatasetError(f"FiftyOne cannot open {folder}: {first_line(error)}") from error
     session.wait(-1)

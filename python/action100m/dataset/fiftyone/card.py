@@ -1,4 +1,4 @@
-"""What tells people and the Hub about the dataset: README.md with its YAML, and fiftyone.yml."""
+"""The dataset card, for people and the Hub: README.md with its YAML header, and fiftyone.yml."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ size_categories: [{size}]
 # {name}
 
 {videos}: the first {seconds:g} s of each. The labels are segments of a tree, described by models;
-they were not checked by people.
+they have not been checked by people.
 
 ```python
 import fiftyone as fo
@@ -36,24 +36,24 @@ session = fo.launch_app(dataset)
 |---|---|
 {fields}
 
-A label of {labels} carries `node_id`, `parent_id` and `level`: the root is level 0.
+Each label of {labels} has `node_id`, `parent_id` and `level`: the root is level 0.
 Segments without such a label, and actions that are "N/A", are left out.
 {models}"""
 
 
 def config(name: str) -> str:
-    """fiftyone.yml, by which FiftyOne's `load_from_hub` knows the format."""
+    """Return fiftyone.yml, by which FiftyOne's `load_from_hub` recognises the format."""
     return f"{MARK}name: {_yaml(name)}\nformat: FiftyOneDataset\ntags: [video, action100m]\n"
 
 
 def card(name: str, videos: int, seconds: float, made_by: Mapping[str, str]) -> str:
-    """README.md.
+    """Return README.md.
 
     Args:
-        name: of the dataset.
-        videos: how many.
-        seconds: of each video.
-        made_by: the models, by keys such as "action100m.gpt.model".
+        name: name of the dataset.
+        videos: number of videos.
+        seconds: seconds of each video that are exported.
+        made_by: models and settings, by keys such as "action100m.gpt.model".
     """
     models = {key: model for key, model in made_by.items() if key.endswith(".model")}
     return _README.format(
@@ -73,10 +73,10 @@ def _field_lines() -> list[str]:
     return [
         *(f"| `{field}` | {kind} |" for field, kind in SCALARS.items()),
         *(f"| `{field}` | TemporalDetections of `gpt.{path}` |" for field, path in LABELS.items()),
-        f"| `{TRANSCRIPT}` | TemporalDetections of what is said |",
+        f"| `{TRANSCRIPT}` | TemporalDetections of the transcript |",
     ]
 
 
 def _yaml(text: str) -> str:
-    """A string as YAML reads it: JSON's strings are YAML's."""
+    """Return a YAML string: JSON strings are valid YAML."""
     return json.dumps(clean(text, 200), ensure_ascii=False)

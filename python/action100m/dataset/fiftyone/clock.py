@@ -1,4 +1,4 @@
-"""Seconds to FiftyOne's frame numbers and back."""
+"""Convert seconds to FiftyOne's frame numbers and back."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from action100m.schema import TIME_DECIMALS
 class FrameClock:
     """How a sample counts time: n frames, numbered from 1, over its first seconds.
 
-    FiftyOne takes frames as evenly spaced: the first stands at 0 s, the last at `duration`.
+    FiftyOne treats frames as evenly spaced: the first is at 0 s, the last at `duration`.
 
     Attributes:
         frames: n.
         duration: seconds.
-        media: what else is known of the file, by the names of FiftyOne's VideoMetadata.
+        media: other properties of the file, by the names of FiftyOne's VideoMetadata.
     """
 
     frames: int
@@ -29,10 +29,10 @@ class FrameClock:
 
     def __post_init__(self) -> None:
         if self.frames < 1 or not 0 < self.duration < np.inf:
-            raise ValueError(f"There is no time in {self.frames} frames of {self.duration} s.")
+            raise ValueError(f"{self.frames} frames cannot last {self.duration} s.")
 
     def support(self, start: ArrayLike, end: ArrayLike) -> NDArray[np.int64]:
-        """(k, 2) first and last frame, both included, clipped to the sample.
+        """Return the first and last frame, both included, clipped to the sample, (k, 2).
 
         Args:
             start, end: (k,) seconds.
@@ -42,12 +42,12 @@ class FrameClock:
         return 1 + steps
 
     def seconds(self, frame: ArrayLike) -> NDArray[np.float64]:
-        """Seconds of frame numbers, to within half the distance of two frames."""
+        """Return the seconds of frame numbers, to within half the distance between two frames."""
         steps = np.asarray(frame, np.float64) - 1
         return steps / max(1, self.frames - 1) * self.duration
 
     def metadata(self) -> dict[str, Any]:
-        """What FiftyOne calls VideoMetadata."""
+        """Return FiftyOne's VideoMetadata."""
         return {
             "_cls": "VideoMetadata",
             "frame_rate": round(self.frames / self.duration, 6),
@@ -58,13 +58,13 @@ class FrameClock:
 
 
 def clock_without_media(full: float, seconds: float) -> FrameClock:
-    """The clock of a sample without a file: a number for every hundredth of a second.
+    """Return the clock of a sample without a file: one frame number per hundredth of a second.
 
-    These are the decimals that times are published with, so none is lost.
+    Published times have the same decimals, so no precision is lost.
 
     Args:
-        full: seconds of the whole video.
-        seconds: of it that the sample is about.
+        full: duration of the whole video in seconds.
+        seconds: duration of the part that the sample covers.
     """
     rate = 10**TIME_DECIMALS
     steps = max(1, round(min(full, seconds) * rate))

@@ -15,7 +15,7 @@ SCALARS = {
     "transcript": "String",
     "tree_depth": "Int",
 }
-"""Plain fields by name, with FiftyOne's name of their kind."""
+"""Plain fields by name, with FiftyOne's name of their type."""
 
 LABELS = {
     "gpt_summary_brief": "summary.brief",
@@ -24,12 +24,12 @@ LABELS = {
     "gpt_action_detailed": "action.detailed",
     "gpt_action_actor": "action.actor",
 }
-"""TemporalDetections of segments by name, with the path below `gpt` that they show."""
+"""TemporalDetections of segments by field name, with the path below `gpt` that they show."""
 
 TRANSCRIPT = "transcript_segments"
-"""TemporalDetections of what is said."""
+"""The field with TemporalDetections of the transcript."""
 
-_OLDEST = "1.0.0"  # FiftyOne migrates a dataset of this version to its own
+_OLDEST = "1.0.0"  # FiftyOne migrates a dataset of this version to its own version
 _CORE = {
     "id": ("ObjectId", "_id"),
     "filepath": ("String", "filepath"),
@@ -53,11 +53,11 @@ _SEGMENT = {"node_id": "String", "parent_id": "String", "level": "Int"}
 
 
 def dataset_document(name: str, info: dict[str, Any]) -> dict[str, Any]:
-    """What metadata.json holds.
+    """Return the content of metadata.json.
 
     Args:
-        name: of the dataset; who loads it may give another.
-        info: shown beside the dataset; for what made it.
+        name: name of the dataset; it can be changed on loading.
+        info: shown beside the dataset; says how it was made.
     """
     return {
         "version": _OLDEST,

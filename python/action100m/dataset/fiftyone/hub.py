@@ -1,4 +1,4 @@
-"""Sends a dataset's folder to the Hugging Face Hub."""
+"""Upload a dataset's folder to the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ _FILES = ("metadata.json", "samples.json", "frames.json", CONFIG, "README.md")
 
 
 def push(folder: Path, repository: str, *, public: bool = False) -> str:
-    """Make the Hub's dataset `repository` what `folder` holds, in one commit.
+    """Make the content of the Hub dataset `repository` that of `folder`, in one commit.
 
-    What was uploaded before an interruption is not uploaded again. The token is that of
+    Files that were uploaded before an interruption are not uploaded again. The token is that of
     `hf auth login` or of HF_TOKEN.
 
     Args:
         folder: a finished export to FiftyOne.
-        repository: USER/NAME; made if there is none.
-        public: who may see a repository that is made now; one that is there stays as it is.
+        repository: USER/NAME; created if it does not exist.
+        public: whether a new repository is public; an existing one keeps its visibility.
 
     Returns:
-        The address of the commit.
+        The URL of the commit.
 
     Raises:
         DatasetError: `folder` is unfinished, huggingface_hub is not installed, or the Hub refuses.
     """
     if missing := [name for name in _FILES if not (folder / name).is_file()]:
         raise DatasetError(
-            f"{folder} has no {', '.join(missing)}: it is no finished export. "
-            "`action100m export RUN --format fiftyone` makes one, or goes on with it."
+            f"{folder} has no {', '.join(missing)}: it is not a finished export. "
+            "`action100m export RUN --format fiftyone` creates or completes one."
         )
     try:
         import huggingface_hub as hub
@@ -49,9 +49,9 @@ def push(folder: Path, repository: str, *, public: bool = False) -> str:
             folder_path=folder,
             allow_patterns=[*_FILES, "data/**"],
             ignore_patterns=[f"{TEMPORARY}*", f"*/{TEMPORARY}*"],
-            delete_patterns=["data/**"],  # clips that the dataset has no longer
+            delete_patterns=["data/**"],  # clips that the dataset no longer has
             commit_message="Upload dataset",
         )
-    except Exception as error:  # of the network, whatever library speaks to it; of names, of tokens
+    except Exception as error:  # of the network, of names or tokens; from any library
         raise DatasetError(f"{repository}: {first_line(error)}") from error
     return str(commit)

@@ -1,4 +1,4 @@
-"""The first seconds of a video as a small MP4 file that browsers play."""
+"""Write the first seconds of a video as a small MP4 file that browsers play."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from action100m.files import write_atomically
 from action100m.video import Decoder, FrameSpec, FrameStream, VideoError
 
 SIDE = 480  # pixels of the shorter side: what video sites call 480p
-_TICKS = 90_000  # a second
-_VERSION = 1  # of what is written; another one writes anew what stands
+_TICKS = 90_000  # per second
+_VERSION = 1  # of the clips; if it changes, existing clips are written again
 _ENCODER = {"preset": "veryfast", "crf": "23", "g": "60", "bf": "0"}
 _LIMITED_RANGE, _BT601 = 1, 6  # as FFmpeg numbers them
 
 
 def clip_video(video: Path | None, target: Path, seconds: float, decoder: Decoder) -> FrameClock:
-    """Make `target` the first seconds of `video`: H.264, upright, 480p, no sound.
+    """Write the first seconds of `video` to `target`: H.264, upright, 480p, no sound.
 
-    Time 0 is the first frame; timestamps are kept. A `target` that stands whole and was made with
-    these settings from a file of this size, or whose file is gone, is left as it is.
+    Time 0 is the first frame; timestamps are kept. A complete `target` that was made with these
+    settings is left unchanged if the video has the same size or no longer exists.
 
     Raises:
-        VideoError: the video is not there or cannot be decoded; `target` is as it was.
+        VideoError: the video does not exist or cannot be decoded; `target` is unchanged.
         OSError: `target` cannot be written.
     """
     settings = f"action100m clip {_VERSION}: {seconds!r} s, {SIDE}p, of "
@@ -52,7 +52,7 @@ def clip_video(video: Path | None, target: Path, seconds: float, decoder: Decode
 
 
 def _marked(target: Path) -> str:
-    """What a clip says of how it was made; "" where there is none."""
+    """Return the note in a clip on how it was made; "" if there is no readable clip."""
     if not target.exists():
         return ""
     try:
@@ -84,7 +84,7 @@ def _encode(stream: FrameStream, path: Path, seconds: float, mark: str) -> None:
         first = next(frames)
         video = _add_stream(container, first[0].shape, stream.info.frame_rate)
         scale = VideoReformatter()
-        durations: deque[int] = deque()  # without B-frames packets come in the order of frames
+        durations: deque[int] = deque()  # without B-frames, packets come in frame order
         for pixels, start, end in chain([first], frames):
             picture = av.VideoFrame.from_ndarray(pixels, format="rgb24")
             frame = scale.reformat(
@@ -99,7 +99,7 @@ def _encode(stream: FrameStream, path: Path, seconds: float, mark: str) -> None:
 def _add_stream(
     container: OutputContainer, shape: tuple[int, ...], rate: float | None
 ) -> VideoStream:
-    """An H.264 stream for pictures of `shape` (h, w, 3), sides made even."""
+    """Add an H.264 stream for pictures of `shape` (h, w, 3), with the sides rounded up to even."""
     known = Fraction(rate or 25).limit_denominator(1001)
     video = container.add_stream("libx264", rate=known, options=_ENCODER)
     video.height, video.width = (length + length % 2 for length in shape[:2])
@@ -119,7 +119,7 @@ def _mux(
 
 
 def _frames(stream: FrameStream, seconds: float) -> Iterator[tuple[NDArray[np.uint8], int, int]]:
-    """The frames before `seconds`, each with the ticks at which it comes and goes."""
+    """Yield the frames before `seconds`, each with the ticks of its start and its end."""
     stop = round(seconds * _TICKS)
     waiting: tuple[NDArray[np.uint8], int] | None = None
     for batch in stream:

@@ -1,4 +1,4 @@
-"""Uids as the names of media files, and back."""
+"""Convert uids to the names of media files, and back."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from pathlib import PurePosixPath
 from action100m.dataset.filenames import file_name
 
 _PER_FOLDER = 1000
-_ONE_FOLDER = 10_000  # samples; the Hub takes no more files in one folder
+_ONE_FOLDER = 10_000  # samples; the Hub allows no more files in one folder
 
 
 def media_path(uid: str, number: int, total: int) -> str:
-    """Where a sample's video lies within the dataset's folder, as FiftyOne lays them out.
+    """Return the path of a sample's video in the dataset's folder, in FiftyOne's layout.
 
     Args:
-        uid: of the video; what a file name may not hold is written as quoted-printable: `=` and two
-            hexadecimal digits a byte, because FiftyOne rewrites `%` as it exports.
-        number: of the sample, from 0.
-        total: how many samples there are.
+        uid: uid of the video; characters that file names cannot contain are quoted-printable: `=`
+            and two hexadecimal digits per byte, because FiftyOne rewrites `%` on export.
+        number: number of the sample, from 0.
+        total: number of samples.
 
     Raises:
         ValueError: no file can have that name.
@@ -28,6 +28,6 @@ def media_path(uid: str, number: int, total: int) -> str:
 
 
 def uid_of_media(filepath: str) -> str:
-    """The uid that `media_path` made a path of."""
+    """Return the uid of a path from `media_path`."""
     stem = PurePosixPath(filepath.replace("\\", "/")).stem
     return quopri.decodestring(stem.encode(errors="replace")).decode(errors="replace")

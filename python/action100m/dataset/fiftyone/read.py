@@ -1,4 +1,4 @@
-"""Back from a FiftyOne dataset's folder to rows in the published format."""
+"""Convert a FiftyOne dataset's folder back to rows in the published format."""
 
 from __future__ import annotations
 
@@ -35,24 +35,24 @@ _NO_ACTION = dict.fromkeys(("brief", "detailed", "actor"), NO_ACTION)
 def import_fiftyone(folder: Path, out: Path) -> list[Path]:
     """Write Parquet shards from a folder in FiftyOne's own format.
 
-    What the preview does not hold stays null or away: segments without a label, captions, and what
-    lies after the clip. A time is that of the nearest frame. Where a segment has a summary and an
-    action is missing, it is "N/A", as published: the preview leaves that out.
+    What the preview does not contain is null or missing: segments without a label, captions, and
+    everything after the clip. Times are those of the nearest frame. If a segment has a summary but
+    lacks an action, the action is "N/A", as published: the preview leaves these out.
 
     Args:
-        folder: holds samples.json and metadata.json, written by `export_fiftyone` or FiftyOne.
+        folder: contains samples.json and metadata.json, written by `export_fiftyone` or FiftyOne.
         out: the folder of the shards.
 
     Returns:
-        The shards, videos sorted by uid, which is the name of the media file.
+        The shards, with videos sorted by uid, which is the name of the media file.
 
     Raises:
-        DatasetError: `folder` holds no such dataset, a sample cannot be read, or two have one uid.
-        FileExistsError: `out` holds something else than a dataset.
+        DatasetError: `folder` has no such dataset, a sample cannot be read, or two have one uid.
+        FileExistsError: `out` contains something other than a dataset.
     """
     for name in ("metadata.json", "samples.json"):
         if not (folder / name).is_file():
-            raise DatasetError(f"{folder} is no dataset in FiftyOne's format: it has no {name}.")
+            raise DatasetError(f"{folder} is not a FiftyOne dataset: it has no {name}.")
     made_by = _made_by(folder / "metadata.json")
     rows: dict[str, pa.RecordBatch] = {}
     file = folder / "samples.json"
@@ -62,27 +62,27 @@ def import_fiftyone(folder: Path, out: Path) -> list[Path]:
         except _NOT_SO as error:
             raise DatasetError(f"{file}: sample {number}: {_words(error)}") from error
         if uid in rows:
-            raise DatasetError(f"{file}: sample {number}: Another before it is named {uid} too.")
+            raise DatasetError(f"{file}: sample {number}: An earlier one has the uid {uid} too.")
         rows[uid] = row
     ordered = (rows[uid] for uid in sorted(rows))
     return write_shards(ordered, out, len(rows), made_by, ExportConfig().rows_per_shard)
 
 
 def _made_by(file: Path) -> dict[str, str]:
-    """What an export noted of the models and settings that made the data; {} for other datasets."""
+    """Return the models and settings that an export recorded; {} for other datasets."""
     try:
         document = json.loads(file.read_text("utf-8"))
         info = (document.get("info") or {}).get("action100m") or {}
         return {key: str(text) for key, text in info.items() if key.startswith(MADE_BY)}
     except (ValueError, AttributeError) as error:
-        raise DatasetError(f"{file}: It is no FiftyOne metadata.json, or torn: {error}.") from error
+        raise DatasetError(f"{file}: Not a complete FiftyOne metadata.json: {error}.") from error
 
 
 def read_samples(file: Path) -> Iterator[Sample]:
-    """The samples of a samples.json one by one.
+    """Yield the samples of a samples.json one by one.
 
     Raises:
-        DatasetError: it is no such file.
+        DatasetError: the file is not a complete samples.json.
     """
     decoder = json.JSONDecoder()
     text = file.read_text("utf-8")
@@ -92,7 +92,7 @@ def read_samples(file: Path) -> Iterator[Sample]:
             sample, at = decoder.raw_decode(text, at)
             yield sample
     except (ValueError, IndexError) as error:
-        raise DatasetError(f"{file}: It is no FiftyOne samples.json, or torn: {error}.") from error
+        raise DatasetError(f"{file}: Not a complete FiftyOne samples.json: {error}.") from error
 
 
 def _skip(text: str, at: int) -> int:
@@ -102,11 +102,11 @@ def _skip(text: str, at: int) -> int:
 
 
 def sample_row(sample: Sample) -> tuple[str, pa.RecordBatch]:
-    """The uid and the row of one sample.
+    """Return the uid and the row of one sample.
 
     Raises:
-        KeyError, AttributeError, TypeError, ValueError, OverflowError, IndexError: it is not as
-            FiftyOne writes it.
+        KeyError, AttributeError, TypeError, ValueError, OverflowError, IndexError: the sample is
+            not as FiftyOne writes it.
     """
     uid = uid_of_media(sample["filepath"])
     media = sample["metadata"]
@@ -136,7 +136,7 @@ def _transcript(found: Sample | None, clock: FrameClock) -> list[dict[str, str]]
 
 
 def _nodes(sample: Sample, clock: FrameClock) -> list[dict[str, Any]]:
-    """The labelled segments, each once, in the published order."""
+    """Return the labelled segments, each once, in the published order."""
     nodes: dict[str, dict[str, Any]] = {}
     for field, path in LABELS.items():
         part, name = path.split(".")
@@ -167,7 +167,7 @@ def _time(frame: int, clock: FrameClock) -> float:
 
 
 def _day(found: Sample | None) -> str | None:
-    """YYYYMMDD of a moment in MongoDB's extended JSON: ISO text, or milliseconds since 1970."""
+    """Return MongoDB's extended JSON for a date (ISO text, or ms since 1970) as YYYYMMDD."""
     if found is None:
         return None
     moment = found["$date"]

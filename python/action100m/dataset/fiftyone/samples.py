@@ -1,4 +1,4 @@
-"""Rows in the published format to FiftyOne's samples, as they stand in samples.json."""
+"""Convert rows in the published format to FiftyOne's samples, as in samples.json."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from action100m.dataset.read import TREE_FIELDS
 from action100m.text import clean, counted
 
 FIELDS = ("metadata", *TREE_FIELDS, "nodes.gpt")
-"""What `Samples` needs of a batch."""
+"""The fields of a batch that `Samples` needs."""
 
 
 class Samples:
     """The samples of a batch of rows.
 
     Only annotated segments are in the preview: a segment without `gpt` has no label. Ids are hashes
-    of uid, field and node, so that a rerun gives the same.
+    of uid, field and node, so that a rerun gives the same ids.
     """
 
     def __init__(self, batch: Batch, url: str | None) -> None:
-        """Pick the annotated segments of all rows at once.
+        """Select the annotated segments of all rows at once.
 
         Args:
-            batch: with FIELDS.
-            url: of a video, with "{uid}" in it; None: `full_video_url` is null.
+            batch: a batch with FIELDS.
+            url: URL of a video, with "{uid}" in it; None: `full_video_url` is null.
         """
         self._batch, self._url = batch, url
         usable = (batch.start >= 0) & (batch.start < batch.end)
@@ -52,19 +52,19 @@ class Samples:
         self._parent_ids = batch.parent_id.take(self._at).to_pylist()
 
     def duration(self, row: int) -> float:
-        """Seconds of the whole video, as its segments say; 0 where they do not."""
+        """Return the seconds of the whole video, from its segments; 0 if no segment has an end."""
         ends = self._batch.end[self._batch.offsets[row] : self._batch.offsets[row + 1]]
         return float(np.nanmax(ends, initial=0.0))
 
     def sample(
         self, row: int, clock: FrameClock, filepath: str
     ) -> tuple[dict[str, Any], list[str]]:
-        """One row's sample, and a sentence for each thing that could not be used.
+        """Return the sample of a row, and a sentence for each thing that could not be used.
 
         Args:
-            row: of the batch.
-            clock: of the sample.
-            filepath: of its video, relative to the dataset's folder.
+            row: row of the batch.
+            clock: clock of the sample.
+            filepath: path of its video, relative to the dataset's folder.
         """
         uid = self._batch.uid[row].as_py()
         problems: list[str] = []
@@ -118,7 +118,7 @@ class Samples:
             found[field] = _detections(
                 _detection(ids.next(node["node_id"]), text, support) | node
                 for text, support, node in zip(texts[picked], supports, nodes, strict=True)
-                if text is not None and support[0] < support[1]  # else the clip shows nothing of it
+                if text is not None and support[0] < support[1]  # else the clip does not show it
             )
         return found
 
@@ -145,7 +145,7 @@ class Samples:
 
 
 class _Ids:
-    """Ids of one field's detections: twice the same would break FiftyOne's `to_clips`."""
+    """Ids of one field's detections, never repeated: that would break FiftyOne's `to_clips`."""
 
     def __init__(self, uid: str, field: str) -> None:
         self._uid, self._field = uid, field
@@ -182,7 +182,7 @@ def _date(text: str | None, problems: list[str]) -> dict[str, str] | None:
         day = datetime.strptime(text, "%Y%m%d").date()
         return {"$date": f"{day.isoformat()}T00:00:00Z"}  # strftime does not pad early years
     except ValueError:
-        problems.append(f"upload_date {clean(text, 40)!r} is no date and left out")
+        problems.append(f"upload_date {clean(text, 40)!r} is not a date and left out")
         return None
 
 

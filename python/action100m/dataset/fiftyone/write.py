@@ -1,4 +1,4 @@
-"""Writes a dataset's folder as FiftyOne reads it: plain files, no database."""
+"""Write a dataset's folder in FiftyOne's format: plain files, no database."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from action100m.files import write_atomically, write_text
 from action100m.locks import locked
 from action100m.video import Decoder, VideoError
 
-_SHORT_BY = 1.0  # seconds that a file may lack of what its segments span
+_SHORT_BY = 1.0  # seconds by which a file may be shorter than its segments
 
 
 @dataclass(frozen=True)
 class Export:
-    """What of a dataset is exported.
+    """What to export of a dataset.
 
     Attributes:
-        videos: the media files by uid; None: samples without media.
-        seconds: of each video, from its first frame.
-        url: of a video, with "{uid}" in it; None: `full_video_url` is null.
-        name: of the dataset.
+        videos: the media files by uid; None: export samples without media.
+        seconds: how much of each video to export, from its first frame.
+        url: URL of a video, with "{uid}" in it; None: `full_video_url` is null.
+        name: name of the dataset.
     """
 
     videos: Mapping[str, Path] | None
@@ -43,17 +43,17 @@ class Export:
 
     def __post_init__(self) -> None:
         if not 0 < self.seconds < inf:
-            raise ValueError(f"A clip lasts some seconds, not {self.seconds}.")
+            raise ValueError(f"A clip cannot last {self.seconds} seconds.")
 
 
 @dataclass
 class Written:
-    """What came of an export.
+    """The result of an export.
 
     Attributes:
-        samples: how many were written.
-        media: their files, relative to the folder.
-        left_out: a sentence for every video that is not among them.
+        samples: number of samples written.
+        media: their media files, relative to the folder.
+        left_out: a sentence for every video that was not exported.
         problems: a sentence for everything else that could not be used.
     """
 
@@ -69,20 +69,20 @@ def export_fiftyone(
     export: Export,
     on_video: Callable[[str], object] = lambda uid: None,
 ) -> Written:
-    """Write `folder` so that `fiftyone.Dataset.from_dir` and `load_from_hub` load it.
+    """Write `folder` so that `fiftyone.Dataset.from_dir` and `load_from_hub` can load it.
 
-    Clips that stand whole from an earlier, perhaps interrupted export are kept; samples.json and
-    metadata.json are written last, and removed first: there is no time at which they speak of other
-    clips than those that are there. Samples stream; memory does not grow with their number.
+    Complete clips from an earlier, perhaps interrupted export are kept. samples.json and
+    metadata.json are removed first and written last, so that they never refer to clips that are not
+    there. Samples are streamed; memory does not grow with their number.
 
     Args:
-        dataset: the rows.
-        folder: new, or written by this function before.
-        export: what of it.
+        dataset: the dataset to export.
+        folder: a new folder, or one that this function wrote.
+        export: what to export.
         on_video: called with the uid of each video when it is done or left out.
 
     Raises:
-        FileExistsError: `folder` holds something else.
+        FileExistsError: `folder` contains something else.
         DatasetError: the dataset cannot be read.
         OSError: a file cannot be written.
     """
@@ -100,7 +100,7 @@ def export_fiftyone(
 
         readable = Dataset(dataset.sources, leave_out)
         written = _Writer(readable, folder, export, on_video).write()
-        if not unread:  # the clips of a file that cannot be read are not made again in a minute
+        if not unread:  # the clips of an unreadable file take long to write again
             _remove_others(folder, written.media)
         models = made_by(dataset)
         write_text(folder / "frames.json", '{"frames": []}\n')
@@ -111,7 +111,7 @@ def export_fiftyone(
 
 
 def made_by(dataset: Dataset) -> dict[str, str]:
-    """What all of the dataset's files say of the models and settings that made them."""
+    """Return the models and settings on which all of the dataset's files agree."""
     found: list[set[tuple[str, str]]] = []
     for source in dataset.sources:
         with suppress(DatasetError):
@@ -128,12 +128,13 @@ def _refuse_foreign(folder: Path) -> None:
     ours = config_file.is_file() and config_file.read_text("utf-8", "replace").startswith(MARK)
     if not ours and any(folder.iterdir()):
         raise FileExistsError(
-            f"{folder} holds what no export to FiftyOne wrote; choose another folder with --out."
+            f"{folder} holds files not written by an export to FiftyOne; choose another folder "
+            "with --out."
         )
 
 
 class _Writer:
-    """One export under way."""
+    """The state of one export."""
 
     def __init__(
         self, dataset: Dataset, folder: Path, export: Export, on_video: Callable[[str], object]
@@ -180,9 +181,9 @@ class _Writer:
 
     def _clock(self, uid: str, full: float, target: Path) -> FrameClock:
         if uid in self._seen:
-            raise ValueError("Another row before it has this uid.")
+            raise ValueError("An earlier row has the same uid.")
         if not full:
-            raise ValueError("It has no segment that ends.")
+            raise ValueError("None of its segments has a usable end.")
         seconds = self._export.seconds
         if self._export.videos is None:
             return clock_without_media(full, seconds)
@@ -191,13 +192,13 @@ class _Writer:
         if clock.duration < min(full, seconds) - _SHORT_BY:
             raise ValueError(
                 f"Its file {video} lasts {clock.duration:.2f} s and its segments {full:.2f} s: "
-                "they are not of the same video."
+                "they do not belong to the same video."
             )
         return clock
 
 
 def _remove_others(folder: Path, media: set[str]) -> None:
-    """Remove clips of videos that the dataset has no longer, and what a killed export left."""
+    """Remove clips of videos that the dataset no longer has, and what a killed export left."""
     for path in (folder / "data").rglob("*"):
         if path.is_file() and path.relative_to(folder).as_posix() not in media:
             path.unlink()
