@@ -1,4 +1,4 @@
-"""action100m: a folder of instructional videos in, an Action100M-style dataset out."""
+"""action100m turns a folder of instructional videos into an Action100M-style dataset."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ __all__ = [
     "ward",
 ]
 
-# Imported when first used: a decoding process needs neither Parquet nor the pipeline.
+# Imported on first use: a decoding process needs neither Parquet nor the pipeline.
 _LAZY = {
     "Config": "action100m.config.Config",
     "Dataset": "action100m.dataset.read.Dataset",

@@ -1,4 +1,4 @@
-"""`python -m action100m`."""
+"""Run the command line as `python -m action100m`."""
 
 from action100m.cli import main
 

@@ -1,4 +1,4 @@
-"""Finds model checkpoints: a local folder, or a name on the Hugging Face hub."""
+"""Find model checkpoints: a local folder, or a name on the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _MODEL_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "*.safetensors")
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be had or cannot be used."""
+    """A checkpoint that cannot be obtained or used."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """A checkpoint that lies on this machine.
+    """A checkpoint on this machine.
 
     Attributes:
-        source: the hub name or the path that was asked for.
-        folder: where its files are.
+        source: the hub name or the path that was requested.
+        folder: the folder with its files.
         revision: the hub's commit, 40 hex digits; None for a local folder.
     """
 
@@ -32,7 +32,7 @@ class Found:
 
     @cached_property
     def identity(self) -> str:
-        """The hub name with its commit; for a local folder the SHA-256 of what it holds."""
+        """The hub name with its commit; for a local folder, the SHA-256 of its model files."""
         if self.revision is not None:
             return f"{self.source}@{self.revision}"
         digest = hashlib.sha256()
@@ -47,17 +47,17 @@ class Found:
 def find_checkpoint(
     source: str, revision: str | None = None, patterns: Iterable[str] = _MODEL_FILES
 ) -> Found:
-    """Find a checkpoint, and download it where it is not here.
+    """Find a checkpoint, and download it if it is not on this machine.
 
     Args:
         source: a local folder, or a name on the hub such as "facebook/Perception-LM-3B". With
-            HF_HUB_OFFLINE=1 the hub's cache is used alone.
-        revision: a commit, branch or tag of the hub; by default the newest commit.
-        patterns: of the files to download. No pickled weights are among them, and no code.
+            HF_HUB_OFFLINE=1, only the hub's cache is used.
+        revision: a commit, branch or tag on the hub; by default the newest commit.
+        patterns: globs of the files to download; by default no pickled weights and no code.
 
     Raises:
-        CheckpointError: it cannot be found.
-        ModuleNotFoundError: a name is asked for, and huggingface_hub is not installed.
+        CheckpointError: the checkpoint cannot be found or downloaded.
+        ModuleNotFoundError: `source` is a name on the hub and huggingface_hub is not installed.
     """
     folder = Path(source).expanduser()
     if folder.is_dir():
@@ -118,8 +118,8 @@ def _from_hub_or_cache(name: str, revision: str | None, patterns: list[str]) -> 
         return fetch(offline=False)
     except (LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError, ValueError):
         raise
-    # Some versions do not look into the cache for a commit, and the errors of a network that is
-    # down are those of whichever HTTP library the version uses.
+    # Some versions do not look into the cache for a commit, and the error of a failed connection
+    # depends on the HTTP library that the version uses.
     except Exception as down:
         try:
             return fetch(offline=True)

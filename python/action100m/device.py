@@ -1,4 +1,4 @@
-"""Finds the device that a model is to run on, and clears it for the next model."""
+"""Find the device that a model runs on, and free its memory for the next model."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ if TYPE_CHECKING:
 
 
 def find_device(name: str) -> torch.device:
-    """The device of that name.
+    """Return the device of that name.
 
     Args:
-        name: as PyTorch names it: "cuda", "cuda:1" or "cpu".
+        name: the device's name in PyTorch: "cuda", "cuda:1" or "cpu".
 
     Raises:
-        ValueError: it is not here, or nothing of ours runs on its kind.
+        ValueError: the device does not exist, or it is neither a CUDA device nor the CPU.
     """
     import torch  # noqa: PLC0415  optional
 
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise ValueError(f"{name!r} is no device: take 'cuda', 'cuda:1' or 'cpu'.") from error
+        raise ValueError(f"{name!r} is not a device: use 'cuda', 'cuda:1' or 'cpu'.") from error
     if device.type not in {"cpu", "cuda"}:
         raise ValueError(f"Models run on 'cuda' or 'cpu', not on {name!r}.")
     if device.type == "cuda":
@@ -32,15 +32,15 @@ def find_device(name: str) -> torch.device:
         if (device.index or 0) >= found:
             raise ValueError(
                 f"There is no device {name!r}: PyTorch {torch.__version__} finds {found} CUDA "
-                "devices here. Check the driver, or ask for 'cpu'."
+                "devices here. Check the driver, or use 'cpu'."
             )
     return device
 
 
 def release_memory() -> None:
-    """Free what models that are no longer used hold of this process's devices.
+    """Return the device memory of models that are no longer used to the driver.
 
-    The next one may run in a process of its own, as vLLM's do, and finds only what is free.
+    The next model may run in another process, as vLLM's do, and can use only free memory.
     """
     gc.collect()  # compiled modules are in reference cycles
     torch = sys.modules.get("torch")

@@ -1,11 +1,11 @@
-"""What the public functions raise for what their caller can mend, in words for a person."""
+"""Exceptions that the public functions raise for errors that the caller can fix."""
 
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
-"""The numbers of an OSError for which the disk is to blame that is written to."""
+"""Values of `OSError.errno` that are caused by the disk being written to."""
 
 
 class ConfigError(ValueError):
@@ -14,7 +14,7 @@ class ConfigError(ValueError):
 
 @contextmanager
 def as_config_errors() -> Iterator[None]:
-    """What is missing or refused is the fault of the configuration that asked for it."""
+    """Raise ImportError and ValueError as ConfigError: the configuration caused the error."""
     try:
         yield
     except (ImportError, ValueError) as error:
@@ -22,26 +22,26 @@ def as_config_errors() -> Iterator[None]:
 
 
 class DatasetError(ValueError):
-    """Data that cannot be read: names the file and, where there is one, the row."""
+    """Data that cannot be read; the message names the file and, if there is one, the row."""
 
 
 class UsageError(ValueError):
-    """The inputs cannot be used as they were given."""
+    """The inputs cannot be used as given."""
 
 
 class NothingToDoError(ValueError):
-    """There is nothing to work on: no video, or no segment with an action."""
+    """The inputs contain nothing to work on: no video, or no segment with an action."""
 
 
 class RunStoppedError(Exception):
-    """The run cannot go on: a full disk, a folder that went away. What is done is kept."""
+    """The run cannot continue: the disk is full or a folder is gone. Finished work is kept."""
 
 
 class VideoError(Exception):
-    """A file that cannot be used.
+    """A video file that cannot be used.
 
     Attributes:
-        transient: another attempt may succeed (a decoder killed, a device busy).
+        transient: True if another attempt may succeed (the decoder was killed, a device was busy).
     """
 
     def __init__(self, reason: str, *, transient: bool = False) -> None:

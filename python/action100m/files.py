@@ -1,4 +1,4 @@
-"""Files as users name them, and put in place whole: readers see the old one or the new one."""
+"""Find files as users name them, and write files atomically: readers see the old or the new."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 TEMPORARY = ".tmp-"
-"""How the names of unfinished files begin."""
+"""Prefix of the names of unfinished files."""
 
 
 def write_atomically(target: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `target`, sync it, and rename it to `target`.
 
-    Whatever `write` raises, `target` keeps what it held and the temporary file is removed.
+    If `write` raises, `target` keeps its content and the temporary file is removed.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.parent / f"{TEMPORARY}{uuid.uuid4().hex}"
@@ -25,7 +25,7 @@ def write_atomically(target: Path, write: Callable[[Path], object]) -> None:
         temporary.replace(target)
     except OSError as error:
         if error.errno and error.filename in (None, str(temporary)):
-            raise OSError(error.errno, error.strerror, str(target)) from error  # what is known
+            raise OSError(error.errno, error.strerror, str(target)) from error  # the caller's name
         raise
     finally:
         temporary.unlink(missing_ok=True)
@@ -33,12 +33,12 @@ def write_atomically(target: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_text(target: Path, text: str) -> None:
-    """`write_atomically` for text. Lone surrogates of odd file names become backslash escapes."""
+    """Write text atomically. Lone surrogates, from odd file names, become backslash escapes."""
     write_atomically(target, lambda path: path.write_text(text, "utf-8", errors="backslashreplace"))
 
 
 def matches(given: str) -> list[Path]:
-    """The file or folder of that name, else what it matches as a glob, sorted; [] for nothing."""
+    """Return the file or folder of that name, else its sorted matches as a glob; [] if none."""
     path = Path(given)
     if path.exists():
         return [path]
@@ -47,11 +47,11 @@ def matches(given: str) -> list[Path]:
 
 
 def walk(folder: Path, leave_out: Callable[[Path], bool] = lambda at: False) -> Iterator[Path]:
-    """Every file below a folder, in any order; links are followed, what is hidden is left out.
+    """Yield every file below a folder, in any order; follow links, and skip hidden names.
 
     Args:
-        folder: where to begin.
-        leave_out: says of a resolved folder within it whether not to walk into that.
+        folder: the folder to walk.
+        leave_out: called with each resolved subfolder; returns True to skip it.
 
     Raises:
         OSError: a folder cannot be read.
@@ -75,12 +75,12 @@ def _refuse(error: OSError) -> None:
 
 
 def absolute(path: str | Path) -> Path:
-    """The path from the root, without "." and ".."; links stay links."""
+    """Return the absolute path, without "." and ".."; links are not resolved."""
     return Path(os.path.abspath(path))  # noqa: PTH100 (resolve() would follow links)
 
 
 def sync(path: Path) -> None:
-    """Wait until a file, or a folder's list of names, is on the disk."""
+    """Wait until a file, or the list of names in a folder, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

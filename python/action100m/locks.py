@@ -1,6 +1,6 @@
-"""Locks between processes, on files; one that dies lets go of its own.
+"""File locks between processes; a process that dies releases its locks.
 
-On a file system that has no locks to give everyone gets what they ask for.
+On a file system without locks, callers continue without one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 @contextmanager
 def locked(path: Path) -> Iterator[bool]:
-    """Hold the lock on a file, waiting for it; False where the file system has none to give."""
+    """Wait for the lock on a file and hold it; yield False if the file system has no locks."""
     with path.open("ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -25,9 +25,9 @@ def locked(path: Path) -> Iterator[bool]:
 
 @contextmanager
 def claimed(path: Path) -> Iterator[bool]:
-    """Claim what a file stands for; False, at once, where another has it. The file goes at the end.
+    """Claim a file without waiting; yield False if another process has it. Delete it at the end.
 
-    Right after that two can have the claim: what it is for must not be harmed by being done twice.
+    Just after the deletion two processes can hold the claim: the work must be safe to do twice.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-MIN_SEGMENT = 0.5  # seconds; every segment lasts at least this, a video's lone root apart
-MIN_ANNOTATED = 4.0  # seconds; from here on, inner nodes carry `gpt`
-NO_ACTION = "N/A"  # what `gpt.action` says where nothing visible is done
+MIN_SEGMENT = 0.5  # seconds; the shortest segment, except for a video's lone root
+MIN_ANNOTATED = 4.0  # seconds; inner nodes that last at least this have `gpt`
+NO_ACTION = "N/A"  # value of `gpt.action` if no action is visible
 NO_ACTION_SPELLINGS = r"n ?[/\\.|-]? ?a|none|null|not applicable|no action"
-"""A regular expression, in small letters, for what models and published rows say instead."""
-TIME_DECIMALS = 2  # node times are rounded to so many decimals, then stored as float32
+"""A regular expression, in lower case, for what models and published rows contain instead."""
+TIME_DECIMALS = 2  # node times are rounded to this many decimals, then stored as float32
 
 
 def _list(value: pa.DataType) -> pa.DataType:

@@ -1,4 +1,4 @@
-"""Untrusted text made fit to show, and numbers as people read them."""
+"""Make untrusted text safe to display, and format numbers for people."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ _BIDI_CONTROLS = frozenset("\u061c\u200e\u200f" + "".join(map(chr, range(0x202A,
 
 
 def clean(text: str, limit: int) -> str:
-    """One line of at most `limit` characters that can be encoded and reorders nothing around it."""
+    """Return one line of at most `limit` characters, encodable and without bidi controls."""
     shown = "".join(_visible(c) for c in text[: limit + 1]).strip()
     return shown if len(text) <= limit else shown[: limit - 1].rstrip() + "…"
 
 
 def markdown(text: str, limit: int = 500) -> str:
-    """One line of text that stays text in Markdown and in the HTML that it becomes."""
+    """Return one line that stays plain text in Markdown and in the HTML made from it."""
     escaped = "".join(f"\\{c}" if c in "\\`*_{}[]()#+-.!|~>" else c for c in clean(text, limit))
     return escaped.replace("&", "&amp;").replace("<", "&lt;")
 
@@ -31,20 +31,20 @@ def _visible(character: str) -> str:
 
 
 def clock(seconds: float) -> str:
-    """A moment as m:ss or h:mm:ss."""
+    """Format a time as m:ss or h:mm:ss."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def lasting(seconds: float) -> str:
-    """A duration: "0.8 s", "12 s", "3:05"."""
+    """Format a duration: "0.8 s", "12 s", "3:05"."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     return f"{seconds:.0f} s" if seconds < 59.5 else clock(seconds)
 
 
 def counted(count: int, noun: str) -> str:
-    """A count with its noun: "1 leaf", "1,204 videos"."""
+    """Format a count with its noun: "1 leaf", "1,204 videos"."""
     plural = {"leaf": "leaves"}.get(noun, noun + "s")
     return f"{count:,} {noun if count == 1 else plural}"

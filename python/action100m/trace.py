@@ -1,8 +1,8 @@
-"""Where the time goes: spans of work, for Perfetto, Nsight and one screen of text.
+"""Record where the time goes: spans of work, for Perfetto, Nsight and a one-screen summary.
 
-Work is marked with `span`; that costs next to nothing until `tracing` records it. On a machine
-with CUDA and torch loaded each span is an NVTX range too, so that Nsight Systems shows the same
-names with or without `--trace`.
+Work is marked with `span`, which costs next to nothing unless `tracing` records it. If torch uses
+a GPU, each span is also an NVTX range, so that Nsight Systems shows the same names with or without
+`--trace`.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from action100m.files import write_text
 
 @dataclass
 class Trace:
-    """What `tracing` recorded.
+    """The spans that `tracing` recorded.
 
     Attributes:
-        spans: name, thread, start and length in seconds, and the figures of each span.
+        spans: name, thread, start and duration in seconds, and the figures of each span.
     """
 
     begin: float = field(default_factory=time.perf_counter)
@@ -53,7 +53,7 @@ class Trace:
         write_text(path, json.dumps({"traceEvents": events, "displayTimeUnit": "ms"}))
 
     def summary(self) -> Iterator[str]:
-        """One screen: seconds of every kind of work, its share, and its figures by the second."""
+        """Yield lines with the seconds of each kind of work, its share, and figures per second."""
         wall = time.perf_counter() - self.begin
         lanes = max(1, len(self._threads()))
         yield f"{'work':<16}{'calls':>9}{'seconds':>10}{'share':>8}   of {lanes} threads"
@@ -92,7 +92,7 @@ def tracing() -> Iterator[Trace]:
 
 
 def _nvtx() -> Any:
-    """torch.cuda.nvtx where torch is in use on a GPU; importing torch for this alone would cost."""
+    """Return torch.cuda.nvtx if torch already uses a GPU; importing torch only for this is slow."""
     torch = sys.modules.get("torch")
     return torch.cuda.nvtx if torch is not None and torch.cuda.is_initialized() else None
 
@@ -103,7 +103,7 @@ def span(name: str, **figures: float) -> Iterator[dict[str, float]]:
 
     Args:
         name: a kind of work, such as "decode".
-        figures: amounts that it does, such as frames=32; more can be put into what is yielded.
+        figures: amounts of work done, such as frames=32; more can be added to the yielded dict.
     """
     trace, start = _recording, time.perf_counter()
     ranges = _nvtx()

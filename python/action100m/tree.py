@@ -1,4 +1,4 @@
-"""Dendrograms of frames and trees of segments, as flat arrays over the compiled core."""
+"""Dendrograms of frames and trees of segments, as flat arrays on top of the compiled core."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ ABSORB_ABOVE = 60.0
 
 @dataclass(frozen=True, eq=False)
 class Dendrogram:
-    """The merges of n frames, numbered as scikit-learn numbers them.
+    """The merges of n frames, numbered as in scikit-learn.
 
     Attributes:
-        children: (n-1, 2) int64; merge i joins these two nodes, the older first, into node n+i.
+        children: (n-1, 2) int64; merge i joins these two nodes, lower id first, into node n+i.
             Ids below n are frames.
         heights: (n-1,) float64; Ward distance of each merge. Not monotone: the chain constraint
             allows inversions.
@@ -45,11 +45,11 @@ class Dendrogram:
         return len(self.heights) + 1
 
     def first_frames(self) -> NDArray[np.int64]:
-        """(2n-1,) int64: the first frame of every node."""
+        """Return the first frame of every node, (2n-1,) int64."""
         return _core.first_frames(np.ascontiguousarray(self.children))
 
     def boundaries(self, k: int) -> NDArray[np.int64]:
-        """The k boundaries left when the last k merges are undone.
+        """Return the k boundaries that remain when the last k merges are undone.
 
         Args:
             k: number of merges to undo, 0 to n-1.
@@ -59,7 +59,7 @@ class Dendrogram:
         """
         if not 0 <= k < self.n_frames:
             raise ValueError(
-                f"Cannot undo {k} merges of {self.n_frames - 1}; k must be in between."
+                f"Cannot undo {k} merges: k must be between 0 and {self.n_frames - 1}."
             )
         first = self.first_frames()
         undone = self.children[self.n_frames - 1 - k :]
@@ -68,13 +68,13 @@ class Dendrogram:
 
 @dataclass(frozen=True, eq=False)
 class Tree:
-    """A tree of segments: flat columns, in published order (by level, then by start).
+    """A tree of segments as flat columns, in published order (by level, then by start).
 
     Attributes:
         start, end: (m,) float64 seconds, unrounded.
         parent: (m,) int64 row of the parent; -1 for the root, which is row 0.
         level: (m,) int64; the root is level 0.
-        absorbed: how many short segments went into their neighbour (see `cut`).
+        absorbed: number of short segments that were absorbed by a neighbour (see `cut`).
     """
 
     start: NDArray[np.float64]
@@ -92,19 +92,19 @@ class Tree:
 
     @property
     def duration(self) -> NDArray[np.float64]:
-        """(m,) float64 seconds."""
+        """Durations of the segments, (m,) float64 seconds."""
         return self.end - self.start
 
     @property
     def is_leaf(self) -> NDArray[np.bool_]:
-        """(m,) bool: true for segments without children."""
+        """(m,) bool: True for segments without children."""
         leaf = np.ones(len(self), dtype=bool)
         leaf[self.parent[1:]] = False
         return leaf
 
     @property
     def leaves(self) -> NDArray[np.int64]:
-        """(k,) int64: rows of the leaves in time order; they tile the video."""
+        """Rows of the leaves in time order, (k,) int64; the leaves tile the video."""
         return self._by_time(self.is_leaf)
 
     @property
@@ -113,18 +113,18 @@ class Tree:
         return int(self.level.max())
 
     def children(self, row: int) -> NDArray[np.int64]:
-        """(0,) or (2,) int64: rows of a segment's children in time order."""
+        """Return the rows of a segment's children in time order, (0,) or (2,) int64."""
         return np.flatnonzero(self.parent == self._row(row))
 
     def path(self, row: int) -> NDArray[np.int64]:
-        """(level+1,) int64: the rows from the root down to a segment, both included."""
+        """Return the rows from the root down to a segment, both included, (level+1,) int64."""
         rows = [self._row(row)]
         while self.parent[rows[-1]] >= 0:
             rows.append(int(self.parent[rows[-1]]))
         return np.array(rows[::-1])
 
     def descendants(self, row: int) -> NDArray[np.int64]:
-        """(k,) int64: the rows below a segment, depth first, each before those inside it."""
+        """Return the rows below a segment, depth first, parents before children, (k,) int64."""
         inside = np.zeros(len(self), dtype=bool)
         inside[self._row(row)] = True
         for level in range(int(self.level[row]) + 1, self.depth + 1):
@@ -135,9 +135,9 @@ class Tree:
         return rows[np.lexsort((self.level[rows], self.start[rows]))]
 
     def at_level(self, level: int) -> NDArray[np.int64]:
-        """(k,) int64: rows of the segments that tile the video where the tree is cut at a level.
+        """Return the rows of the segments that tile the video at a level of the tree, (k,) int64.
 
-        Those of that level, and the leaves above it, in time order.
+        These are the segments of that level and the leaves above it, in time order.
         """
         if level < 0:
             raise ValueError(f"Levels begin at 0; there is no level {level}.")
@@ -150,13 +150,13 @@ class Tree:
     def at(
         self, times: float | NDArray[np.float64], level: int | None = None
     ) -> np.int64 | NDArray[np.int64]:
-        """The rows of the segments that hold moments: leaves, or of the cut at a level.
+        """Return the row of the segment at each time: a leaf, or a segment of the cut at a level.
 
-        A moment outside of the video belongs to the nearest segment; a boundary to the later one.
+        A time outside the video belongs to the nearest segment; a boundary to the later one.
 
         Args:
-            times: one moment or an array of them, in seconds.
-            level: of the cut, see `at_level`; None: the leaves.
+            times: one time or an array of times, in seconds.
+            level: level of the cut, see `at_level`; None: the leaves.
 
         Returns:
             int64, of the shape of `times`.
@@ -177,7 +177,7 @@ class Tree:
 
     def _row(self, row: int) -> int:
         if not 0 <= row < len(self):
-            raise IndexError(f"There is no segment {row}: the tree has {len(self)}.")
+            raise IndexError(f"There is no segment {row}; the tree has {len(self)}.")
         return row
 
 
@@ -185,8 +185,8 @@ def ward(X: ArrayLike) -> Dendrogram:
     """Cluster frames by exact Ward linkage in which only temporal neighbours may merge.
 
     The result equals scikit-learn's ``AgglomerativeClustering(linkage="ward")`` with a chain as
-    connectivity: same ``children_``, heights to 1e-12 relative, equal costs in the same order;
-    where rounding in scikit-learn makes equal costs differ, they are equal here. Paper section:
+    connectivity: same ``children_``, heights to 1e-12 relative, equal costs in the same order.
+    Equal costs that differ by rounding in scikit-learn are equal here. Paper section:
     hierarchical segmentation (arXiv 2601.10592); linkage after Ward (1963).
 
     Args:
@@ -215,8 +215,8 @@ def cut(
     """Cut a dendrogram into a binary tree of segments, by duration.
 
     From the root down, a split is kept only if both sides last at least `min_duration`; otherwise
-    the node is a leaf. Where that would leave a leaf longer than `absorb_above`, the short side is
-    absorbed by its neighbour and the longer side's own split is taken instead.
+    the node is a leaf. If that would leave a leaf longer than `absorb_above`, the short side is
+    absorbed by its neighbour and the longer side's own split is used instead.
 
     Args:
         dendrogram: merges of n frames.
@@ -227,7 +227,7 @@ def cut(
 
     Raises:
         ValueError: `edges` has the wrong shape or does not increase, a duration is negative or
-            NaN, or `dendrogram` is none.
+            NaN, or `dendrogram` is not a valid dendrogram.
     """
     times = np.ascontiguousarray(edges, dtype=np.float64)
     if times.shape != (dendrogram.n_frames + 1,):
