@@ -1,4 +1,4 @@
-"""Fixtures that every room's tests share."""
+"""Fixtures that all tests share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-# How long an example takes says nothing on a machine that others use too.
+# The time that an example takes is meaningless on a shared machine.
 settings.register_profile(
     "shared", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
 )
@@ -19,7 +19,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of real clips that stands beside a developer's checkout."""
+    """The folder of real clips beside a developer's checkout."""
     folder = Path(os.environ.get("ACTION100M_SHARED", _ROOT.parent / "shared"))
     if not folder.is_dir():
         pytest.skip(f"{folder} with the real clips is not here")

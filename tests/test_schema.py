@@ -1,4 +1,4 @@
-"""The schema against the published one, spelled independently."""
+"""The schema against the published one, written down independently."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches are the same with any workers, cover what there is once, and go on where they stopped."""
+"""Batches are the same with any workers, cover all samples once, and resume where they stopped."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Key = tuple[str, str]
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """data.parquet and videos/ of three numbered videos, in which each segment has a caption."""
+    """data.parquet and videos/ of three numbered videos; each segment has a caption."""
     place = tmp_path_factory.mktemp("training")
     write_footage(place, ["first", "second", "third"])
     return place

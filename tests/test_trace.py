@@ -1,4 +1,4 @@
-"""Spans as a profiler reads them."""
+"""Spans as a profiler reads them, and their summary."""
 
 from __future__ import annotations
 

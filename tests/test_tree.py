@@ -1,4 +1,4 @@
-"""Arguments of the public functions, and cutting against a slow cutter of its own."""
+"""Arguments of the public functions, and cutting against a slow, independent implementation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Row = tuple[float, float, int, int]
 
 
 def random_dendrogram(rng: np.random.Generator, n: int) -> Dendrogram:
-    """Neighbours merge in any order."""
+    """Return a dendrogram in which neighbours merge in any order."""
     chain = list(range(n))
     children = np.empty((n - 1, 2), dtype=np.int64)
     for merge in range(n - 1):
@@ -30,7 +30,7 @@ def random_dendrogram(rng: np.random.Generator, n: int) -> Dendrogram:
 
 
 def staircase(n: int) -> Dendrogram:
-    """Frame after frame joins all frames before it."""
+    """Return a dendrogram in which each frame joins all frames before it."""
     before = np.array([0, *range(n, 2 * n - 2)])
     return Dendrogram(np.sort(np.stack([before, np.arange(1, n)], axis=1)), np.zeros(n - 1))
 
@@ -45,7 +45,7 @@ def frames_of(dendrogram: Dendrogram) -> list[list[int]]:
 def slow_cut(
     dendrogram: Dendrogram, edges: Sequence[float], min_duration: float, absorb_above: float
 ) -> tuple[list[Row], int]:
-    """The rule as it is told, with sets of frames, level by level."""
+    """Cut by the rule as documented, with sets of frames, level by level."""
     n, frames = dendrogram.n_frames, frames_of(dendrogram)
     absorbed_in_all = 0
 
@@ -123,7 +123,7 @@ def test_trees_are_strictly_binary_and_tiled(
 
 
 def test_a_stray_frame_swallows_no_long_segment() -> None:
-    """The first frame, black for 0.1 s, is unlike all others, which change at 70 s."""
+    """The first frame, black for 0.1 s, differs from all others, which change at 70 s."""
     X = np.repeat([[0.0], [1.0]], [70, 30], axis=0)
     X += 0.01 * np.random.default_rng(0).normal(size=X.shape)
     X[0] = 1e6
@@ -245,7 +245,7 @@ def test_children_of_another_shape_or_type_are_refused() -> None:
 
 
 def containment(tree: action100m.Tree, row: int) -> list[int]:
-    """Rows inside a segment, by their times and levels alone."""
+    """Return the rows inside a segment, by their times and levels alone."""
     return [
         k
         for k in range(len(tree))

@@ -1,4 +1,4 @@
-"""Ward: against scikit-learn, and every way through the core against every other."""
+"""Ward against scikit-learn, and all code paths of the core against each other."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def noise(rng: np.random.Generator, n: int, d: int) -> Rows:
 
 
 def still(rng: np.random.Generator, n: int, d: int) -> Rows:
-    """Long stretches of equal frames, as a slide show has them."""
+    """Return long stretches of equal frames, as in a slide show."""
     slides = rng.integers(0, 3, size=(n // 40 + 1, d))
     return slides[np.sort(rng.integers(len(slides), size=n))].astype(float)
 
@@ -65,7 +65,7 @@ MAKERS = (walk, pieces, noise, still, ramp, constant, integers)
 
 
 def exact_ward(X: Rows) -> tuple[list[list[int]], list[float]]:
-    """Greedy Ward in rational numbers, pair by pair."""
+    """Run greedy Ward in rational numbers, pair by pair."""
     chain = [(i, 1, [Fraction(x) for x in row.tolist()]) for i, row in enumerate(X)]
     children, heights = [], []
     for node in range(len(X), 2 * len(X) - 1):
@@ -95,7 +95,7 @@ def test_equals_scikit_learn(make: Maker, n: int, d: int, dtype: type) -> None:
 @given(st.data())
 @settings(deadline=None, max_examples=150)
 def test_equals_scikit_learn_on_any_floats(data: st.DataObject) -> None:
-    """Without equal frames: of those, scikit-learn's means differ by rounding, our sums do not."""
+    """Frames differ: scikit-learn's means of equal frames differ by rounding, our sums do not."""
     dtype = data.draw(st.sampled_from([np.float32, np.float64]))
     n, d = data.draw(st.integers(2, 40)), data.draw(st.integers(1, 20))
     seed = data.draw(st.integers(0, 2**32))

@@ -525,7 +525,7 @@ def test_unusable_checkpoints_are_refused(how: str, message: str, tmp_path: Path
     ("changes", "message"),
     [
         ({"device": "cuda:99"}, "There is no device 'cuda:99'"),
-        ({"device": "gpu"}, "is no device"),
+        ({"device": "gpu"}, "is not a device"),
         ({"model": "/nowhere"}, "There is no folder /nowhere"),
         ({"revision": "main"}, "has no revision"),
     ],

@@ -1,4 +1,4 @@
-"""Makes tiny random checkpoints, and lets transformers import torchvision beside a CPU PyTorch."""
+"""Make tiny random checkpoints, and let transformers import torchvision with a CPU PyTorch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _kept: list[torch.library.Library] = []
 
 
 def declare_torchvision_operators() -> None:
-    """torchvision from PyPI is built for CUDA: beside a CPU PyTorch it imports only after this.
+    """Declare operators without which torchvision from PyPI (for CUDA) fails with a CPU PyTorch.
 
     Call it before anything imports torchvision.
     """
@@ -64,12 +64,12 @@ VJEPA2_VIT_G = {
 
 
 def make_vjepa2(classifier: bool = False, seed: int = 0, **sizes: Any) -> torch.nn.Module:
-    """A V-JEPA 2 of transformers' own, with weights large enough that every part matters.
+    """Make a V-JEPA 2 of transformers, with weights large enough that every part matters.
 
     Args:
-        classifier: with the head for video classification.
-        seed: of the weights.
-        sizes: of VJEPA2Config, on top of a tiny one.
+        classifier: whether to add the head for video classification.
+        seed: seed of the weights.
+        sizes: options of VJEPA2Config that override the tiny ones.
     """
     config = VJEPA2Config(**{**TINY_VJEPA2, **sizes})
     model = (VJEPA2ForVideoClassification if classifier else VJEPA2Model)(config).eval()
@@ -83,16 +83,16 @@ def make_vjepa2(classifier: bool = False, seed: int = 0, **sizes: Any) -> torch.
 
 
 def save_vjepa2(folder: Path, shard: str = "5GB", **arguments: Any) -> Path:
-    """Save what `make_vjepa2` makes, as a folder with safetensors of at most `shard`."""
+    """Save a model from `make_vjepa2` as a folder with safetensors files of at most `shard`."""
     make_vjepa2(**arguments).save_pretrained(folder, max_shard_size=shard)
     return folder
 
 
 def pooled(model: torch.nn.Module, pixels: torch.Tensor) -> torch.Tensor:
-    """What transformers' encoder gives, averaged over each tubelet's tokens: the truth.
+    """Return the reference: transformers' encoder output, averaged over each tubelet's tokens.
 
     Args:
-        model: of `make_vjepa2`.
+        model: a model from `make_vjepa2`.
         pixels: (b, frames, 3, crop, crop).
     """
     config = model.config
@@ -104,7 +104,7 @@ def pooled(model: torch.nn.Module, pixels: torch.Tensor) -> torch.Tensor:
 
 
 def load_vjepa2(checkpoint: Checkpoint, **arguments: Any) -> VJepa2Model:
-    """Our model of it, ready to encode."""
+    """Return our model of a checkpoint, ready to encode."""
     model = open_vjepa2(checkpoint, **arguments)
     model.load()
     return model

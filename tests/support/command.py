@@ -1,4 +1,4 @@
-"""Calls the command line as a user does: in a process of its own."""
+"""Call the command line as a user does, in a separate process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def command(*arguments: str | Path) -> list[str]:
 def call(
     *arguments: str | Path, cwd: Path | None = None, timeout: float = 120
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end; its output comes back as text."""
+    """Run a command to its end, with its output as text."""
     return subprocess.run(
         command(*arguments), cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False
     )

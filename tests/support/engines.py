@@ -1,4 +1,4 @@
-"""Engines that answer with what they were shown, late and out of order."""
+"""Engines that answer with what they were shown, delayed and out of order."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from action100m.inference import Clip, Image, Outcome, Request, Result, Text, Us
 
 
 def seen(request: Request) -> str:
-    """What a request shows and asks, in words that tell it from every other one."""
+    """Return a text that identifies what a request shows and asks."""
     words = []
     for message in request.messages:
         for part in message.parts:
@@ -28,13 +28,13 @@ def seen(request: Request) -> str:
 
 
 def describe(frames: Sequence[np.ndarray]) -> str:
-    """Number and digest of some frames."""
+    """Return the number and a digest of some frames."""
     digest = hashlib.sha256(b"".join(frame.tobytes() for frame in frames)).hexdigest()[:12]
     return f"{len(frames)} frames {digest}"
 
 
 class EchoEngine:
-    """Answers a request by `answer`, after others that came later."""
+    """Answers a request with `answer`, possibly after others that came later."""
 
     context_length = None
 
@@ -45,7 +45,7 @@ class EchoEngine:
         capacity: int = 8,
         seconds: float = 0.02,
     ) -> None:
-        """`seconds`: an answer takes so long at most."""
+        """`seconds`: the longest time that an answer takes."""
         self.capacity = capacity
         self._seconds = seconds
         self.requests: list[Request] = []
@@ -78,5 +78,5 @@ class EchoEngine:
 
 
 def complete(request: Request, text: str) -> Result:
-    """A whole answer."""
+    """Return a complete answer."""
     return Result(request.id, Outcome.COMPLETE, text, usage=Usage(prompt=10, completion=3))

@@ -1,7 +1,7 @@
-"""Looks at a running FiftyOne App in a real browser.
+"""Look at a running FiftyOne App in a real browser.
 
-Arguments: the address, the browser's executable, and a PNG file to write for the grid and one for
-the opened sample. Prints the text that the App shows of each.
+Arguments: the address, the browser's executable, and the PNG files to write for the grid and for
+the opened sample. Prints the text that the App shows for each.
 """
 
 from __future__ import annotations

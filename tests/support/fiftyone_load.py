@@ -1,6 +1,6 @@
-"""Loads a folder, or a dataset of the Hub, with the real FiftyOne and prints what it sees.
+"""Load a folder, or a dataset of the Hub, with the real FiftyOne and print its content.
 
-Arguments: a folder or USER/NAME, and, to export it anew, a folder for that.
+Arguments: a folder or USER/NAME and, to export it again, a folder for the export.
 """
 
 from __future__ import annotations

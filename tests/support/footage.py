@@ -13,11 +13,11 @@ from rows import annotate, as_python, random_tree, write_rows
 from synthetic import write_numbered
 
 TIMES = np.cumsum([0, *np.random.default_rng(4).integers(40, 100, 179)]) / 1000
-"""Seconds of the frames of each video."""
+"""Times of the frames of each video, in seconds."""
 
 
 def write_footage(folder: Path, uids: Sequence[str]) -> list[dict[str, Any]]:
-    """Write data.parquet and videos/UID.mkv; each segment has a caption. The rows."""
+    """Write data.parquet and videos/UID.mkv, with a caption for each segment; return the rows."""
     batches = []
     for number, uid in enumerate(uids):
         tree = random_tree(number, 90, float(TIMES[-1]) / 90)

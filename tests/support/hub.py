@@ -1,4 +1,4 @@
-"""A Hugging Face Hub of one dataset on this machine: what the real client asks for, no more."""
+"""A local Hugging Face Hub of one dataset, with only the requests of the real client."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Hub(ThreadingHTTPServer):
-    """Serves and takes commits.
+    """Serves the repository and accepts commits.
 
     Attributes:
-        files: by path; what the repository holds.
-        blobs: large files by their SHA-256, as they are uploaded.
-        created: the bodies of the requests that made repositories.
+        files: content of the repository, by path.
+        blobs: uploaded large files, by SHA-256.
+        created: the bodies of the requests that created repositories.
         refuses: answer every request with 403.
     """
 
@@ -41,7 +41,7 @@ class Hub(ThreadingHTTPServer):
 
 @contextmanager
 def serving() -> Iterator[Hub]:
-    """A hub that serves until the block ends."""
+    """Yield a hub that serves until the block ends."""
     with Hub() as hub:
         threading.Thread(target=hub.serve_forever, daemon=True).start()
         try:

@@ -1,4 +1,4 @@
-"""Small exports to FiftyOne, made of rows."""
+"""Small exports of rows to FiftyOne."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Sample = dict[str, Any]
 
 
 def annotated_rows(videos: int = 3) -> list[Row]:
-    """Videos of 53 seconds in which something is done on every other level."""
+    """Return videos of 53 seconds with actions on every other level."""
     rows = as_python(batches(videos, annotated=True))
     for row in rows:
         for number, node in enumerate(row["nodes"]):
@@ -36,7 +36,7 @@ def export_rows(
     seconds: float = 90.0,
     **options: Any,
 ) -> tuple[Written, list[Sample]]:
-    """Export rows to `folder`/out; what was written, and the samples as JSON has them."""
+    """Export rows to `folder`/out; return what was written, and the samples as in the JSON."""
     write_rows(folder / "data.parquet", rows)
     dataset = action100m.open(folder / "data.parquet")
     written = export_fiftyone(dataset, folder / "out", Export(videos, seconds, **options))

@@ -1,4 +1,4 @@
-"""Makes small datasets in the published schema, as Python rows to be broken on purpose."""
+"""Make small datasets in the published schema, as Python rows that tests break on purpose."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ METADATA = {"title": "Crane", "duration": 53, "upload_date": "20200131", "view_c
 
 
 def random_tree(seed: int, n_frames: int = 400, seconds_per_frame: float = 4 / 30) -> Tree:
-    """A tree over a random walk, whose pieces have uneven lengths."""
+    """Return a tree over a random walk whose pieces have uneven lengths."""
     generator = np.random.default_rng(seed)
     frames = np.cumsum(generator.normal(size=(n_frames, 4)), axis=0)
     return cut(ward(frames), np.arange(n_frames + 1) * seconds_per_frame)
 
 
 def annotate(tree: Tree) -> dict[str, pa.Array]:
-    """Captions and gpt for the nodes that should have them, in made-up words."""
+    """Return captions and gpt for the nodes that should have them, in made-up words."""
     words = [f"words about node {n}" for n in range(len(tree))]
     gpt = {
         "summary": {"brief": "a summary", "detailed": "a longer summary"},
@@ -41,7 +41,7 @@ def annotate(tree: Tree) -> dict[str, pa.Array]:
 
 
 def batches(videos: int, *, annotated: bool = False) -> Iterator[pa.RecordBatch]:
-    """One row each, in the order of their uids; number 3 is a lone root under half a second."""
+    """Yield one row per video, in uid order; number 3 is a lone root under half a second."""
     for number in range(videos):
         uid = f"video{number:04d}"
         tree = random_tree(number, n_frames=3 if number == 3 else 400)
@@ -49,13 +49,13 @@ def batches(videos: int, *, annotated: bool = False) -> Iterator[pa.RecordBatch]
 
 
 def as_python(rows: Iterator[pa.RecordBatch]) -> list[dict[str, Any]]:
-    """The rows as dicts."""
+    """Return the rows as dicts."""
     found: list[dict[str, Any]] = pa.Table.from_batches(rows, SCHEMA).to_pylist()
     return found
 
 
 def rows_with_briefs(videos: int, briefs: Sequence[str | None]) -> list[dict[str, Any]]:
-    """Videos whose annotated segments have the brief actions in turn."""
+    """Return videos whose annotated segments have the brief actions in turn."""
     rows = as_python(batches(videos, annotated=True))
     annotated = [node for row in rows for node in row["nodes"] if node["gpt"]]
     for number, node in enumerate(annotated):

@@ -23,7 +23,7 @@ class Call:
 
     @property
     def text(self) -> str:
-        """The words of the last message."""
+        """The text of the last message."""
         content = self.body["messages"][-1]["content"]
         if isinstance(content, str):
             return content
@@ -54,12 +54,12 @@ class Call:
         self.reply(200, json.dumps({"choices": [choice], "usage": usage}))
 
     def drop(self) -> None:
-        """Break off in the middle of an answer."""
+        """Close the connection in the middle of an answer."""
         self._handler.wfile.write(b'HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n{"choi')
         self._handler.close_connection = True
 
     def trickle(self) -> None:
-        """Send a space now and then, as proxies do, and never an answer."""
+        """Send a space from time to time, as proxies do, but never an answer."""
         self._handler.send_response(200)
         self._handler.send_header("Transfer-Encoding", "chunked")
         self._handler.end_headers()
@@ -69,7 +69,7 @@ class Call:
         self._handler.close_connection = True
 
     def hang(self) -> None:
-        """Say nothing until the other end goes."""
+        """Send nothing until the client disconnects."""
         self._handler.connection.settimeout(20)
         with suppress(OSError):
             self._handler.connection.recv(1)
@@ -82,12 +82,12 @@ def serve(
     models: list[str] | None = None,
     context: int | str | None = None,
 ) -> Iterator[tuple[str, list[Call]]]:
-    """Run a server; gives its URL and the calls that it has had.
+    """Run a server; yield its URL and the calls that it has received.
 
     Args:
-        answer: what it does with a request.
-        models: that it has.
-        context: length that it tells of each.
+        answer: called with each request, to answer it.
+        models: names of its models.
+        context: context length that it reports for each.
     """
     calls: list[Call] = []
     lock = threading.Lock()

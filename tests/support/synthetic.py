@@ -1,4 +1,4 @@
-"""Draws small videos whose cut times are known."""
+"""Draw small videos with known cut times."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 _BITS = 8
-# Display matrices [a b; c d] of the eight ways to hold a camera.
+# Display matrices [a b; c d] of the eight orientations of a camera.
 ORIENTATIONS = [
     (a, b, c, d) for x in (1, -1) for y in (1, -1) for a, b, c, d in ((x, 0, 0, y), (0, x, y, 0))
 ]
 
 
 def draw_frame(scene: int, moment: float, width: int, height: int) -> NDArray[np.uint8]:
-    """(height, width, 3) RGB of a scene's own colours, with a disc that moves with `moment`."""
+    """Return a frame in a scene's colours, with a disc moving with `moment`, (height, width, 3)."""
     generator = np.random.default_rng(scene)
     low, high = generator.integers(0, 256, (2, 3))
     ramp = np.linspace(0, 1, width)[None, :, None]
@@ -42,12 +42,12 @@ def write_video(
     """Write a video of hard-cut scenes.
 
     Args:
-        path: where to; the suffix names the container.
+        path: the file; its suffix determines the container.
         scenes: seconds of each scene.
         frame_rate: frames per second.
         size: width, height.
         codec: an FFmpeg encoder.
-        seed: of the scenes' colours.
+        seed: seed of the scenes' colours.
     """
     width, height = size
     with av.open(str(path), "w") as container:
@@ -62,9 +62,9 @@ def write_video(
 
 
 def with_matrix(source: Path, path: Path, matrix: tuple[int, int, int, int]) -> Path:
-    """Copy an MP4, its track's display matrix replaced by [a b; c d]."""
+    """Copy an MP4, with the display matrix of its track replaced by [a b; c d]."""
     data = bytearray(source.read_bytes())
-    at = data.index(b"tkhd") + 4 + 40  # version 0: the matrix stands 40 bytes into the box
+    at = data.index(b"tkhd") + 4 + 40  # version 0: the matrix is 40 bytes into the box
     for place, value in zip((0, 1, 3, 4), matrix, strict=True):
         data[at + 4 * place : at + 4 * place + 4] = (value << 16).to_bytes(4, "big", signed=True)
     path.write_bytes(data)
@@ -72,7 +72,7 @@ def with_matrix(source: Path, path: Path, matrix: tuple[int, int, int, int]) -> 
 
 
 def with_flags(source: Path, path: Path, movflags: str) -> Path:
-    """Copy a video, its packets as they are, to an MP4 that is written with these flags."""
+    """Copy the packets of a video unchanged to an MP4 that is written with these flags."""
     options = {"movflags": movflags}
     with av.open(str(source)) as video, av.open(str(path), "w", options=options) as target:
         stream = target.add_stream_from_template(video.streams.video[0])
@@ -94,11 +94,11 @@ def write_numbered(
     """Write frames that show their own number, for `read_numbers`.
 
     Args:
-        path: where to; the suffix names the container.
-        times: milliseconds at which each frame is to be shown.
+        path: the file; its suffix determines the container.
+        times: milliseconds at which each frame is shown.
         size: width, height.
         codec: an FFmpeg encoder.
-        options: of the encoder.
+        options: options of the encoder.
     """
     width, height = size
     with av.open(str(path), "w") as container:
@@ -140,7 +140,7 @@ def write_tagged(
 
 
 def read_numbers(pixels: NDArray[np.uint8]) -> list[int]:
-    """The numbers that (b, h, w, 3) pictures of `write_numbered` show."""
+    """Return the numbers that pictures of `write_numbered`, (b, h, w, 3), show."""
     bars = pixels.mean(axis=(1, 3)).T  # (w, b)
     centres = (np.arange(_BITS) * 2 + 1) * len(bars) // (2 * _BITS)
     return [int(number) for number in (1 << np.arange(_BITS)) @ (bars[centres] > 125)]

@@ -1,7 +1,7 @@
-"""Prints the signatures of TensorRT's real Python bindings as JSON, without its libraries.
+"""Print the signatures of TensorRT's real Python bindings as JSON, without its libraries.
 
-The wheel of the bindings is small, that of the libraries is not: empty libraries with the few
-symbols that the bindings ask for are enough to import them, and to run nothing.
+The wheel of the bindings is small, that of the libraries is large: empty libraries with the few
+symbols that the bindings need are enough to import them, but not to run anything.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
-# (class, attribute) pairs come in, their documentation goes out.
+# Takes dotted attribute paths, prints their documentation.
 _READ = """
 import json, sys
 import tensorrt_bindings as trt
@@ -30,12 +30,12 @@ print(json.dumps(out))
 
 
 def read_documentation(paths: list[str]) -> dict[str, str | None]:
-    """The docstrings of attributes such as "Builder.create_network"; None for what is missing."""
+    """Return the docstrings of attributes such as "Builder.create_network"; None if missing."""
     return json.loads(run_with_bindings(["-c", _READ, *paths]))
 
 
 def run_with_bindings(arguments: list[str]) -> str:
-    """What Python prints with these arguments, where `tensorrt_bindings` can be imported."""
+    """Return what Python prints with these arguments if `tensorrt_bindings` can be imported."""
     spec = find_spec("tensorrt_bindings")
     assert spec is not None
     assert spec.submodule_search_locations is not None

@@ -1,4 +1,4 @@
-"""Writes the tiny SmolVLM as llama.cpp wants it, and runs llama.cpp's own server on it."""
+"""Write the tiny SmolVLM in llama.cpp's format, and run llama.cpp's own server on it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _OTHERS = {
 
 
 def write_gguf(folder: Path) -> tuple[Path, Path]:
-    """The language model and the vision model of a tiny SmolVLM, as two files in `folder`."""
+    """Write the language model and the vision model of a tiny SmolVLM as two files in `folder`."""
     checkpoint = str(tiny_models.save_smolvlm(folder / "hf"))
     config = AutoConfig.from_pretrained(checkpoint)
     weights = AutoModelForImageTextToText.from_pretrained(checkpoint).state_dict()
@@ -126,7 +126,7 @@ def _name(name: str) -> str:
 
 @contextmanager
 def llama_server(folder: Path) -> Iterator[str]:
-    """llama.cpp's server on the tiny SmolVLM; gives its URL."""
+    """Run llama.cpp's server on the tiny SmolVLM; yield its URL."""
     words, eyes = write_gguf(folder)
     parameters = xllamacpp.CommonParams()
     parameters.model.path, parameters.mmproj.path = str(words), str(eyes)

@@ -1,4 +1,4 @@
-"""Makes tiny random checkpoints of the captioners' and aggregators' real architectures."""
+"""Make tiny random checkpoints of the captioners' and aggregators' real architectures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _WORDS = [
     "She pours the batter into a hot pan and turns it over.",
     '{"summary": {"brief": "N/A", "detailed": "Nothing moves."}, "action": {"actor": "a cook"}}',
     "Describe this video in detail. Describe this image in detail. user assistant system",
-    "One.\n\nTwo.\n\n" * 20,  # llama.cpp wants an empty line to be one token before a picture
+    "One.\n\nTwo.\n\n" * 20,  # llama.cpp needs an empty line to be one token before a picture
 ]
 _CHAT = (
     "{% for m in messages %}<|start|>{{ m['role'] }}\n{% if m['content'] is string %}"
@@ -47,7 +47,7 @@ _BEGIN, _END, _START = "<|begin|>", "<|end|>", "<|start|>"
 def tokenizer_of(
     *special: str, chat: str = _CHAT, end: str = _END, **more: Any
 ) -> PreTrainedTokenizerFast:
-    """A byte-level tokenizer of a few hundred tokens, with a chat template."""
+    """Return a byte-level tokenizer of a few hundred tokens, with a chat template."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -78,12 +78,12 @@ def _tokens(tokenizer: Any) -> dict[str, Any]:
 
 
 def _loud(model: Any) -> Any:
-    """A model with weights so large that its answers tell pictures apart."""
+    """Return a model with weights so large that its answers differ between pictures."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.ndim >= 2:
                 parameter.copy_(torch.randn(parameter.shape) * parameter.shape[-1] ** -0.5)
-            elif "gate" in name:  # of Mllama's cross-attention, which begins at 0
+            elif "gate" in name:  # of Mllama's cross-attention, which is 0 at first
                 parameter.fill_(0.5)
     return model
 
@@ -96,16 +96,16 @@ def _save(folder: Path, model: Any, processor: Any) -> Path:
 
 
 def save_qwen3(folder: Path, *, thinks: bool = False) -> Path:
-    """Qwen3: text; where it `thinks`, by the end of the published template."""
+    """Save a Qwen3: text; if it `thinks`, with the end of the published template."""
     tokenizer = tokenizer_of("<think>", "</think>", chat=_THINKING) if thinks else tokenizer_of()
     torch.manual_seed(1)
-    # vLLM on a CPU wants heads of at least 32.
+    # vLLM on a CPU needs heads of at least 32.
     config = transformers.Qwen3Config(**_TEXT, **_tokens(tokenizer), head_dim=32)
     return _save(folder, transformers.Qwen3ForCausalLM(config), tokenizer)
 
 
 def save_gpt_oss(folder: Path) -> Path:
-    """GptOss: text, in Harmony's channels."""
+    """Save a GptOss: text, in Harmony's channels."""
     chat = _CHAT.replace("assistant\n{% endif %}", "assistant{% endif %}")
     special = ("<|channel|>", "<|message|>", "<|return|>")
     tokenizer = tokenizer_of(*special, chat=chat, end="<|return|>")
@@ -122,7 +122,7 @@ def save_gpt_oss(folder: Path) -> Path:
 
 
 def save_smolvlm(folder: Path) -> Path:
-    """SmolVLM: images and videos."""
+    """Save a SmolVLM: images and videos."""
     chat = _CHAT.replace("IMAGE", "<image>").replace("VIDEO", "<video>")
     special = (
         "<image>",
@@ -162,7 +162,7 @@ def save_smolvlm(folder: Path) -> Path:
 
 
 def save_qwen3_vl(folder: Path) -> Path:
-    """Qwen3-VL: images and videos."""
+    """Save a Qwen3-VL: images and videos."""
     names = ("<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>")
     chat = _CHAT.replace("IMAGE", "<|vision_start|><|image_pad|><|vision_end|>")
     chat = chat.replace("VIDEO", "<|vision_start|><|video_pad|><|vision_end|>")
@@ -200,12 +200,12 @@ def save_qwen3_vl(folder: Path) -> Path:
 
 
 def save_mllama(folder: Path) -> Path:
-    """Mllama, the architecture of Llama-3.2-Vision: images."""
+    """Save an Mllama, the architecture of Llama-3.2-Vision: images."""
     chat = _CHAT.replace("IMAGE", "<|image|>")
     tokenizer = tokenizer_of("<|image|>", "<|python_tag|>", chat=chat)
     torch.manual_seed(5)
     tokens = _tokens(tokenizer)
-    # The embedding has room for the image token; the head has not.
+    # The embedding has a row for the image token; the head does not.
     image = tokenizer.convert_tokens_to_ids("<|image|>")
     config = transformers.MllamaConfig(
         text_config={
@@ -247,7 +247,7 @@ def save_mllama(folder: Path) -> Path:
 
 
 def save_perception_lm(folder: Path) -> Path:
-    """PerceptionLM: images and videos."""
+    """Save a PerceptionLM: images and videos."""
     chat = _CHAT.replace("IMAGE", "<|image|>").replace("VIDEO", "<|video|>")
     tokenizer = tokenizer_of(
         "<|image|>",

@@ -1,4 +1,4 @@
-"""A small model of windows whose every number can be followed."""
+"""A small model of windows whose every number can be verified by hand."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Rows = NDArray[np.float32]
 
 @dataclass
 class SmallModel:
-    """A WindowModel: a tubelet's vector depends on its frames, its place and the whole window.
+    """A WindowModel: a tubelet's vector depends on its frames, its position and the whole window.
 
     Attributes:
         prepared: frames prepared so far.
@@ -58,7 +58,7 @@ class SmallModel:
         return np.asarray(np.sin(phase) + tubelets.mean(), np.float32)
 
     def encode_slowly(self, pixels: NDArray[np.uint8]) -> Rows:
-        """The (n, d) that a WindowedEncoder must give, from the whole video at once."""
+        """Return what a WindowedEncoder must give, from the whole video at once, (n, d)."""
         n, window = len(pixels), self.window
         frames = self.prepare(pixels)
         padded = np.concatenate([frames, np.repeat(frames[-1:], max(0, window - n), axis=0)])
@@ -76,12 +76,12 @@ class SmallModel:
 
 
 def random_video(n: int, seed: int = 0) -> NDArray[np.uint8]:
-    """(n, 2, 2, 3) noise."""
+    """Return noise, (n, 2, 2, 3)."""
     return np.random.default_rng(seed).integers(0, 256, (n, 2, 2, 3), np.uint8)
 
 
 def batches_of(pixels: NDArray[np.uint8], sizes: Sequence[int] = (7,)) -> Iterator[FrameBatch]:
-    """The video in batches of these sizes, over and over."""
+    """Yield the video in batches of these sizes, repeated cyclically."""
     first, turn = 0, 0
     while first < len(pixels):
         part = pixels[first : first + sizes[turn % len(sizes)]]

@@ -211,7 +211,7 @@ def test_windows_of_other_shapes_are_refused(tiny: Path) -> None:
         ({"window": 0}, "does not fill tubelets of 2"),
         ({"stride": 0}, "stride 0"),
         ({"batch": 0}, "batch 0"),
-        ({"device": "gpu"}, "is no device"),
+        ({"device": "gpu"}, "is not a device"),
         ({"device": "mps"}, "not on 'mps'"),
         ({"device": "cuda:99"}, "There is no device 'cuda:99'"),
         ({"precision": "fp8"}, "fp8 needs an NVIDIA GPU"),
