@@ -52,10 +52,10 @@ def uids(batch: Batch) -> Iterator[Breach]:
 
 
 def upload_dates(batch: Batch) -> Iterator[Breach]:
-    """upload_date is a day, written as YYYYMMDD."""
+    """upload_date is a date, written as YYYYMMDD."""
     days = batch.upload_date
     wrong = np.fromiter((not _is_day(day) for day in days.to_pylist()), bool, len(days))
-    yield _rows("upload_date", wrong, lambda r: f"upload_date {days[r]} is not a day YYYYMMDD.")
+    yield _rows("upload_date", wrong, lambda r: f"upload_date {days[r]} is not a YYYYMMDD date.")
 
 
 def _is_day(text: str | None) -> bool:
@@ -100,7 +100,7 @@ def roots(batch: Batch) -> Iterator[Breach]:
     yield _rows(
         "root",
         count != 1,
-        lambda r: f"{count[r]} of {batch.count[r]} nodes have no parent_id, but exactly 1 must.",
+        lambda r: f"{count[r]} of {batch.count[r]} nodes have no parent_id, but exactly 1 should.",
     )
     level, start = batch.level, batch.start
     yield _nodes(
