@@ -13,10 +13,8 @@ import gc
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -28,9 +26,9 @@ try:
     from transformers import VJEPA2Config, VJEPA2Model
 
     from action100m.segmentation.encoders.vjepa2.architecture import Architecture
+    from action100m.segmentation.encoders.vjepa2.attention import Attention, is_available
     from action100m.segmentation.encoders.vjepa2.model import (
         DTYPES,
-        Attention,
         Precision,
         VJepa2Model,
         make_forward,
@@ -64,8 +62,6 @@ class Variant:
     attention: Attention = "cudnn"
     compiled: bool = False
     graphed: bool = False
-    flash: str | None = None
-    """The implementation that PyTorch's "flash" backend is to use; None: its own."""
 
 
 VARIANTS = (
@@ -73,7 +69,8 @@ VARIANTS = (
     Variant("eager, cudnn"),
     Variant("compiled, flash", attention="flash", compiled=True),
     Variant("compiled, cudnn", compiled=True),
-    Variant("compiled, FA3", attention="flash", compiled=True, flash="FA3"),
+    Variant("compiled, FA3", attention="fa3", compiled=True),
+    Variant("compiled, FA4", attention="fa4", compiled=True),
     Variant("compiled, cudnn, graphed", compiled=True, graphed=True),
     Variant("fp8, compiled, cudnn", precision="fp8", compiled=True),
 )
@@ -109,19 +106,6 @@ def matrix_rate(device: torch.device, side: int) -> float:
     while time.perf_counter() - start < WARM_UP:
         step()
     return 100 * 2 * side**3 / median_of(step)
-
-
-@contextmanager
-def flash_attention(implementation: str | None) -> Iterator[None]:
-    """Let PyTorch's "flash" backend use another implementation in the block."""
-    if implementation is None:
-        yield
-        return
-    torch.nn.attention.activate_flash_attention_impl(implementation)
-    try:
-        yield
-    finally:
-        torch.nn.attention.restore_flash_attention_impl()
 
 
 def make_rival(sizes: Mapping[str, Any], device: torch.device) -> Any:
@@ -208,7 +192,7 @@ def relative_errors(
             precision=variant.precision,
             attention=variant.attention,
         )
-        with torch.no_grad(), flash_attention(variant.flash):
+        with torch.no_grad():
             return forward(pixels.to(DTYPES[variant.precision]))
 
     exact = vectors(Variant("float32", precision="float32"))
@@ -348,8 +332,7 @@ def try_variant(
 ) -> None:
     """Measure a variant at a batch size, or record why it does not run."""
     try:
-        with flash_attention(variant.flash):
-            rate = end_to_end(make_model(architecture, weights, variant, batch, device))
+        rate = end_to_end(make_model(architecture, weights, variant, batch, device))
     except Exception as error:
         found.add_failure(variant, batch, error)
     else:
@@ -365,8 +348,7 @@ def main() -> None:
         print(f"bench/encode.py needs an NVIDIA GPU; PyTorch {torch.__version__} finds none here.")
         raise SystemExit(2)
     batches = (4, 1, 2, 3, 6, 8) if full else (4, 1, 8)
-    fa3 = find_spec("flash_attn_interface") is not None
-    variants = [v for v in VARIANTS if (full or v.compiled) and (fa3 or v.flash is None)]
+    variants = [v for v in VARIANTS if (full or v.compiled) and is_available(v.attention)]
     measure(SIZES, torch.device("cuda"), tuple(variants), batches, side=8192)
 
 

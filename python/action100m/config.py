@@ -53,6 +53,8 @@ class VJepa2Config(_Table):
         device: "cuda", "cuda:1" or "cpu".
         precision: precision of the matrix products; "fp8" works only with "vjepa2_torch".
         batch: windows per batch.
+        attention: the attention kernel of "vjepa2_torch" on a GPU; "fa3" and "fa4" need the package
+            flash-attn-3 or flash-attn-4.
     """
 
     model: str = "facebook/vjepa2-vitg-fpc64-384"
@@ -60,6 +62,7 @@ class VJepa2Config(_Table):
     device: str = "cuda"
     precision: Literal["bf16", "float32", "fp8"] = "bf16"
     batch: int = Field(default=4, ge=1)
+    attention: Literal["cudnn", "flash", "fa3", "fa4"] = "cudnn"
 
 
 class MetadataConfig(_Table):

@@ -81,6 +81,8 @@ def build_tensorrt_engine(config: SegmentationConfig) -> Path:
         settings = config.vjepa2
         if settings.precision == "fp8":
             raise ValueError("fp8 runs in PyTorch only: choose bf16 for TensorRT.")
+        if settings.attention != "cudnn":
+            raise ValueError("TensorRT has its own attention: leave the setting out.")
         return build_engine(
             _open_checkpoint(config),
             _cache() / "tensorrt",
@@ -99,6 +101,7 @@ def _open_torch(config: SegmentationConfig) -> VJepa2Model:
         device=settings.device,
         precision=settings.precision,
         batch=settings.batch,
+        attention=settings.attention,
         compiled=settings.device != "cpu" and settings.precision != "float32",
     )
 

@@ -9,11 +9,16 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from action100m.segmentation import kernels
 from action100m.segmentation.batching import OutOfDeviceMemoryError
 from action100m.segmentation.encoders.vjepa2.architecture import Architecture
+from action100m.segmentation.encoders.vjepa2.attention import (
+    Attention,
+    fused_attention,
+    require_attention,
+    use_attention,
+)
 from action100m.segmentation.encoders.vjepa2.checkpoint import Checkpoint
 from action100m.segmentation.encoders.vjepa2.device import device_errors, find_device
 from action100m.segmentation.encoders.vjepa2.float8 import use_float8
@@ -24,7 +29,6 @@ from action100m.trace import span
 from action100m.video.frames import check_pixels
 
 Precision = Literal["float32", "bf16", "fp8"]
-Attention = Literal["cudnn", "flash"]
 Forward = Callable[[torch.Tensor], torch.Tensor]
 """(b, window, 3, crop, crop) prepared frames to (b, window / tubelet, d) float32, on a device."""
 
@@ -32,7 +36,6 @@ _log = logging.getLogger(__name__)
 
 _VERSION = 2  # of everything here that decides the numbers
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp8": torch.bfloat16}
-_BACKENDS = {"cudnn": SDPBackend.CUDNN_ATTENTION, "flash": SDPBackend.FLASH_ATTENTION}
 
 
 class VJepa2Model:
@@ -192,7 +195,8 @@ def open_vjepa2(
         window: sampled frames a window; by default as in training.
         stride: sampled frames from one window to the next.
         batch: windows at once.
-        attention: which fused kernel, on a CUDA device.
+        attention: the fused kernel on a CUDA device, but for float32, which has one only: cuDNN's,
+            PyTorch's FlashAttention 2, or FlashAttention 3 or 4, each a package of its own.
         compiled: fuse what lies between the products (torch.compile).
         graphed: replay CUDA graphs, one for each batch size.
 
@@ -201,6 +205,7 @@ def open_vjepa2(
             not fill whole tubelets.
     """
     place = find_device(device, precision)
+    require_attention(attention, place)
     if graphed and place.type != "cuda":
         raise ValueError(f"CUDA graphs need a CUDA device, not {device}.")
     architecture = checkpoint.architecture
@@ -250,12 +255,10 @@ def make_forward(
             block.compile()
     if encoder.tables.device.type != "cuda":
         return encoder
-    backend = (
-        SDPBackend.EFFICIENT_ATTENTION if precision == "float32" else _BACKENDS[attention]
-    )  # exactly one: the unfused fallback would need 30 GB of scores a window
+    use_attention(attention)
 
     def forward(pixels: torch.Tensor) -> torch.Tensor:
-        with sdpa_kernel(backend):
+        with fused_attention(attention, DTYPES[precision]):
             vectors: torch.Tensor = encoder(pixels)
         return vectors
 
