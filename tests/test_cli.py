@@ -28,7 +28,7 @@ def finished(video: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     answer = call("run", video.parent, "--out", out)
     assert answer.returncode == 0, answer.stderr
     assert "done" in answer.stdout
-    assert "null: no model" in answer.stdout
+    assert "null, as no model" in answer.stdout
     return out
 
 
@@ -74,12 +74,12 @@ def test_a_finished_run_answers_every_question(finished: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["run", "/no/such/place", "--out", "OUT"], 2, "no file, folder or match"),
+        (["run", "/no/such/place", "--out", "OUT"], 2, "No file or folder matches"),
         (["run", "EMPTY", "--out", "OUT"], 1, "No video was found"),
         (["run", "VIDEO", "--out", "/proc/nowhere"], 2, "Cannot use /proc/nowhere"),
         (["run", "EMPTY", "--out", "OUT", "--workers", "0"], 2, "workers"),
         (["run", "EMPTY", "--out", "OUT", "--config", "/no.toml"], 2, "Cannot read"),
-        (["status", "EMPTY"], 2, "no run folder"),
+        (["status", "EMPTY"], 2, "not a run folder"),
         (["segment", "/no/such/video.mp4"], 1, "/no/such/video.mp4"),
         (["segment", "any.mp4", "--figure", "x.gif"], 2, ".png or .svg"),
         (["nonsense"], 2, "nonsense"),

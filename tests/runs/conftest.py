@@ -1,4 +1,4 @@
-"""A few small videos that every test of the run reads and none writes to."""
+"""A few small videos that all tests of the run read and none modifies."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SCENES = {
 
 @pytest.fixture(scope="session")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of five short videos, one of them under half a second."""
+    """A folder of five short videos, one of them shorter than half a second."""
     folder = tmp_path_factory.mktemp("videos")
     for seed, (name, scenes) in enumerate(SCENES.items()):
         write_video(folder / f"{name}.mp4", scenes, seed=seed)

@@ -1,4 +1,4 @@
-"""Stage 3 in a run: real model classes, a real server, and servers that do not keep the schema."""
+"""Stage 3 in a run: real model classes, a real server, and servers that violate the schema."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ANSWER = {
 
 @pytest.fixture(scope="session")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a tokenizer.json of bytes."""
+    """A folder with the tokenizer.json of a byte-level tokenizer."""
     from tokenizers import Tokenizer, models, pre_tokenizers  # noqa: PLC0415
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -65,7 +65,7 @@ def run(videos: Path, out: Path, config: Config) -> int:
 
 
 def annotated(out: Path) -> list[dict[str, Any] | None]:
-    """`gpt` of the nodes that should have one; the others must have none."""
+    """Return `gpt` of the nodes that should have one; the others must have none."""
     found = []
     for row in pq.read_table(sorted((out / "data").glob("*.parquet"))).to_pylist():
         parents = {node["parent_id"] for node in row["nodes"]}
@@ -79,7 +79,7 @@ def annotated(out: Path) -> list[dict[str, Any] | None]:
 
 
 def speaking(answer: Callable[[Call], None]) -> Callable[[Call], None]:
-    """Captions, and `answer` where an annotation is asked for."""
+    """Reply with captions, or with `answer` if an annotation is requested."""
 
     def both(call: Call) -> None:
         if call.body["messages"][0]["role"] == "system":
@@ -158,7 +158,7 @@ def test_the_report_says_what_each_video_cost(tokenizer: Path, tmp_path: Path) -
     table = page[page.index("<summary>aggregate") :]
     rows = re.findall(r"<bdi>(\w+)</bdi></th>((?:<td>[\d,]+</td>){6})", table)
     spent = {name: [int(n) for n in re.findall(r"\d+", cells)] for name, cells in rows}
-    assert list(spent) == ["long", "short"]  # the dearest first
+    assert list(spent) == ["long", "short"]  # the most expensive first
     for read, cached, written, rounds, retries, shortened in spent.values():
         requests = read // 7
         assert (cached, written) == (4 * requests, 2 * requests)
@@ -290,7 +290,7 @@ def test_a_tokenizer_counts_all_it_is_given(tokenizer: Path, tmp_path: Path) -> 
             "tokenizer": str(tmp_path),
         }
         loaded = load_tokenizer(OpenAIConfig.model_validate(model))
-        assert len(loaded.encode("x" * 77).ids) == 78  # and a space before
+        assert len(loaded.encode("x" * 77).ids) == 78  # with a space before it
 
 
 def test_a_finished_run_needs_no_key(
@@ -311,6 +311,6 @@ def test_a_wrong_tokenizer_or_key_is_told_before_any_video_is_touched(
     (tmp_path / "tokenizer.json").write_text("{}")
     for wrong in ({"tokenizer": str(tmp_path)}, {"tokenizer": "no/", "key_file": "no/such/key"}):
         model = {"engine": "openai", "model": MODEL, "urls": ["http://127.0.0.1:9/v1"], **wrong}
-        with pytest.raises(ConfigError, match=r"is no tokenizer|Cannot read the key"):
+        with pytest.raises(ConfigError, match=r"is not a tokenizer|Cannot read the key"):
             run(videos, tmp_path / "run", configured("http://127.0.0.1:9/v1", model))
     assert not (tmp_path / "run" / "parts").exists()

@@ -41,7 +41,7 @@ def configured(url: str, **changes: Any) -> Config:
 
 
 def caption(call: Call) -> None:
-    """Says how many pictures it saw, and what it was asked; late and out of order."""
+    """Reply with the number of pictures and the prompt, late and out of order."""
     time.sleep(random.random() / 50)
     pictures = sum(item["type"] == "image_url" for item in call.body["messages"][0]["content"])
     call.complete(f"{pictures} pictures: {call.text}")
@@ -104,7 +104,7 @@ def test_one_model_for_leaves_alone_leaves_the_rest_null(videos: Path, tmp_path:
     assert any(node["llama3_caption"] for node in nodes(tmp_path))
     assert all(node["plm_caption"] is None for node in nodes(tmp_path))
     status = "\n".join(describe_run(tmp_path))
-    assert "plm_caption and plm_action, gpt: null: no model" in status
+    assert "plm_caption and plm_action, gpt: null, as no model" in status
 
 
 def test_a_server_with_nothing_right_fails_the_videos_and_not_the_run(
@@ -180,14 +180,14 @@ def test_killed_at_any_moment_nothing_is_asked_in_vain(videos: Path, tmp_path: P
         assert call(*words, tmp_path / "run").returncode == 0
         asked = len(calls) - whole
     assert nodes(tmp_path / "run") == nodes(tmp_path / "whole")
-    assert asked <= whole + 5 * 4 * 2  # what was on its way when it was killed
+    assert asked <= whole + 5 * 4 * 2  # requests that were pending when it was killed
 
 
 def tiny(name: str, folder: Path) -> Path:
     pytest.importorskip("torch")
     pytest.importorskip("transformers")
     tiny_models = pytest.importorskip("tiny_models", exc_type=ImportError)
-    pytest.importorskip("torchvision", exc_type=ImportError)  # the processors of pictures
+    pytest.importorskip("torchvision", exc_type=ImportError)  # image processors need it
     pytest.importorskip("timm")
     path: Path = tiny_models.MAKERS[name](folder / name)
     return path
@@ -319,6 +319,6 @@ def test_tokens_are_counted_once_for_segments_of_the_same_frames(
 
 
 def test_servers_that_are_down_stop_the_run_and_fail_nothing(videos: Path, tmp_path: Path) -> None:
-    with pytest.raises(RunStoppedError, match=r"does not answer.*What is done is kept"):
+    with pytest.raises(RunStoppedError, match=r"does not answer.*Finished work is kept"):
         run(videos, tmp_path, configured("http://127.0.0.1:9/v1"))
     assert "failed" not in "\n".join(describe_run(tmp_path))

@@ -1,4 +1,4 @@
-"""Every broken or odd file ends as done or as failed with a reason, and stops nothing."""
+"""Every broken or unusual file is done, or failed with a reason, and stops nothing else."""
 
 from __future__ import annotations
 

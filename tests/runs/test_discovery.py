@@ -1,4 +1,4 @@
-"""Inputs to files."""
+"""Finding files from inputs."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_what_stands_beside_videos_is_no_video(tree: Path) -> None:
     (tree / "README").write_text("These are my videos.")
     found = find_videos([f"{tree}/*", tree / "notes.txt"], leave_out=tree / "run")
     assert names(found, tree) == [
-        "README",  # named by the glob
+        "README",  # the glob matches it
         "a.mp4",
         "b.MKV",
         "no_extension",

@@ -1,4 +1,4 @@
-"""What is left of writers that were killed."""
+"""Temporary files of writers that were killed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The processes that encode on the other GPUs; without a GPU they do their work all the same."""
+"""The processes that encode on the other GPUs; they also work without a GPU."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from synthetic import write_video
 
 @pytest.fixture
 def begun(tmp_path: Path) -> RunFolder:
-    """A run folder that knows four videos of which one is done."""
+    """A run folder with four videos, of which one is done."""
     folder = tmp_path / "videos"
     folder.mkdir()
     for seed in range(4):
@@ -61,12 +61,12 @@ def test_a_helper_that_fails_is_told_of(tmp_path: Path, capfd: pytest.CaptureFix
     told, said = io.StringIO(), ""
     deadline = time.monotonic() + 60
     with helpers(RunFolder(tmp_path), ["3"], 1, Console(file=told, width=200)):
-        while "is no run folder" not in said:
+        while "is not a run folder" not in said:
             assert time.monotonic() < deadline, said
             time.sleep(0.05)
             said += capfd.readouterr().err
-        time.sleep(1)  # all that is left for it is to end
-    assert "encoding process on GPU 3 ended with 1" in told.getvalue()
+        time.sleep(1)  # it only has to exit now
+    assert "encoding process on GPU 3 exited with code 1" in told.getvalue()
 
 
 def test_one_gpu_or_none_needs_no_help() -> None:

@@ -1,4 +1,4 @@
-"""Killed, interrupted, out of room, twice at once: nothing is lost and no byte differs."""
+"""Runs that are killed, interrupted, out of space or concurrent lose nothing; no byte differs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _KILLS = 12
 
 @pytest.fixture(scope="session")
 def longer_videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six videos that together take a worker some seconds."""
+    """Six videos that take one worker a few seconds in total."""
     folder = tmp_path_factory.mktemp("longer")
     for seed in range(6):
         write_video(folder / f"v{seed}.mp4", [4.0, 7.0, 5.0], size=(640, 360), seed=seed)
@@ -30,7 +30,7 @@ def longer_videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def uninterrupted(
     longer_videos: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, bytes]:
-    """The dataset of a run that nothing disturbed."""
+    """The dataset of an undisturbed run."""
     out = tmp_path_factory.mktemp("uninterrupted")
     assert call("run", longer_videos, "--out", out).returncode == 0
     return dataset(out)
@@ -86,7 +86,7 @@ def test_two_runs_on_one_folder_share_its_videos(
     assert dataset(tmp_path / "run") == uninterrupted
     done = [trace.read_text().count('"name": "commit"') for trace in traces]
     assert min(done) > 0
-    assert sum(done) == 6  # none twice
+    assert sum(done) == 6  # no video was done twice
     assert not [path for path in (tmp_path / "run" / "claims").rglob("*") if path.is_file()]
 
 
@@ -138,7 +138,7 @@ def test_a_disk_that_takes_no_more_stops_the_run_and_loses_nothing(
         words, capture_output=True, text=True, timeout=120, preexec_fn=no_large_files, check=False
     )
     assert answer.returncode == 1, answer.stderr
-    assert "What is done is kept" in answer.stderr
+    assert "Finished work is kept" in answer.stderr
     assert "Traceback" not in answer.stderr
     assert done.exists()
     assert call("run", longer_videos, "--out", tmp_path).returncode == 0

@@ -1,4 +1,4 @@
-"""Runs on one folder share its videos, those that fail too."""
+"""Runs on one folder share its videos, including those that fail."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class FailingStage:
 def test_what_another_run_has_failed_meanwhile_is_not_tried_again(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     videos = [Video(uid, tmp_path, 9 - k, "") for k, uid in enumerate("abc")]
-    for _ in range(2):  # in the second run each has failed before
+    for _ in range(2):  # in the second run, each has already failed once
         stage = FailingStage(folder, videos)
         sizes = {video.uid: video.size for video in videos}
         with StageProgress("segment", sizes, Console(file=io.StringIO())) as progress:

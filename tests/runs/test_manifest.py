@@ -1,4 +1,4 @@
-"""What a run is about, over many runs."""
+"""The manifest over several runs."""
 
 from __future__ import annotations
 

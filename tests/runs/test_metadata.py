@@ -1,4 +1,4 @@
-"""Sidecars as yt-dlp writes them, and as nobody should."""
+"""Sidecars as yt-dlp writes them, and invalid ones."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ def test_the_file_lends_its_duration_where_the_site_says_none() -> None:
         (b"", "not valid JSON"),
         (b'{"id": "a"', "not valid JSON"),
         (b'{"id": "\xff\xfe"}', "not valid JSON"),
-        (b'["id"]', "no JSON object"),
-        (b"null", "no JSON object"),
+        (b'["id"]', "not a JSON object"),
+        (b"null", "not a JSON object"),
         (b'{"_type": "playlist", "id": "PL1", "entries": []}', "playlist"),
         (b'{"a":' * 200_000, "nested too deeply"),
     ],
@@ -92,7 +92,7 @@ def test_a_huge_sidecar_is_not_read(video: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_what_is_no_file_is_not_opened(video: Path) -> None:
     os.mkfifo(sidecar_path(video))
-    assert "no regular file" in read_sidecar(video).problems[0]
+    assert "not a regular file" in read_sidecar(video).problems[0]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])

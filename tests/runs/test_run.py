@@ -1,4 +1,4 @@
-"""A run from end to end, as Python calls it."""
+"""A run from end to end, called from Python."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from synthetic import write_video
 def run(
     videos: Path | list[Path], out: Path, config: Config | None = None
 ) -> tuple[RunResult, str]:
-    """A run and what it printed."""
+    """Run, and return the result and what was printed."""
     text = io.StringIO()
     inputs = videos if isinstance(videos, list) else [videos]
     result = action100m.run(inputs, out, config, workers=2, console=Console(file=text, width=200))
@@ -59,7 +59,7 @@ def states(out: Path, config: Config) -> dict[str, State]:
 
 @pytest.fixture
 def own_videos(videos: Path, tmp_path: Path) -> Path:
-    """A copy that a test may change."""
+    """A copy of the videos that a test may modify."""
     return Path(shutil.copytree(videos, tmp_path / "videos"))
 
 
@@ -252,7 +252,7 @@ def test_damaged_parts_are_named(videos: Path, tmp_path: Path) -> None:
     torn = sorted((tmp_path / "parts").rglob("*.parquet"))[:2]
     for part in torn:
         part.write_bytes(part.read_bytes()[:-100])
-    with pytest.raises(RunStoppedError, match=r"is damaged .* So are: ") as caught:
+    with pytest.raises(RunStoppedError, match=r"is damaged .* Also damaged: ") as caught:
         run(videos, tmp_path)
     assert all(str(part) in str(caught.value) for part in torn)
     for part in torn:
@@ -297,7 +297,7 @@ def test_a_dataset_that_stands_is_written_anew_only_where_it_must_be(
     small = Config(export=ExportConfig(rows_per_shard=1))
 
     def again(config: Config = small) -> bool:
-        """Whether a run writes the shards."""
+        """Return whether a run writes the shards."""
         before = {path: path.stat().st_ino for path in (out / "data").iterdir()}
         result, _ = run([], out, config)
         return {path: path.stat().st_ino for path in result.shards} != before
@@ -328,7 +328,7 @@ def test_what_is_made_of_videos_is_none_to_begin_with(own_videos: Path, tmp_path
     shutil.copy(own_videos / "boat.mp4", inside / "left.mp4")
     result, text = run(own_videos, tmp_path / "run")
     assert result.counts[State.DONE] == 5
-    assert text.count("is not walked") == 3
+    assert text.count("is not searched") == 3
 
 
 def test_files_that_took_each_others_names_keep_their_uids(tmp_path: Path) -> None:
@@ -420,7 +420,7 @@ def test_a_full_disk_is_no_fault_of_a_video(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Segmenter, "segment", full)
-    with pytest.raises(RunStoppedError, match=r"No space left on device\. What is done is kept"):
+    with pytest.raises(RunStoppedError, match=r"No space left on device\. Finished work is kept"):
         run(videos, tmp_path)
     assert not list((tmp_path / "failures").rglob("*.json"))
 

@@ -1,4 +1,4 @@
-"""Tables and sidecars of a run: whose word counts, and what a change of them does."""
+"""Tables and sidecars of a run: which takes precedence, and what happens when they change."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_table_goes_before_the_sidecar_field_by_field(kind: str, tmp_path: Pat
         ("t.jsonl", '{"title": "x"}', "row 1 names no video"),
         ("t.jsonl", '{"id": "x"}\n{"id": "x"}', "rows 1 and 2 both name x"),
         ("t.jsonl", '{"id": "x"}\nrubbish', "line 2 is not valid JSON"),
-        ("t.jsonl", "[1]", "line 1 holds no JSON object"),
+        ("t.jsonl", "[1]", "line 1 is not a JSON object"),
         ("t.csv", "a,b\n1,2\n", "its columns: a, b"),
         ("t.parquet", "PAR1", "cannot be read"),
         ("t.xlsx", "", r"\.csv, \.jsonl and \.parquet"),
@@ -114,5 +114,5 @@ def test_a_misspelled_column_is_told(kind: str, tmp_path: Path) -> None:
     row = {"path": "a.mp4", "titel": "Crane", "channel": "x"}
     table = write_table(tmp_path, kind, [row])
     assert Sidecars(MetadataConfig(table=str(table))).doubts == [
-        f"{table}: the column 'titel' is not used. Is 'title' meant?"
+        f"{table}: the column 'titel' is not used. Did you mean 'title'?"
     ]

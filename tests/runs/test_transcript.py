@@ -1,4 +1,4 @@
-"""Subtitle files as tools write them become lines that are said once, at their time."""
+"""Subtitle files as tools write them become lines without repetition, with their times."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ WORDS = st.lists(st.sampled_from(["pour", "stir", "the", "batter", "slowly", "no
 def test_rolled_lines_come_back_once_each(
     said: list[list[str]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """As the site rolls them: two rows, the older above, and a short still between any two."""
+    """Cues as the site rolls them: two rows, the older above, with short still cues in between."""
     text, above = "WEBVTT\n\n", ""
     for number, words in enumerate(said):
         start = 2 * number

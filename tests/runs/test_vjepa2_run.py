@@ -56,7 +56,7 @@ def test_a_run_ends_with_the_models_embeddings(videos: Path, config: Path, tmp_p
     assert "5 videos of 5 left as they are" in again.stderr
     trace = (tmp_path / "trace.json").read_text()
     assert '"name": "export"' in trace
-    assert '"name": "load"' not in trace  # a model that nothing is asked of
+    assert '"name": "load"' not in trace  # the model is not needed
 
 
 def kill_after_a_piece(out: Path, *words: object) -> None:
@@ -110,7 +110,7 @@ def test_rows_of_a_file_that_changed_are_not_used(config: Path, tmp_path: Path) 
     write_video(video, [40.0] * 8, seed=1, frame_rate=15)
     write_video(other, [40.0] * 8, seed=2, frame_rate=15)
     size = max(path.stat().st_size for path in (video, other))
-    for path in (video, other):  # what follows on an MP4 is not looked at
+    for path in (video, other):  # data after the end of an MP4 is ignored
         path.write_bytes(path.read_bytes().ljust(size, b"\0"))
     words = ("run", "--config", config, "--out")
     assert call(*words, tmp_path / "whole", other).returncode == 0

@@ -1,4 +1,4 @@
-"""Stage 3 in a run: a video's captions in, its structured actions out."""
+"""Stage 3 in a run: from a video's captions to its structured actions."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from action100m.segmentation.part import WITHOUT_EMBEDDINGS, from_table
 from action100m.video.frames import Progress
 
 _REQUESTS_A_VIDEO = 4
-"""That a short video has on their way at once: its segments wait for their own earlier rounds."""
+"""Pending requests of a short video, whose segments wait for their own earlier rounds."""
 
 
 def aggregate_stage_identity(config: Config, caption: StageKey | None) -> dict[str, Any]:
-    """What decides stage 3's parts, as plain values; empty where no model is configured.
+    """Return what determines stage 3's parts, as plain values; empty if no model is configured.
 
     Raises:
-        ConfigError: a checkpoint is not to be had, or there are no captions to aggregate.
+        ConfigError: a checkpoint is not available, or there are no captions to aggregate.
     """
     if config.aggregation.model is None:
         return {}
@@ -47,20 +47,20 @@ def aggregate_stage_identity(config: Config, caption: StageKey | None) -> dict[s
 
 @contextmanager
 def open_aggregate_stage(settings: Settings, folder: RunFolder) -> Iterator[AggregateStage]:
-    """Stage 3, its model loaded.
+    """Open stage 3 with its model loaded.
 
     Raises:
-        ConfigError: the model, or what it needs, is not to be had.
+        ConfigError: the model, or something that it needs, is not available.
     """
     with open_aggregator(settings.config.aggregation) as aggregator:
         yield AggregateStage(settings, aggregator, folder)
 
 
 class AggregateStage:
-    """Stage 3 under one configuration: a `Stage`.
+    """Stage 3 with one configuration: a `Stage`.
 
     Attributes:
-        key: where its parts stand.
+        key: identifies the folder of its parts.
     """
 
     def __init__(self, settings: Settings, aggregator: VideoAggregator, folder: RunFolder) -> None:
@@ -71,7 +71,7 @@ class AggregateStage:
         self.key = stage_key("aggregate", settings.identities["aggregate"])
 
     def concurrency(self, workers: int) -> int:
-        """As many as fill the model: nothing is decoded."""
+        """Return as many videos as keep the model busy, as nothing is decoded."""
         return 2 + self._aggregator.capacity // _REQUESTS_A_VIDEO
 
     @contextmanager

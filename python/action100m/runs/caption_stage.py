@@ -1,4 +1,4 @@
-"""Stage 2 in a run: a video and its tree in, its captions out."""
+"""Stage 2 in a run: from a video and its tree to its captions."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from action100m.video.frames import Progress
 from action100m.video.pool import DecoderPool
 
 _REQUESTS_A_VIDEO = 8
-"""That a short video has on their way at its end, while its worker waits for the last answers."""
+"""Pending requests at the end of a short video, while its worker waits for the last answers."""
 
 
 def caption_stage_identity(config: Config, segment: StageKey) -> dict[str, Any]:
-    """What decides stage 2's parts, as plain values; empty where no model is configured.
+    """Return what determines stage 2's parts, as plain values; empty if no model is configured.
 
     Raises:
-        ConfigError: a checkpoint is not to be had.
+        ConfigError: a checkpoint is not available.
     """
     if config.captioning.segments is None and config.captioning.leaves is None:
         return {}
@@ -45,10 +45,10 @@ def caption_stage_identity(config: Config, segment: StageKey) -> dict[str, Any]:
 def open_caption_stage(
     settings: Settings, folder: RunFolder, workers: int
 ) -> Iterator[CaptionStage]:
-    """Stage 2, its models loaded. All workers share the models and `workers` decoders.
+    """Open stage 2 with its models loaded. All workers share the models and `workers` decoders.
 
     Raises:
-        ConfigError: a model, or what it needs, is not to be had.
+        ConfigError: a model, or something that it needs, is not available.
     """
     config = settings.config
     threads = max(1, available_cpus() // workers)
@@ -58,10 +58,10 @@ def open_caption_stage(
 
 
 class CaptionStage:
-    """Stage 2 under one configuration: a `Stage`.
+    """Stage 2 with one configuration: a `Stage`.
 
     Attributes:
-        key: where its parts stand.
+        key: identifies the folder of its parts.
     """
 
     def __init__(self, settings: Settings, captioner: VideoCaptioner, folder: RunFolder) -> None:
@@ -71,7 +71,7 @@ class CaptionStage:
         self.key = stage_key("caption", settings.identities["caption"])
 
     def concurrency(self, workers: int) -> int:
-        """More than are decoded: a video that only waits for answers must not hold up the next."""
+        """Return more than `workers`, as a video that waits for answers must not delay the next."""
         return 2 * workers + self._captioner.capacity // _REQUESTS_A_VIDEO
 
     @contextmanager

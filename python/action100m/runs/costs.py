@@ -1,4 +1,4 @@
-"""What the models of a stage were asked, and what it cost."""
+"""Outcomes and token costs of the requests that a stage makes to its models."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _KEPT = (Outcome.COMPLETE.value, Outcome.TRUNCATED.value)
 
 @dataclass
 class Costs:
-    """Sums over answers: of one video, or of several.
+    """Costs summed over the answers of one or several videos.
 
     Attributes:
-        outcomes: how many answers ended each way.
-        reasons: of what is missing, how often each.
+        outcomes: number of answers by outcome.
+        reasons: number of missing answers by reason.
         usage: tokens and retries.
-        effort: of stage 3; all 0 for another.
+        effort: effort of stage 3; all 0 for other stages.
     """
 
     outcomes: Counter[Outcome] = field(default_factory=Counter)
@@ -38,7 +38,7 @@ class Costs:
     effort: Effort = field(default_factory=Effort)
 
     def add(self, other: Costs) -> None:
-        """Count in what another video cost."""
+        """Add the costs of another video."""
         self.outcomes.update(other.outcomes)
         self.reasons.update(other.reasons)
         self.usage += other.usage
@@ -50,14 +50,14 @@ _FOOTER = "action100m.costs"
 
 
 def with_costs(part: pa.Table) -> pa.Table:
-    """A part of a stage that asks models, with what it cost in its footer."""
+    """Return a part of a stage that asks models, with its costs in the footer."""
     return part.replace_schema_metadata({_FOOTER: _COSTS.dump_json(_costs_of(part))})
 
 
 def read_costs(
     folder: RunFolder, manifest: Manifest, stage: StageKey
 ) -> Iterator[tuple[Video, Costs]]:
-    """What every done video cost, from the footers of the parts: their rows are not read.
+    """Yield the costs of every done video, read from the footers of the parts, not their rows.
 
     Raises:
         RunStoppedError: a part is damaged.
@@ -69,7 +69,7 @@ def read_costs(
 
 
 def describe_costs(whole: Costs) -> Iterator[str]:
-    """Lines for a person; none where nothing was asked."""
+    """Yield human-readable lines; none if no model was asked."""
     outcomes = ", ".join(
         f"{count:,} {outcome.value}" for outcome, count in whole.outcomes.items() if count
     )
@@ -87,18 +87,18 @@ def describe_costs(whole: Costs) -> Iterator[str]:
             f"after the drafts, {counted(effort.corrections, 'correction')}"
         )
     if effort.shortened:
-        yield f"left out for want of room: something of {counted(effort.shortened, 'prompt')}"
+        yield f"shortened to fit the limits: {counted(effort.shortened, 'prompt')}"
     for reason, count in whole.reasons.most_common(_MOST_REASONS):
         yield f"missing: {count:,} because: {reason}"
 
 
 def _costs_of(answers: pa.Table) -> Costs:
-    # An annotation is what came of several requests, whose rows stand beside its own.
+    # An annotation results from several requests, which have rows of their own.
     request = pc.not_equal(answers.column("key"), "")
     wanted = pc.invert(pc.starts_with(answers.column("field"), f"{ANNOTATION}."))
     kept = pc.is_in(answers.column("outcome"), pa.array(_KEPT))
     missing = answers.filter(pc.and_(wanted, pc.invert(kept)))
-    # Nodes of the same frames share an answer, which was paid once.
+    # Nodes with the same frames share an answer, whose cost counts once.
     _, paid = np.unique(answers.column("key").to_numpy(zero_copy_only=False), return_index=True)
     once = answers.take(paid)
     sums = {each.name: pc.sum(once.column(each.name)).as_py() or 0 for each in fields(Usage)}

@@ -1,4 +1,4 @@
-"""Subtitle files, as yt-dlp writes them, to timed cues; nothing is cleaned yet."""
+"""Read subtitle files, as yt-dlp writes them, as timed cues without cleaning their text."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import webvtt
 
 MAX_BYTES = 64 * 2**20
 FORMATS = ("json3", "vtt", "srt")
-"""Endings of subtitle files, the one that says most first."""
+"""Suffixes of subtitle files, the most informative format first."""
 
 _WORD_TIME = re.compile(r"<[0-9]{2}:[0-9:.]+>")
 
 
 @dataclass(frozen=True)
 class Cue:
-    """What is shown from `start` to `end`, in seconds, line by line."""
+    """Lines that are shown from `start` to `end`, in seconds."""
 
     start: float
     end: float
@@ -30,12 +30,12 @@ class Cue:
 
 @dataclass(frozen=True)
 class Cues:
-    """A subtitle file.
+    """Contents of a subtitle file.
 
     Attributes:
         cues: in the order of the file.
-        by_machine: speech recognition wrote it: it tells the time of single words.
-        may_roll: lines may stay on the screen while others come.
+        by_machine: whether speech recognition wrote it: it has word times or confidences.
+        may_roll: whether lines may stay on the screen while new ones appear.
     """
 
     cues: tuple[Cue, ...]
@@ -47,11 +47,11 @@ def read_cues(path: Path) -> Cues:
     """Read a .json3, .vtt or .srt file.
 
     Raises:
-        ValueError: it is none, or too large.
-        OSError: it cannot be read.
+        ValueError: the file is not a subtitle file, or is too large.
+        OSError: the file cannot be read.
     """
-    if not path.is_file():  # opening a pipe would wait for ever
-        raise ValueError("it is no regular file")
+    if not path.is_file():  # opening a pipe would block
+        raise ValueError("it is not a regular file")
     with path.open("rb") as file:
         content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
@@ -79,9 +79,9 @@ def _webvtt(text: str, kind: str) -> Cues:
             for caption in captions.captions
         ]
     except (webvtt.errors.MalformedFileError, webvtt.errors.MalformedCaptionError) as error:
-        raise ValueError(f"it is no {kind.upper()} file ({error})") from error
+        raise ValueError(f"it is not a {kind.upper()} file ({error})") from error
     if not cues and "-->" in lines:
-        raise ValueError("it has no cue with times that can be read")
+        raise ValueError("it has no cue with readable times")
     return Cues(tuple(cues), any(_WORD_TIME.search(line) for cue in cues for line in cue.lines))
 
 
@@ -95,9 +95,9 @@ def _json3(text: str) -> Cues:
         events = json.loads(text)["events"]
         cues = list(_events(events))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError("it is no JSON3 file, or one of its events cannot be read") from error
+        raise ValueError("it is not a JSON3 file, or one of its events cannot be read") from error
     by_machine = any("acAsrConf" in seg for event in events for seg in _segs(event))
-    # What speech recognition heard stands here once, and rolls only when it is shown.
+    # JSON3 contains recognized speech once; its lines roll only when a player shows them.
     return Cues(tuple(cues), by_machine, may_roll=not by_machine)
 
 
@@ -123,5 +123,5 @@ def _segs(event: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _milliseconds(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 2**53:
-        raise TypeError(f"{value!r} are no milliseconds")
+        raise TypeError(f"{value!r} is not a number of milliseconds")
     return value

@@ -1,4 +1,4 @@
-"""What is known about a run's videos besides their frames, where the manifest has it."""
+"""Metadata and transcripts of a run's videos, read from the manifest."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from action100m.runs.folder import damage_told
 from action100m.runs.manifest import ROWS_PER_GROUP, Video
 from action100m.runs.metadata import VideoMetadata
 
-_KEPT = 16  # pieces, and groups of a column
+_KEPT = 16  # open pieces, and row groups of each column
 
 
 class Details:
-    """Looks up metadata and transcripts; one for all threads.
+    """Looks up metadata and transcripts; any number of threads may share one.
 
-    It keeps what it opened last: videos stand in a piece in the order of their uids. All methods
-    raise RunStoppedError if the manifest is damaged.
+    It keeps what it opened last, as videos of a piece are looked up in the order of their uids. All
+    methods raise RunStoppedError if the manifest is damaged.
     """
 
     def __init__(self) -> None:
@@ -30,16 +30,16 @@ class Details:
         self._group = lru_cache(2 * _KEPT)(self._read_group)
 
     def metadata(self, video: Video) -> VideoMetadata:
-        """What its site says about a video; it has no problems any more."""
+        """Return the metadata of a video; its `problems` are not stored."""
         return VideoMetadata(**(self._value(video, "metadata") or {}))
 
     def transcript(self, video: Video) -> list[dict[str, str]] | None:
-        """What is said in it, as schema.METADATA has it; None where nothing is known."""
+        """Return the transcript of a video in the form of schema.METADATA; None if it has none."""
         lines: list[dict[str, str]] | None = self._value(video, "transcript")
         return lines
 
     def _value(self, video: Video, column: str) -> Any:
-        if video.place is None:  # it is in no manifest yet
+        if video.place is None:  # it is not in the manifest yet
             return None
         piece, row = video.place
         with self._lock:

@@ -1,4 +1,4 @@
-"""Files, folders and globs in; the video files that they mean out."""
+"""Find the video files that files, folders and globs name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _EXTENSIONS = frozenset([
     ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".ogm", ".ogv", ".rm", ".rmvb",
     ".ts", ".vob", ".webm", ".wmv", ".wtv", ".y4m",
 ])
-# What stands beside videos: a glob or a shell's * names these too.
+# Files kept next to videos, which a glob or a shell's * also matches.
 _SIDE_FILES = frozenset([
     ".ass", ".csv", ".description", ".jpeg", ".jpg", ".json", ".json3", ".lrc", ".md", ".part",
     ".png", ".srt", ".srv1", ".srv2", ".srv3", ".tsv", ".ttml", ".txt", ".vtt", ".webp", ".ytdl",
@@ -33,18 +33,18 @@ def find_videos(
     leave_out: Path | None,
     tell: Callable[[Path], object] = lambda folder: None,
 ) -> list[Path]:
-    """Absolute paths of the video files, each once, sorted.
+    """Return the absolute paths of the video files, sorted, each once.
 
     Args:
-        inputs: files and glob patterns (side files, such as subtitles and pictures, are left out),
-            and folders (walked whole: files with a video's extension, and those without any that
-            are no text; left out are hidden ones, and folders in it that hold a run, an export to
-            FiftyOne or clips).
-        leave_out: a folder not to walk into: the run's own; None: none.
-        tell: hears of each folder that is left out for what it holds.
+        inputs: files and glob patterns (side files, such as subtitles and pictures, are ignored),
+            and folders (searched recursively for files with a video extension, or without an
+            extension if they are not text; hidden files and folders are ignored, as are subfolders
+            that hold a run, an export to FiftyOne or clips).
+        leave_out: a folder that is not searched, such as the run's own, or None.
+        tell: called with each subfolder that is ignored because of what it holds.
 
     Raises:
-        UsageError: an input names no file.
+        UsageError: an input matches no file or folder.
     """
     found: dict[str, Path] = {}
     for given in inputs:
@@ -56,10 +56,10 @@ def find_videos(
 
 
 def videos_by_uid(inputs: Iterable[str | Path]) -> dict[str, Path]:
-    """The video files by uid: the sidecar's id, else the file's stem.
+    """Return the video files by uid: the sidecar's id, else the file's stem.
 
     Raises:
-        UsageError: an input names no file, or two files have one uid.
+        UsageError: an input matches no file or folder, or two files have the same uid.
     """
     found: dict[str, Path] = {}
     for path in find_videos(inputs, leave_out=None):
@@ -75,12 +75,12 @@ def local_videos(
     folders: Iterable[str | Path],
     uids: Container[str] | None = None,
 ) -> dict[str, Path]:
-    """The video files by uid: those that the run folders among `places` know, and `folders` hold.
+    """Return by uid the video files of the run folders among `places`, and those in `folders`.
 
-    A file that is another than the run has seen is left out; so are, of runs, all but `uids`.
+    Of the runs' videos, changed files are left out, and so are those not in `uids`, if given.
 
     Raises:
-        UsageError: a folder is not there, or two files have one uid.
+        UsageError: a folder does not exist, or two files in `folders` have the same uid.
     """
     found = [path for place in places for path in matches(str(place))]
     runs = [path for path in found if (path / "run.toml").is_file()]
@@ -99,7 +99,7 @@ def _expand(given: str, leave_out: Path | None, tell: Callable[[Path], object]) 
 
     paths = matches(given)
     if not paths:
-        raise UsageError(f"There is no file, folder or match for {given!r}.")
+        raise UsageError(f"No file or folder matches {given!r}.")
     for path in paths:
         if path.is_dir() and path.resolve() != leave_out:
             yield from filter(_may_be_video, walk(path, is_left_out))
@@ -108,7 +108,7 @@ def _expand(given: str, leave_out: Path | None, tell: Callable[[Path], object]) 
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether a run, an export or clips lie there: what is made of videos is none to begin with."""
+    """Return whether the folder holds a run, an export or clips, which are made from videos."""
     marks = ("run.toml", "manifest"), ("fiftyone.yml",), ("clips.parquet", "asked.json")
     return any(all((folder / name).exists() for name in names) for names in marks)
 
@@ -117,10 +117,10 @@ def _may_be_video(path: Path) -> bool:
     if path.suffix:
         return path.suffix.lower() in _EXTENSIONS
     if path.exists() and not path.is_file():
-        return False  # a pipe would be waited for
+        return False  # opening a pipe would block
     try:
         with path.open("rb") as file:
             head = file.read(64)
     except OSError:
-        return True  # whoever decodes it will say what is wrong
+        return True  # the decoder will report the error
     return not head or any(byte < 32 and byte not in b"\t\r\n" for byte in head)

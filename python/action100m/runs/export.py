@@ -1,4 +1,4 @@
-"""From parts to the dataset: what is done becomes rows, in the order of the uids."""
+"""Export the parts of done videos as rows of the dataset, sorted by uid."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from action100m.tree import Tree
 
 
 def export(folder: RunFolder, manifest: Manifest, settings: Settings) -> list[Path]:
-    """Write the Parquet shards anew: a pure function of the parts and the manifest.
+    """Write all Parquet shards; they depend only on the parts, the manifest and the settings.
 
     Returns:
         The shards; one without rows if no video is done.
 
     Raises:
-        OSError: they cannot be written; those that stood there before still do.
+        OSError: the shards cannot be written; the previous ones are kept.
     """
     done = folder.done_keys(settings.key("segment"))
     videos = [video for video in manifest.videos if video.key in done]
@@ -50,16 +50,16 @@ def export(folder: RunFolder, manifest: Manifest, settings: Settings) -> list[Pa
 
 
 def export_what_changed(folder: RunFolder, settings: Settings) -> list[Path] | None:
-    """Do what `export` does, unless that dataset stands there already.
+    """Call `export` unless the dataset is already up to date.
 
-    Of many runs that end at once, the first to come writes and the others find it written. None:
-    the run folder has other settings by now, so that the dataset would not be what they say.
+    If several runs end at once, the first one writes and the others find the dataset up to date.
+    Returns None if the run folder now has other settings, which the dataset would not match.
     """
     stamp = folder.root / ".exported"
     with locked(folder.root / ".export.lock"):
         if not read_settings(folder).make_the_same(settings):
             return None
-        manifest = Manifest(folder)  # in here: what others have added meanwhile is not to be lost
+        manifest = Manifest(folder)  # read under the lock, to include what other runs have added
         made_of = _inputs(folder, manifest, settings)
         standing = sorted(folder.data.glob("*.parquet"))
         if standing and stamp.is_file() and stamp.read_text("utf-8") == _mark(made_of, standing):
@@ -70,7 +70,7 @@ def export_what_changed(folder: RunFolder, settings: Settings) -> list[Path] | N
 
 
 def _inputs(folder: RunFolder, manifest: Manifest, settings: Settings) -> list[object]:
-    """All that decides the dataset's bytes, or stands for it."""
+    """Return everything that determines the dataset's bytes, or a stand-in for it."""
     parts = [folder.part_states(key) for key in settings.keys]
     videos = [
         (video.uid, _row_of(video), *(states.get(video.key) for states in parts))
@@ -81,7 +81,7 @@ def _inputs(folder: RunFolder, manifest: Manifest, settings: Settings) -> list[o
 
 
 def _row_of(video: Video) -> tuple[str, int] | None:
-    """Where the manifest has the video, wherever the run folder stands."""
+    """Return where the manifest has the video, independent of the run folder's path."""
     return video.place and (video.place[0].name, video.place[1])
 
 
@@ -94,7 +94,7 @@ def _mark(made_of: list[object], shards: list[Path]) -> str:
 def published_row(
     path: Path, segmentation: Segmentation, tree: Tree, config: MetadataConfig
 ) -> dict[str, Any]:
-    """One video's row as plain values, times with the two decimals that they mean."""
+    """Return one video's row as plain values, times rounded to two decimals as published."""
     sidecars = Sidecars(config)
     metadata, transcript = sidecars.metadata(path), sidecars.transcript(path).row()
     uid = uid_of(path, metadata)
@@ -133,7 +133,7 @@ def _parsed(annotations: pa.StringArray) -> pa.StructArray:
 
 
 def _file_metadata(settings: Settings) -> dict[str, str]:
-    """What made each field: the column names stay as published whatever model filled them."""
+    """Return what produced each field, as the column names do not depend on the model."""
     identities = {**settings.identities, "cut": settings.config.cut.model_dump()}
     metadata = {
         f"action100m.{stage}.{name}": value if isinstance(value, str) else json.dumps(value)

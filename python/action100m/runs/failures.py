@@ -1,4 +1,4 @@
-"""Why videos failed, for people."""
+"""Human-readable reasons why videos failed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Failure:
 
     Attributes:
         reason: a sentence.
-        coverage: share of the frames that could be decoded, where that was the reason.
+        coverage: share of the frames that could be decoded, if that was the reason; else None.
     """
 
     reason: str
@@ -22,7 +22,7 @@ class Failure:
 
 
 def read_failure(folder: RunFolder, stage: StageKey, video: Video) -> Failure:
-    """The failure of a video that is in the state failed."""
+    """Read the failure of a video in the state failed."""
     record = folder.read_failure(stage, video.key)
     return Failure(
         reason=record.get("reason", "The record of this failure cannot be read."),

@@ -1,7 +1,7 @@
-"""The run folder: where everything stands, and how it gets there whole.
+"""The run folder: where every file is, and how it is written atomically.
 
 A file that exists is complete: it was written under a temporary name in the same folder, synced,
-and renamed. Nothing else marks work as done, so a resume needs listings only.
+and renamed. Nothing else marks work as done, so resuming needs only directory listings.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from action100m.errors import RunStoppedError
 from action100m.files import TEMPORARY, write_atomically, write_text
 from action100m.locks import claimed
 
-_ABANDONED_AFTER = 24 * 3600.0  # seconds; no write of ours takes a fraction of it
+_ABANDONED_AFTER = 24 * 3600.0  # seconds; much longer than any write takes
 
 
 @dataclass(frozen=True)
 class StageKey:
-    """A stage under one configuration.
+    """A stage with one configuration.
 
     Attributes:
         name: "segment", "caption" or "aggregate".
-        fingerprint: of all that decides what its parts hold.
+        fingerprint: hash of everything that determines the contents of its parts.
     """
 
     name: str
@@ -40,7 +40,7 @@ class StageKey:
 
     @property
     def reads_files(self) -> bool:
-        """Whether it needs the video files: stage 3 has what it needs in the parts."""
+        """Whether it needs the video files: stage 3 reads only parts and the manifest."""
         return self.name != "aggregate"
 
 
@@ -67,59 +67,59 @@ class RunFolder:
         return self.root / "report"
 
     def part(self, stage: StageKey, key: str) -> Path:
-        """Where a stage's result for a video stands once it is done."""
+        """Return the path of a stage's result for a video, which exists once it is done."""
         return self._stage("parts", stage) / key[:2] / f"{key}.parquet"
 
     def failure(self, stage: StageKey, key: str) -> Path:
-        """Where the reason stands why a stage could not do a video."""
+        """Return the path of the record of why a stage failed for a video."""
         return self._stage("failures", stage) / key[:2] / f"{key}.json"
 
     def journal(self, stage: StageKey, key: str) -> Path:
-        """Where a stage keeps what it has of an unfinished video; gone once the part stands."""
+        """Return the folder of a stage's work on an unfinished video; removed once it is done."""
         return self._stage("journal", stage) / key[:2] / key
 
     def claim(self, stage: StageKey, key: str) -> AbstractContextManager[bool]:
-        """Take a video in hand; False where another run, here or on another machine, has it."""
+        """Claim a video; False if another run, here or on another machine, has claimed it."""
         return claimed(self._stage("claims", stage) / key[:2] / key)
 
     def _stage(self, kind: str, stage: StageKey) -> Path:
         return self.root / kind / stage.name / stage.fingerprint
 
     def done_keys(self, stage: StageKey) -> set[str]:
-        """Keys of the videos whose part stands."""
+        """Return the keys of the videos whose part exists."""
         return set(_keys(self._stage("parts", stage), ".parquet"))
 
     def part_states(self, stage: StageKey) -> dict[str, tuple[int, int]]:
-        """By key, size and modification time of every part that stands."""
+        """Return the size and the modification time of every part, by key."""
         entries = _entries(self._stage("parts", stage), ".parquet")
         found = ((entry.name.removesuffix(".parquet"), entry.stat()) for entry in entries)
         return {key: (state.st_size, state.st_mtime_ns) for key, state in found}
 
     def done_keys_elsewhere(self, stage: StageKey) -> set[str]:
-        """Keys of the videos with a part under another configuration."""
+        """Return the keys of the videos that have a part of another configuration."""
         return {key for other in self.others(stage) for key in self.done_keys(other)}
 
     def others(self, stage: StageKey) -> list[StageKey]:
-        """The same stage under the other configurations that this folder has seen."""
+        """Return the same stage for every other configuration that has data in this folder."""
         kinds = ("parts", "journal")
         names = {name for kind in kinds for name in _subfolders(self.root / kind / stage.name)}
         return [StageKey(stage.name, name) for name in sorted(names - {stage.fingerprint})]
 
     def failed_keys(self, stage: StageKey) -> set[str]:
-        """Keys of the videos with a recorded failure."""
+        """Return the keys of the videos with a recorded failure."""
         return set(_keys(self._stage("failures", stage), ".json"))
 
     def commit_part(self, stage: StageKey, key: str, table: pa.Table) -> None:
-        """Make a part stand. Committing twice is harmless."""
+        """Write a part; remove the video's failure and journal. Committing twice is harmless."""
         write_atomically(self.part(stage, key), lambda path: pq.write_table(table, path))
         self.failure(stage, key).unlink(missing_ok=True)
         shutil.rmtree(self.journal(stage, key), ignore_errors=True)
 
     def read_part(self, stage: StageKey, key: str, columns: list[str] | None = None) -> pa.Table:
-        """The table that was committed, or some of its columns.
+        """Read the table that was committed, or some of its columns.
 
         Raises:
-            RunStoppedError: the file is damaged; torn ones beside it are named too.
+            RunStoppedError: the file is damaged; other truncated parts are named too.
         """
         path = self.part(stage, key)
         try:
@@ -129,10 +129,10 @@ class RunFolder:
             torn = sorted(str(other) for other in parts if other != path and _is_torn(other))
             if not torn:
                 raise
-            raise RunStoppedError(f"{error} So are: {', '.join(torn)}.") from error
+            raise RunStoppedError(f"{error} Also damaged: {', '.join(torn)}.") from error
 
     def part_footer(self, stage: StageKey, key: str, name: str) -> bytes:
-        """A value that was committed with a part, as metadata of its table.
+        """Read a value that was committed with a part, as metadata of its table.
 
         Raises:
             RunStoppedError: the file is damaged.
@@ -145,12 +145,12 @@ class RunFolder:
             return values[name.encode()]
 
     def record_failure(self, stage: StageKey, key: str, record: dict[str, Any]) -> None:
-        """Keep why a video failed."""
+        """Record why a video failed."""
         text = json.dumps(record, indent=1, ensure_ascii=False)
         write_text(self.failure(stage, key), text)
 
     def read_failure(self, stage: StageKey, key: str) -> dict[str, Any]:
-        """The record of a failure; empty if there is none that can be read."""
+        """Read the record of a failure; empty if there is none that can be read."""
         try:
             record = json.loads(self.failure(stage, key).read_text("utf-8"))
         except (FileNotFoundError, ValueError):
@@ -158,10 +158,10 @@ class RunFolder:
         return record if isinstance(record, dict) else {}
 
     def sweep(self) -> None:
-        """Remove what writers killed long ago left behind."""
+        """Remove temporary files of writers that were killed long ago."""
         oldest = time.time() - _ABANDONED_AFTER
         for kind in ("parts", "journal", "failures", "manifest"):
-            with suppress(FileNotFoundError):  # other runs remove what they are done with
+            with suppress(FileNotFoundError):  # other runs remove files too
                 for path in (self.root / kind).rglob(f"{TEMPORARY}*"):
                     with suppress(FileNotFoundError):
                         if path.stat().st_mtime < oldest:
@@ -169,10 +169,10 @@ class RunFolder:
 
 
 def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """A file of the run folder, or some of its columns.
+    """Read a Parquet file of the run folder, or some of its columns.
 
     Raises:
-        RunStoppedError: it is damaged.
+        RunStoppedError: the file is damaged.
     """
     with damage_told(path), pq.ParquetFile(path) as file:
         return file.read(columns)
@@ -180,29 +180,29 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
 
 @contextmanager
 def damage_told(path: Path) -> Iterator[None]:
-    """A block that reads a Parquet file of the run folder.
+    """Convert errors of a block that reads a Parquet file of the run folder.
 
     Raises:
-        RunStoppedError: it cannot be read, or is damaged. We write files whole, so a disk or a
-            hand did it.
+        RunStoppedError: the file cannot be read, or is damaged. Files are written atomically, so
+            a disk or a user has damaged it.
     """
     try:
         yield
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, FileNotFoundError):
             raise
-        if isinstance(error, OSError) and error.errno is not None:  # Arrow's own have none
+        if isinstance(error, OSError) and error.errno is not None:  # errors of Arrow have none
             why = error.strerror or os.strerror(error.errno)
             raise RunStoppedError(f"Cannot read {path}: {why}.") from error
         reason = str(error).splitlines()[0]
         raise RunStoppedError(
             f"{path} is damaged ({reason}). Remove it and run the same command again, naming the "
-            "videos: only what it held is done anew."
+            "videos: only what it held is computed again."
         ) from error
 
 
 def _is_torn(path: Path) -> bool:
-    """Whether a Parquet file has no end; its rows are not looked at."""
+    """Return whether a Parquet file lacks a valid footer; its rows are not checked."""
     try:
         pq.read_metadata(path)
     except (pa.ArrowException, OSError):

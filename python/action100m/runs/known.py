@@ -1,4 +1,4 @@
-"""Answers that this run folder holds under other configurations."""
+"""Answers that a run folder holds from other configurations."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from action100m.runs.manifest import Video
 
 
 def known_answers(folder: RunFolder, stage: StageKey, video: Video) -> dict[str, Answer]:
-    """By key: of questions about a video that `stage` may ask too."""
+    """Return answers about a video that `stage` may reuse, by the key of the question."""
     known: dict[str, Answer] = {}
     for other in folder.others(stage):
         if folder.part(other, video.key).exists():

@@ -1,7 +1,7 @@
-"""The manifest: which videos a run is about.
+"""The manifest: the list of a run's videos.
 
-A folder of immutable pieces, each written whole by one `run` that found something new: two runs
-can add to it at once without a lock. The latest row of a uid counts.
+A folder of immutable pieces, each written atomically by one `run` that found something new: two
+runs can add to it at once without a lock. The latest row of a uid counts.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ _SCHEMA = pa.schema(
 _INDEX = ["uid", "path", "size", "sidecar", "added"]
 _ROWS_PER_PIECE = 10_000
 ROWS_PER_GROUP = 64
-"""Rows of a piece that are read together where one is looked up."""
+"""Rows of a piece that are read together when one of them is looked up."""
 _LOOKING, _LOOKED_AT = 16, 64  # threads, and files that each takes at a time
-_COMPARED = 2**16  # bytes at each end of two files of one size
+_COMPARED = 2**16  # bytes compared at each end of two files of the same size
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +61,11 @@ class Video:
 
     Attributes:
         uid: the sidecar's id, else the file's stem.
-        path: absolute.
-        size: bytes.
-        sidecar: the state of what stands beside it, "" where nothing does: it is read again only
-            when this changes.
-        place: the manifest's piece, and the row in it, that hold what that says (see Details).
+        path: absolute path of its file.
+        size: size of its file in bytes.
+        sidecar: the state of its metadata and subtitle files, "" if there are none: they are read
+            again only when this changes.
+        place: the manifest's piece, and the row in it, with its metadata (see Details).
     """
 
     uid: str
@@ -76,15 +76,15 @@ class Video:
 
     @property
     def is_unchanged(self) -> bool:
-        """Whether its file has the size that it had."""
+        """Whether its file still has the recorded size."""
         return _size(self.path) == self.size
 
     @property
     def key(self) -> str:
-        """Names the files of this video in a run folder; no uid can name a path.
+        """Name of this video's files in a run folder: a hash, so that a uid cannot name a path.
 
         The size is part of it, the modification time is not: a file copied to another disk is the
-        same video, a file downloaded anew is not.
+        same video, a new download of another size is not.
         """
         return hashlib.sha256(f"{self.uid}\0{self.size}".encode()).hexdigest()[:32]
 
@@ -108,7 +108,7 @@ class Manifest:
         for _, video in self._rows:
             uid = uids.get(video.path, video.uid)
             if uid != video.uid and uid in latest and latest[uid].path == video.path:
-                # A sidecar came or went: the file has another uid now.
+                # A sidecar was added or removed: the file has another uid now.
                 self._earlier_keys[uid].add(latest.pop(uid).key)
             if video.uid in latest:
                 self._earlier_keys[video.uid].add(latest[video.uid].key)
@@ -117,22 +117,22 @@ class Manifest:
         self.videos = [latest[uid] for uid in sorted(latest)]
 
     def earlier_keys(self, video: Video) -> set[str]:
-        """The other keys that the video's uid has had."""
+        """Return the other keys that the video's uid has had."""
         return self._earlier_keys.get(video.uid, set()) - {video.key}
 
     def add(self, paths: Iterable[Path], config: MetadataConfig | None = None) -> list[str]:
-        """Take in files; what is known and unchanged is not opened.
+        """Add files; those that are known and unchanged are not opened.
 
         Args:
-            paths: of videos.
-            config: how what stands beside them is read.
+            paths: paths of video files.
+            config: how their metadata and subtitles are read.
 
         Returns:
-            Plain sentences about what could not be used of it.
+            Sentences about metadata and subtitles that could not be used.
 
         Raises:
-            UsageError: two files have one uid.
-            ConfigError: the table of metadata cannot be used.
+            UsageError: two files have the same uid.
+            ConfigError: the metadata table cannot be used.
         """
         sidecars = Sidecars(config or MetadataConfig())
         known = {video.path: video for video in self.videos}
@@ -140,9 +140,9 @@ class Manifest:
         seen = _look_at_all(list(paths), known, sidecars)
         self._refuse_duplicates([video for video, _ in seen])
         new = [(video, metadata) for video, metadata in seen if metadata is not None]
-        new.sort(key=lambda each: each[0].uid)  # as they are looked up, see Details
+        new.sort(key=lambda each: each[0].uid)  # the order of later lookups, see Details
         problems += [problem for _, metadata in new for problem in metadata.problems]
-        for first in range(0, len(new), _ROWS_PER_PIECE):  # an interruption loses one at most
+        for first in range(0, len(new), _ROWS_PER_PIECE):  # an interruption loses at most one
             added = max(time.time_ns(), self._rows[-1][0] + 1 if self._rows else 0)
             some = new[first : first + _ROWS_PER_PIECE]
             placed = _write(self._folder, some, added, sidecars, problems)
@@ -156,7 +156,7 @@ class Manifest:
         others = {video.uid: video for video in self.videos if video.path not in given}
         for video in seen:
             other = others.get(video.uid, video)
-            # One that stood elsewhere was moved or copied, or is named through a link now.
+            # A known file at another path was moved or copied, or is now named through a link.
             if other is not video and (other.path in given or _is_another(video, other)):
                 raise UsageError(
                     f"Two files have the uid {video.uid!r}: {other.path} and {video.path}. "
@@ -181,7 +181,7 @@ def _look_at_all(
 def _look_at(
     path: Path, known: Video | None, sidecars: Sidecars
 ) -> tuple[Video, VideoMetadata | None]:
-    """A file as it is now, and what its site says about it; None: it is as it was."""
+    """Return a file as it is now, and its metadata; None instead if it is unchanged."""
     size = _size(path)
     state = sidecars.state(path)
     if known is not None and (known.size, known.sidecar) == (size, state):
@@ -191,7 +191,7 @@ def _look_at(
 
 
 def _is_another(video: Video, earlier: Video) -> bool:
-    """Whether a file stands at the earlier place that is no copy of this one."""
+    """Return whether the earlier path has a file that is not a copy of this one."""
     try:
         if video.path.samefile(earlier.path):
             return False
@@ -210,7 +210,7 @@ def _ends(path: Path) -> tuple[bytes, bytes]:
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
-    except OSError:  # a link to nowhere, or gone since the folder was read: it will be skipped
+    except OSError:  # a dangling link, or removed since the folder was read: it will be skipped
         return 0
 
 
@@ -235,7 +235,7 @@ def _write(
     sidecars: Sidecars,
     problems: list[str],
 ) -> list[Video]:
-    """The videos with their places. Transcripts are in memory for a group at most."""
+    """Write a piece and return the videos with their places; holds one group's transcripts."""
     rows = [_to_row(video, metadata, added) for video, metadata in videos]
     name = hashlib.sha256(repr(rows).encode("utf-8", "surrogateescape")).hexdigest()[:32]
     piece = folder.manifest / f"{name}.parquet"

@@ -1,4 +1,4 @@
-"""The yt-dlp sidecar of a video: untrusted JSON to a handful of checked fields."""
+"""Read the yt-dlp sidecar of a video: untrusted JSON, reduced to a few validated fields."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _NUMBER = re.compile(r"[0-9]{1,30}(?:\.[0-9]{1,30})?")
 
 @dataclass(frozen=True)
 class VideoMetadata:
-    """What a video's site says about it; None where it says nothing that can be used.
+    """Metadata of a video from its site; None for values that are missing or unusable.
 
     Attributes:
         id: the site's id of the video.
         title, description: text, valid UTF-8.
         view_count, like_count: not negative.
-        duration: whole seconds; not always the file's.
+        duration: whole seconds; may differ from the duration of the file.
         upload_date: YYYYMMDD.
-        problems: a sentence for each thing in the sidecar that could not be used.
+        problems: a sentence for each value, or file, that could not be used.
     """
 
     id: str | None = None
@@ -41,11 +41,11 @@ class VideoMetadata:
     def row(
         self, file_duration: float, transcript: list[dict[str, str]] | None = None
     ) -> dict[str, object]:
-        """The fields of schema.METADATA.
+        """Return the fields of schema.METADATA.
 
         Args:
-            file_duration: seconds of the file, for a video whose site says none.
-            transcript: what is said in it.
+            file_duration: seconds of the file, used if the site gives no duration.
+            transcript: lines of its transcript, if it has one.
         """
         return {
             "title": self.title,
@@ -59,17 +59,17 @@ class VideoMetadata:
 
 
 def sidecar_path(video: Path) -> Path:
-    """Where yt-dlp puts the metadata of a video: `X.info.json` beside `X.mp4`."""
+    """Return where yt-dlp writes the metadata of a video: `X.info.json` next to `X.mp4`."""
     return video.with_suffix(".info.json")
 
 
 def uid_of(video: Path, metadata: VideoMetadata) -> str:
-    """The video's uid: its id on the site, else the file's stem (as valid UTF-8)."""
+    """Return the video's uid: its id on the site, else the file's stem (as valid UTF-8)."""
     return metadata.id or _valid(video.stem)
 
 
 def read_sidecar(video: Path) -> VideoMetadata:
-    """Read the sidecar of a video. Never raises: what is wrong with it stands in `problems`."""
+    """Read the sidecar of a video. Never raises: errors are reported in `problems`."""
     path = sidecar_path(video)
     shown = _valid(str(path))
     try:
@@ -86,8 +86,8 @@ def read_sidecar(video: Path) -> VideoMetadata:
 
 
 def _load(path: Path) -> Mapping[str, object]:
-    if path.exists() and not path.is_file():  # opening a pipe would wait for ever
-        raise ValueError("it is no regular file")
+    if path.exists() and not path.is_file():  # opening a pipe would block
+        raise ValueError("it is not a regular file")
     with path.open("rb") as file:
         content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
@@ -97,24 +97,24 @@ def _load(path: Path) -> Mapping[str, object]:
     except ValueError as error:
         raise ValueError(f"it is not valid JSON ({error})") from error
     if not isinstance(fields, dict):
-        raise ValueError("it holds no JSON object")
+        raise ValueError("it is not a JSON object")
     if fields.get("_type") in ("playlist", "multi_video"):
         raise ValueError("it describes a playlist, not a video")
     return fields
 
 
 def checked_metadata(source: str, fields: Mapping[str, object]) -> VideoMetadata:
-    """The fields of an info.json, or of a row in the same words, as far as they can be used.
+    """Validate the fields of an info.json, or of a table row with the same names.
 
     Args:
-        source: names them in `problems`.
-        fields: by yt-dlp's names.
+        source: name of the file or row, for `problems`.
+        fields: values by yt-dlp's names.
     """
     return _Reader(source, fields).metadata()
 
 
 class _Reader:
-    """Takes fields out of one sidecar and notes what is wrong with them."""
+    """Reads the fields of one sidecar and records what is wrong with them."""
 
     def __init__(self, shown: str, fields: Mapping[str, object]) -> None:
         self._shown = shown
@@ -180,12 +180,12 @@ class _Reader:
 
 
 def _valid(text: str) -> str:
-    """The text with surrogate pairs joined and lone surrogates replaced by U+FFFD."""
+    """Return the text with surrogate pairs joined and lone surrogates replaced by U+FFFD."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _number(value: object) -> int | float | None:
-    """A finite number from 0 to the largest int64, given as such or as decimal text; else None."""
+    """Return a number, or decimal text, that is from 0 to the largest int64; else None."""
     if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
         value = float(value) if "." in value else int(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -194,7 +194,7 @@ def _number(value: object) -> int | float | None:
 
 
 def _date(value: object) -> date | None:
-    """The day that YYYYMMDD or YYYY-MM-DD names, as text or number."""
+    """Return the date that text or a number gives as YYYYMMDD or YYYY-MM-DD; else None."""
     match = _DATE.fullmatch(str(value).strip())
     try:
         return date(int(match[1]), int(match[3]), int(match[4])) if match else None
@@ -203,7 +203,7 @@ def _date(value: object) -> date | None:
 
 
 def _moment(value: object) -> date | None:
-    """The day, in UTC, of a Unix time."""
+    """Return the UTC date of a Unix time; None if there is no such date."""
     number = _number(value)
     try:
         return None if number is None else datetime.fromtimestamp(number, timezone.utc).date()

@@ -22,20 +22,20 @@ _KNOWN = {"path", "video_uid", "id", *_COLUMNS}
 
 @dataclass(frozen=True)
 class TableRow:
-    """One row: its number in the file, from 1, and its fields, nulls left out."""
+    """One row: its number in the file, counted from 1, and its fields without nulls."""
 
     number: int
     fields: Mapping[str, object]
 
 
 class MetadataTable:
-    """Rows by the path of a video, relative to the table or absolute, or by its id.
+    """Rows by a video's path, absolute or relative to the table, or by its id.
 
     Columns: `path` or `video_uid` (or `id`), and any of title, description, view_count, like_count,
-    duration, upload_date; others are left alone.
+    duration, upload_date; other columns are ignored.
 
     Raises:
-        ConfigError: the file cannot be read, names no videos, or names one twice.
+        ConfigError: the file cannot be read, a row names no video, or two rows name the same one.
     """
 
     def __init__(self, file: Path) -> None:
@@ -57,11 +57,11 @@ class MetadataTable:
 
     @property
     def doubts(self) -> list[str]:
-        """A sentence for each column that is not used and looks like one that would be."""
+        """A sentence for each unused column whose name resembles that of a known one."""
         others = sorted(self._columns - _KNOWN)
         alike = {name: get_close_matches(name.lower(), sorted(_KNOWN), 1, 0.75) for name in others}
         return [
-            f"{self.file}: the column {name!r} is not used. Is {meant[0]!r} meant?"
+            f"{self.file}: the column {name!r} is not used. Did you mean {meant[0]!r}?"
             for name, meant in alike.items()
             if meant and meant[0] not in self._columns
         ]
@@ -70,7 +70,7 @@ class MetadataTable:
         return str(self.file)
 
     def row(self, video: Path, video_id: str | None) -> TableRow | None:
-        """The row of a video: by its path, else by the id of its sidecar, else by its stem."""
+        """Return the row of a video: by its path, else by its sidecar's id, else by its stem."""
         found = self._by_path.get(str(absolute(video)))
         return found or self._by_id.get(video_id or "") or self._by_id.get(video.stem)
 
@@ -121,5 +121,5 @@ def _object(line: str, number: int) -> Mapping[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"line {number} is not valid JSON ({error})") from error
     if not isinstance(value, dict):
-        raise ValueError(f"line {number} holds no JSON object")
+        raise ValueError(f"line {number} is not a JSON object")
     return value

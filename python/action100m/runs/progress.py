@@ -1,4 +1,4 @@
-"""How far a stage is: a live bar on a terminal, a line now and then in a log file."""
+"""Progress of a stage: a live bar on a terminal, a line every 30 seconds in a log file."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from action100m.text import clock
 
-_LOG_EVERY = 30.0  # seconds between lines where there is no terminal
+_LOG_EVERY = 30.0  # seconds between lines if the console is not a terminal
 _REFRESH = 0.5
 
 
 class StageProgress:
-    """Counts videos, video-seconds and bytes of one stage; thread safe; a context manager.
+    """Thread-safe context manager that counts the videos, video-seconds and bytes of a stage.
 
-    The time left follows from the bytes, the only size of a video that is known beforehand.
+    The time left is estimated from the bytes, the only size of a video known in advance.
     """
 
     def __init__(self, stage: str, sizes: dict[str, int], console: Console) -> None:
-        """`sizes`: bytes of every video that is to be done, by uid."""
+        """`sizes`: bytes of every video to process, by uid."""
         self._stage = stage
         self._sizes = sizes
         self._console = console
@@ -58,13 +58,13 @@ class StageProgress:
         self._print_line()
 
     def advance(self, uid: str, seconds: float, claimed: float | None) -> None:
-        """`seconds` of a video's `claimed` duration are done, or that share of its answers."""
+        """Record `seconds` done of a video's `claimed` duration, or that share of its answers."""
         share = min(1.0, seconds / claimed) if claimed else 0.0
         with self._lock:
             self._running[uid] = (seconds, share)
 
     def finish(self, uid: str, *, failed: bool) -> None:
-        """A video is done, or has failed for good."""
+        """Record that a video is done or has failed."""
         with self._lock:
             seconds, _ = self._running.pop(uid, (0.0, 0.0))
             self._seconds += seconds
@@ -73,12 +73,12 @@ class StageProgress:
             self._failed += failed
 
     def retry(self, uid: str) -> None:
-        """A video starts again."""
+        """Record that a video starts again."""
         with self._lock:
             self._running.pop(uid, None)
 
     def line(self) -> str:
-        """One line that tells everything."""
+        """Return the progress as one line."""
         return f"{self._stage}: {self._figures()}"
 
     def _print_line(self) -> None:

@@ -1,4 +1,4 @@
-"""A run: find the videos, do what is not done, export."""
+"""A run: find the videos, process those that are not done, export the dataset."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ from action100m.text import counted
 from action100m.trace import span
 
 _NOTHING = (
-    "No video was found: give files, folders or globs that hold some. What lies in the run folder "
-    "{} is not looked at."
+    "No video was found: give files, folders or globs that contain videos. Files in the run folder "
+    "{} are ignored."
 )
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """How a run ended.
+    """Result of a run.
 
     Attributes:
-        counts: videos in each state; one is done when all stages have done it.
+        counts: number of videos in each state; a video is done if it is done in all stages.
         shards: the exported Parquet files.
     """
 
@@ -54,10 +54,10 @@ class RunResult:
 
     @property
     def exit_code(self) -> int:
-        """0 all done that are there, 1 nothing could be done, 3 some videos failed."""
+        """1 if no video is done, else 3 if some videos failed, else 0."""
         if not self.counts[State.DONE]:
             return 1
-        return 3 if self.counts[State.FAILED] else 0  # what is left to do another run has in hand
+        return 3 if self.counts[State.FAILED] else 0  # another run is processing what is left
 
 
 def run(
@@ -68,28 +68,28 @@ def run(
     workers: int | None = None,
     console: Console | None = None,
 ) -> RunResult:
-    """Turn videos into a dataset of segment trees; go on where an earlier run stopped.
+    """Turn videos into a dataset of segment trees; resume where an earlier run stopped.
 
     Args:
-        videos: a file, folder or glob, or several; none: those that the run folder knows.
-        out: the run folder, made if it is not there.
-        config: default: that of the run folder, else the built-in one.
-        workers: videos at once; default: one per available CPU.
-        console: where progress goes; default: standard error.
+        videos: files, folders or globs; if empty, the videos the run folder already knows.
+        out: the run folder, created if it does not exist.
+        config: configuration; default: that of the run folder, else the built-in one.
+        workers: number of videos at once; default: one per available CPU.
+        console: where progress is printed; default: standard error.
 
     Raises:
-        UsageError: an input names nothing, or two files have one uid.
-        NothingToDoError: the inputs hold no video.
-        ConfigError: the configuration cannot be read, or what it asks for is not to be had.
+        UsageError: an input matches nothing, or two files have the same uid.
+        NothingToDoError: the inputs contain no video.
+        ConfigError: the configuration cannot be read, or something it needs is not available.
         OSError: the run folder cannot be written.
-        RunStoppedError: it could no longer be written.
+        RunStoppedError: the run folder became unwritable or is damaged, or an engine stopped.
     """
     console = console or Console(stderr=True)
     folder = RunFolder(Path(out))
     inputs = [videos] if isinstance(videos, (str, Path)) else videos
 
     def tell(left_out: Path) -> None:
-        _say(console, f"{left_out} holds what was made of videos, and is not walked.")
+        _say(console, f"{left_out} contains output made from videos and is not searched.")
 
     paths = find_videos(inputs, leave_out=folder.root, tell=tell)
     earlier = _earlier(folder, needed=config is None)
@@ -103,31 +103,31 @@ def run(
     settings = _segment(config, folder, manifest, workers, console)
     release_memory()
     _ask_models(settings, folder, manifest, workers, console)
-    del manifest  # large, and read anew: others may have added to it
+    del manifest  # large, and read again below: other runs may have added to it
     with span("export"):
         shards = export_what_changed(folder, settings)
     if shards is None:
-        _say(console, f"Another run gave {folder.root} other settings: the dataset is left to it.")
+        _say(console, f"Another run changed the settings of {folder.root} and exports the dataset.")
     counts = count_states(find_overall_states(folder, Manifest(folder), settings.keys))
     return RunResult(counts, shards or [])
 
 
 def _earlier(folder: RunFolder, *, needed: bool) -> Config | None:
-    """The run folder's configuration; None where it has none, or none that can be read."""
+    """Return the run folder's configuration; None if it has none, or none that can be read."""
     try:
         return read_config(folder)
     except ConfigError:
         if needed:
             raise
-        return None  # it is written anew
+        return None  # it is overwritten
 
 
 def _take_in(paths: list[Path], folder: RunFolder, config: Config, console: Console) -> Manifest:
-    """The run's manifest, with these videos; without any, looking again at those it knows."""
+    """Add the videos to the run's manifest; without any, check those it knows again."""
     if not paths and not folder.manifest.is_dir():
         raise NothingToDoError(_NOTHING.format(folder.root))
     folder.root.mkdir(parents=True, exist_ok=True)
-    with locked(folder.root / ".manifest.lock"):  # of runs that start together one reads it all
+    with locked(folder.root / ".manifest.lock"):  # if runs start together, only one reads all
         manifest = Manifest(folder)
         paths = paths or [video.path for video in manifest.videos if video.path.exists()]
         problems = manifest.add(paths, config.metadata)
@@ -145,7 +145,7 @@ def _say(console: Console, line: str) -> None:
 def _segment(
     config: Config, folder: RunFolder, manifest: Manifest, workers: int, console: Console
 ) -> Settings:
-    """Do stage 1, on every GPU that it may use, under settings that stand in run.toml."""
+    """Write the settings to run.toml, then run stage 1 on every GPU that it may use."""
     with open_segment_stage(config, folder) as stage:
         settings = _settings(config, stage)
         write_settings(folder, settings)
@@ -162,7 +162,7 @@ def _segment(
 def _ask_models(
     settings: Settings, folder: RunFolder, manifest: Manifest, workers: int, console: Console
 ) -> None:
-    """Do the stages that ask models, each of what the one before it has done."""
+    """Run the stages that ask models, each on the videos that the previous stage has done."""
     openers: dict[str, Callable[[], AbstractContextManager[Stage]]] = {
         "caption": lambda: open_caption_stage(settings, folder, workers),
         "aggregate": lambda: open_aggregate_stage(settings, folder),
@@ -176,7 +176,7 @@ def _ask_models(
 
 
 def _settings(config: Config, stage: SegmentStage) -> Settings:
-    """With the identity of every stage that has a model."""
+    """Return the settings, with the identity of every stage that has a model."""
     captions = caption_stage_identity(config, stage.key)
     key = stage_key("caption", captions) if captions else None
     identities = {
@@ -188,7 +188,7 @@ def _settings(config: Config, stage: SegmentStage) -> Settings:
 
 
 def _check_engines(config: Config) -> None:
-    """Say what is missing before hours of work lead up to it."""
+    """Report what the engines lack before hours of work, not after."""
     for captioner in (config.captioning.segments, config.captioning.leaves):
         if captioner is not None:
             check_engine(captioner.model, annotates=False)
@@ -197,7 +197,7 @@ def _check_engines(config: Config) -> None:
 
 
 def _check_access(settings: Settings, folder: RunFolder, manifest: Manifest) -> None:
-    """The same of what only those stages need that are to ask something."""
+    """Check the keys and tokenizers of the stages that have videos to process."""
     for key in settings.keys[1:]:
         states = find_states(folder, manifest, key)
         if not any(state in TO_DO for state in states.values()):
@@ -211,7 +211,7 @@ def _check_access(settings: Settings, folder: RunFolder, manifest: Manifest) -> 
 
 
 def _pinned(config: Config) -> Config:
-    """The configuration with every model's revision as the commit that it means now."""
+    """Return the configuration with every model's revision resolved to its current commit."""
 
     def pinned(table: Any) -> Any:
         if table is None or table.model is None:
@@ -245,7 +245,7 @@ def _finish(
     workers: int,
     console: Console,
 ) -> None:
-    """Do what is to be done; with nothing to do, no model is loaded."""
+    """Process the videos; if there are none, no model is loaded."""
     if not todo:
         return
     try:

@@ -1,4 +1,4 @@
-"""Stage 1 in a run: a video's file in, its dendrogram out."""
+"""Stage 1 in a run: from a video's file to its dendrogram."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from action100m.video.frames import Progress
 
 @contextmanager
 def open_segment_stage(config: Config, folder: RunFolder) -> Iterator[SegmentStage]:
-    """Stage 1, its encoder not loaded yet. Workers share that, and decode each for themselves.
+    """Open stage 1 without loading its encoder. Workers share the encoder, but not decoders.
 
     Raises:
-        ConfigError: the encoder or the decoder is not to be had here.
+        ConfigError: the encoder or the decoder is not available here.
     """
     require_backend(config.video.decoder)
     with open_encoder(config.segmentation) as encoder:
@@ -33,11 +33,11 @@ def open_segment_stage(config: Config, folder: RunFolder) -> Iterator[SegmentSta
 
 
 class SegmentStage:
-    """Stage 1 under one configuration: a `Stage`.
+    """Stage 1 with one configuration: a `Stage`.
 
     Attributes:
-        identity: what decides its parts' content, as plain values.
-        key: where its parts stand.
+        identity: what determines the contents of its parts, as plain values.
+        key: identifies the folder of its parts.
     """
 
     def __init__(self, config: Config, encoder: Encoder, folder: RunFolder) -> None:
@@ -49,10 +49,10 @@ class SegmentStage:
 
     @contextmanager
     def loaded(self) -> Iterator[SegmentStage]:
-        """The stage with its encoder ready.
+        """Load the encoder and yield the stage.
 
         Raises:
-            ConfigError: it does not work here.
+            ConfigError: the encoder does not work here.
         """
         load_encoder(self._encoder)
         yield self

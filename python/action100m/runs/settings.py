@@ -1,6 +1,6 @@
-"""run.toml: what a run was made with, enough to repeat it.
+"""run.toml: the settings of a run, sufficient to repeat it.
 
-Fingerprints are read from here, not computed anew: to look at a run or to export it needs neither
+Fingerprints are read from this file, not recomputed: inspecting or exporting a run needs neither
 the models nor the machine that it was made on.
 """
 
@@ -24,34 +24,34 @@ _LIBRARIES = ("action100m", "av", "numpy", "pillow", "pyarrow")
 
 @dataclass(frozen=True)
 class Settings:
-    """What run.toml holds.
+    """Contents of run.toml.
 
     Attributes:
         config: the resolved configuration.
-        identities: by stage, in the order of the stages, everything that decides what its parts
-            hold; a stage for which no model is configured is not there.
+        identities: by stage, in the order of the stages, everything that determines the contents
+            of its parts; a stage without a configured model is absent.
     """
 
     config: Config
     identities: dict[str, dict[str, Any]]
 
     def key(self, stage: str) -> StageKey:
-        """Where a stage's parts stand."""
+        """Return the key of a stage, which identifies the folder of its parts."""
         return stage_key(stage, self.identities[stage])
 
     @property
     def keys(self) -> list[StageKey]:
-        """Where the parts of every stage stand, in the stages' order."""
+        """The keys of all configured stages, in the order of the stages."""
         return [self.key(stage) for stage in STAGES if stage in self.identities]
 
     def make_the_same(self, other: Settings) -> bool:
-        """Whether the same videos would give the same dataset."""
+        """Return whether the same videos would give the same dataset."""
         mine, theirs = self.config, other.config
         return (mine.cut, mine.export, self.keys) == (theirs.cut, theirs.export, other.keys)
 
 
 def stage_key(stage: str, identity: dict[str, Any]) -> StageKey:
-    """Where the parts of a stage with this identity stand."""
+    """Return the key of a stage with this identity."""
     return StageKey(stage, fingerprint(identity))
 
 
@@ -59,25 +59,25 @@ def read_settings(folder: RunFolder) -> Settings:
     """Read run.toml.
 
     Raises:
-        UsageError: the folder holds none.
-        ConfigError: it cannot be used.
+        UsageError: the folder does not contain run.toml.
+        ConfigError: run.toml cannot be used.
     """
     if not folder.settings_file.is_file():
-        why = "it holds no run.toml" if folder.root.is_dir() else "there is no such folder"
-        raise UsageError(f"{folder.root} is no run folder: {why}.")
+        why = "it contains no run.toml" if folder.root.is_dir() else "it does not exist"
+        raise UsageError(f"{folder.root} is not a run folder: {why}.")
     values = read_toml(folder.settings_file)
     config = parse_config(values.get("config", {}), folder.settings_file)
     identities = values.get("stages")
     if not isinstance(identities, dict) or "segment" not in identities:
         raise ConfigError(
-            f"{folder.settings_file} names no stages: run `action100m run --out {folder.root}` to "
-            "write it anew."
+            f"{folder.settings_file} lists no stages: run `action100m run --out {folder.root}` to "
+            "write it again."
         )
     return Settings(config, identities)
 
 
 def read_config(folder: RunFolder) -> Config | None:
-    """The configuration that the run folder was made with; None for a new folder.
+    """Return the configuration of a run folder; None if it contains no run.toml.
 
     Raises:
         ConfigError: run.toml cannot be used.

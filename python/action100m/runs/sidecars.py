@@ -1,4 +1,4 @@
-"""What stands beside a video, or in a table of all, put together: metadata and transcript."""
+"""Combine metadata and transcripts from the files next to a video and the metadata table."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from action100m.runs.transcript import SubtitleFiles, Transcript, read_transcrip
 
 
 class Sidecars:
-    """Looks things up for one configuration.
+    """Looks up metadata and transcripts for one configuration.
 
     Raises:
-        ConfigError: the table of metadata cannot be used.
+        ConfigError: the metadata table cannot be used.
     """
 
     def __init__(self, config: MetadataConfig) -> None:
@@ -25,11 +25,11 @@ class Sidecars:
 
     @property
     def doubts(self) -> list[str]:
-        """What in the table looks like a mistake, as sentences."""
+        """Sentences about likely mistakes in the table."""
         return [] if self._table is None else self._table.doubts
 
     def state(self, video: Path) -> str:
-        """Changes whenever what would be read changes; "" where there is nothing to read."""
+        """Return a string that changes whenever what would be read does; "" if there is nothing."""
         info = _stamp(sidecar_path(video))
         subtitles = [f"{file.name} {_stamp(file)}" for file in self._subtitles.beside(video)]
         if subtitles:
@@ -38,7 +38,7 @@ class Sidecars:
         return "|".join([info, *subtitles, table]).rstrip("|")
 
     def metadata(self, video: Path) -> VideoMetadata:
-        """The fields of the info.json; those that the table has for the video go before them."""
+        """Return the fields of the info.json; fields from the table take precedence."""
         sidecar = read_sidecar(video)
         found = self._table and self._table.row(video, sidecar.id)
         if not found:
@@ -49,12 +49,12 @@ class Sidecars:
         return replace(sidecar, **given, problems=sidecar.problems + own.problems)
 
     def transcript(self, video: Path) -> Transcript:
-        """What is said in the video, by the best of its subtitle files."""
+        """Return the transcript of the video, from the best of its subtitle files."""
         return read_transcript(video, self._subtitles.beside(video), self._languages)
 
 
 def _stamp(file: Path) -> str:
-    """Size and modification time; "" for a file that is not there."""
+    """Return the size and the modification time; "" if the file does not exist."""
     try:
         state = file.stat()
     except OSError:

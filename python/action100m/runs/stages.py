@@ -1,4 +1,4 @@
-"""What an executor runs: stages, each a kind of worker that turns a video into a part."""
+"""Interface of the stages that an executor runs: their workers turn videos into parts."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from action100m.video.frames import Progress
 
 
 class Worker(Protocol):
-    """Does one video after the other; used by one thread."""
+    """Processes one video after another; used by a single thread."""
 
     def process(self, video: Video, progress: Progress) -> pa.Table:
-        """The video's part. `progress` may raise to give up.
+        """Return the video's part; `progress` may raise to abort.
 
         Raises:
-            VideoError: the video cannot be done, with the reason.
-            EngineStoppedError: no video can be done any more.
+            VideoError: the video cannot be processed; the message says why.
+            EngineStoppedError: the engine can no longer answer, for any video.
         """
         ...
 
@@ -36,24 +36,24 @@ class Stage(Protocol):
     def key(self) -> StageKey: ...
 
     def concurrency(self, workers: int) -> int:
-        """Videos to have in hand at once, where `workers` are to be decoded at once."""
+        """Return how many videos to process at once if `workers` are decoded at once."""
         ...
 
     def open_worker(self, threads: int) -> AbstractContextManager[Worker]:
-        """A worker that may use so many threads."""
+        """Open a worker that may use this many threads."""
         ...
 
 
 @contextmanager
 def unchanged(video: Video, journal: Path) -> Iterator[Path]:
-    """A block that reads a video's file; it gets a folder for what it has of the file as it is now.
+    """Check that a video's file does not change during a block that reads it.
 
     Args:
-        video: whose file.
-        journal: holds such folders; it is removed where the file turns out to be another.
+        video: video whose file is read.
+        journal: removed if the file has changed; its subfolder for this version is yielded.
 
     Raises:
-        VideoError: the file changed meanwhile, or since it was found.
+        VideoError: the file changed during the block, or since it was found.
     """
     before = _stamp(video.path)
     yield journal / str(before[1])
@@ -65,7 +65,7 @@ def unchanged(video: Video, journal: Path) -> Iterator[Path]:
 
 
 def _stamp(path: Path) -> tuple[int, int]:
-    """Size and modification time; of a file that is gone, what no file has."""
+    """Return the size and the modification time; (-1, -1) if the file does not exist."""
     try:
         state = path.stat()
     except FileNotFoundError:

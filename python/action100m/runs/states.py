@@ -1,4 +1,4 @@
-"""The five states of a video in a stage. Five different words everywhere."""
+"""The five states of a video in a stage; these five words are used everywhere."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from action100m.runs.manifest import Manifest, Video
 
 
 class State(str, Enum):
-    """Where a video stands in a stage."""
+    """State of a video in a stage."""
 
     DONE = "done"
-    """Its part stands."""
+    """Its part exists."""
     FAILED = "failed"
-    """It was tried and the reason is recorded; the next run tries again."""
+    """The last attempt failed and the reason is recorded; the next run tries again."""
     STALE = "stale"
-    """Only an earlier configuration, or an earlier version of the file, is done."""
+    """Done only with another configuration or for an earlier version of the file."""
     PENDING = "pending"
     """Not tried yet, or interrupted."""
     SKIPPED = "skipped"
-    """Not done, and its file, which that needs, is no longer there."""
+    """Not done, and its file, which the stage needs, no longer exists."""
 
 
 TO_DO = (State.PENDING, State.STALE, State.FAILED)
-"""What a run takes up."""
+"""States of the videos that a run processes."""
 
 
 def count_states(states: Mapping[str, State]) -> dict[State, int]:
-    """How many videos are in each state, every state named."""
+    """Return the number of videos in each state, including 0 for unused states."""
     counts = Counter(states.values())
     return {state: counts[state] for state in State}
 
 
 def find_states(folder: RunFolder, manifest: Manifest, stage: StageKey) -> dict[str, State]:
-    """The state of every video in one stage, by uid, found from listings alone."""
+    """Find the state of every video, by uid, from the files that exist, without opening them."""
     done = folder.done_keys(stage)
     failed = folder.failed_keys(stage)
     elsewhere = folder.done_keys_elsewhere(stage) | done
@@ -58,7 +58,7 @@ def find_states(folder: RunFolder, manifest: Manifest, stage: StageKey) -> dict[
 def find_overall_states(
     folder: RunFolder, manifest: Manifest, stages: Iterable[StageKey]
 ) -> dict[str, State]:
-    """Each video's state in the first of the stages in which it is not done."""
+    """Return each video's state in the first stage in which it is not done."""
     states = {video.uid: State.DONE for video in manifest.videos}
     for stage in stages:
         found = find_states(folder, manifest, stage)

@@ -1,4 +1,4 @@
-"""How far a run is, in words."""
+"""Human-readable status of a run."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from action100m.runs.settings import Settings, read_settings
 from action100m.runs.states import State, count_states, find_states
 from action100m.text import counted
 
-_MOST = 20  # failures that are spelled out
+_MOST = 20  # failures that are listed
 
 _MEANING = {
     State.DONE: "",
     State.FAILED: "the next run tries them again",
-    State.STALE: "done with another configuration or an earlier file; the next run does them anew",
-    State.PENDING: "the next run does them",
-    State.SKIPPED: "not done, and their files are no longer there",
+    State.STALE: "done with another configuration or an earlier file; the next run repeats them",
+    State.PENDING: "the next run processes them",
+    State.SKIPPED: "not done, and their files no longer exist",
 }
 
 
 def describe_run(out: Path) -> Iterator[str]:
-    """Lines for a person: states, what failed and why, what it cost, what stands where.
+    """Yield human-readable lines: states, failures and their reasons, costs, and output paths.
 
     Raises:
-        UsageError: `out` is no run folder.
-        ConfigError: its run.toml cannot be read.
+        UsageError: `out` is not a run folder.
+        ConfigError: its run.toml cannot be used.
         RunStoppedError: a part is damaged.
     """
     folder = RunFolder(out)
@@ -59,7 +59,7 @@ def describe_run(out: Path) -> Iterator[str]:
 
 
 def _left_out(settings: Settings) -> Iterator[str]:
-    """Which fields are null for want of a model, and how to give it to them."""
+    """Say which fields are null because no model is configured, and how to configure it."""
     captioning = settings.config.captioning
     missing = {
         "captioning.segments": None if captioning.segments else "plm_caption and plm_action",
@@ -70,7 +70,7 @@ def _left_out(settings: Settings) -> Iterator[str]:
     fields = [fields for fields in missing.values() if fields]
     if tables:
         yield (
-            f"{', '.join(fields)}: null: no model is configured. Give one by --profile or "
+            f"{', '.join(fields)}: null, as no model is configured. Set one with --profile or "
             f"{' and '.join(tables)} (docs/captions.md)."
         )
 
@@ -83,11 +83,11 @@ def _failures(
         failure = read_failure(folder, stage, video)
         yield f"  failed: {video.path}: {failure.reason}"
     if len(failed) > _MOST:
-        yield f"  … and {len(failed) - _MOST} more; the report has them all."
+        yield f"  … and {len(failed) - _MOST} more; the report lists them all."
 
 
 def _skipped(manifest: Manifest, states: dict[str, State]) -> Iterator[str]:
     gone = [video.path for video in manifest.videos if states[video.uid] is State.SKIPPED]
-    yield from (f"  skipped: {path} is not there" for path in gone[:_MOST])
+    yield from (f"  skipped: {path} does not exist" for path in gone[:_MOST])
     if len(gone) > _MOST:
-        yield f"  … and {len(gone) - _MOST} more that are not there."
+        yield f"  … and {len(gone) - _MOST} more that do not exist."

@@ -1,4 +1,4 @@
-"""The subtitle files beside a video to one transcript: clean lines, each said once."""
+"""Turn the subtitle files of a video into one transcript of clean, unrepeated lines."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from pathlib import Path
 from action100m.runs.cues import FORMATS, Cue, Cues, read_cues
 
 _TAG = re.compile(r"</?[a-zA-Z!][^<>]*>|<[0-9]{2}:[0-9:.]+>|\{\\[^{}]*\}")
-_ROLLING = 0.3  # of the pairs of cues, where lines move up the screen
-# Of Arabic and Indic scripts and of joined emoji: format characters that change what is shown.
+_ROLLING = 0.3  # least share of cue pairs that repeat lines, if lines roll up the screen
+# Format characters that change what is shown: of Arabic and Indic scripts and joined emoji.
 _ORTHOGRAPHY = {"\u200c", "\u200d", "\u06dd", *map(chr, range(0x600, 0x606))}
-_MOST_LINES = 16  # that stay on a screen
-_GAP = 0.1  # seconds between two cues of which the second goes on where the first stood
+_MOST_LINES = 16  # that may stay on the screen
+_GAP = 0.1  # most seconds between two cues of which the second continues the first
 
 
 @dataclass(frozen=True)
 class Line:
-    """Words and the second from which on they are said."""
+    """A line of text and the second at which it begins."""
 
     time: float
     text: str
@@ -31,10 +31,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Transcript:
-    """What is said in a video.
+    """Transcript of a video.
 
     Attributes:
-        lines: in the order of time.
+        lines: in order of time.
         problems: a sentence for each file that could not be used.
     """
 
@@ -42,20 +42,20 @@ class Transcript:
     problems: tuple[str, ...] = ()
 
     def row(self) -> list[dict[str, str]] | None:
-        """As schema.METADATA has it; None where nothing is said."""
+        """Return the lines in the form of schema.METADATA; None if there are none."""
         return [
             {"time": f"{n.time:.3f}".rstrip("0").rstrip("."), "text": n.text} for n in self.lines
         ] or None
 
 
 class SubtitleFiles:
-    """Finds the subtitle files beside videos; lists a folder once, however many videos it holds."""
+    """Finds the subtitle files next to videos; lists each folder only once."""
 
     def __init__(self) -> None:
         self._listed = cache(_list)
 
     def beside(self, video: Path) -> list[Path]:
-        """`X.LANGUAGE.vtt` and `X.vtt` beside `X.mp4`, and so on for each format, sorted."""
+        """Return `X.LANGUAGE.vtt` and `X.vtt` for `X.mp4`, likewise for each format, sorted."""
         return self._listed(video.parent).get(video.stem, [])
 
 
@@ -75,16 +75,16 @@ def _list(folder: Path) -> dict[str, list[Path]]:
 
 
 def read_transcript(video: Path, files: Iterable[Path], languages: Sequence[str]) -> Transcript:
-    """The best of the subtitle files of a video.
+    """Read the best of the subtitle files of a video.
 
-    The first of the wanted languages that is there; what people wrote before what speech
-    recognition heard; json3 before vtt before srt. Never raises: what is wrong is in `problems`.
+    The first available language counts; in it, human before machine transcripts, then exact
+    language tags, then json3 before vtt before srt. Never raises: errors are in `problems`.
 
     Args:
-        video: whose files they are.
-        files: its subtitle files.
-        languages: wanted, the best first: "en" takes en, en-US and en-orig. A file that names no
-            language is taken for any.
+        video: video of the files.
+        files: subtitle files of the video.
+        languages: wanted languages, the best first: "en" matches en, en-US and en-orig. A file
+            without a language matches any.
     """
     problems: list[str] = []
     tagged = [(file, _language(file, video)) for file in files]
@@ -101,7 +101,7 @@ def read_transcript(video: Path, files: Iterable[Path], languages: Sequence[str]
     if others:
         problems.append(
             f"{video} has subtitles in {', '.join(sorted(others))} only, not in "
-            f"{', '.join(languages)}: metadata.languages says which to use."
+            f"{', '.join(languages)}: set metadata.languages to those to use."
         )
     return Transcript((), tuple(problems))
 
@@ -125,7 +125,7 @@ def _is(language: str, wanted: str) -> bool:
 
 
 def spoken_lines(cues: Cues) -> list[Line]:
-    """Clean lines in the order of time; where lines move up the screen, each once."""
+    """Return clean lines in order of time; lines that roll up the screen are returned once."""
     cleaned = [
         Cue(cue.start, cue.end, tuple(filter(None, map(clean_line, cue.lines))))
         for cue in cues.cues
@@ -149,7 +149,7 @@ def spoken_lines(cues: Cues) -> list[Line]:
 
 
 def clean_line(text: str) -> str:
-    """The words of a line: no markup, no characters that show nothing, single spaces."""
+    """Return a line without markup and invisible characters, with single spaces."""
     words = html.unescape(_TAG.sub("", text))
     kept = " ".join("".join(map(_visible, words)).split())
     return kept if any(unicodedata.category(c) not in ("Cf", "Zs") for c in kept) else ""
@@ -163,8 +163,8 @@ def _visible(character: str) -> str:
 
 
 def _rolls(cues: Sequence[Cue], *, by_machine: bool) -> bool:
-    """Whether lines stay on the screen while others come: people who say a thing twice do not."""
-    # Two equal cues of a person's are more likely a song's than a still.
+    """Return whether lines stay on the screen while new ones appear, unlike words said twice."""
+    # Two equal cues that a person wrote are more likely a refrain than a line that stays.
     pairs = [(a, b) for a, b in pairwise(cues) if by_machine or a.lines != b.lines]
     stay = sum(_goes_on(a, b) and _repeats(a.lines, b.lines) for a, b in pairs)
     return bool(pairs) and stay > 0 and (by_machine or stay >= max(2, _ROLLING * len(pairs)))
@@ -175,7 +175,7 @@ def _repeats(before: Sequence[str], lines: Sequence[str]) -> bool:
 
 
 def _grows(before: Sequence[str], lines: Sequence[str]) -> bool:
-    """Whether the last line got more words, and nothing else changed."""
+    """Return whether the last line gained words and nothing else changed."""
     return before[:-1] == lines[:-1] and lines[-1].startswith(f"{before[-1]} ")
 
 
@@ -184,6 +184,6 @@ def _goes_on(before: Cue, cue: Cue) -> bool:
 
 
 def _carried(before: Sequence[str], lines: Sequence[str]) -> int:
-    """How many of the first lines are the last ones of what stood there before."""
+    """Return how many of the first lines are the last lines of the previous cue."""
     longest = min(len(before), len(lines), _MOST_LINES)
     return next((k for k in range(longest, 0, -1) if tuple(before[-k:]) == tuple(lines[:k])), 0)

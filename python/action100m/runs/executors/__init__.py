@@ -1,1 +1,1 @@
-"""Where a stage runs. On this machine for now; each executor takes the same stages."""
+"""Executors, which run stages. For now they run on this machine only."""

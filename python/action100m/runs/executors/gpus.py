@@ -1,7 +1,7 @@
-"""One encoding process per GPU: the run itself has the first, a helper each of the others.
+"""One encoding process per GPU: the run itself uses the first, a helper process each other one.
 
-A helper does stage 1 alone of what stands in the run folder. Like all runs on one folder, it takes
-the videos that no other has in hand; what a helper leaves when it dies, the others take over.
+A helper runs only stage 1, on the videos of the run folder. Like all runs on one folder, it takes
+videos that no other process has claimed; if it dies, the others take over its videos.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from action100m.runs.segment_stage import open_segment_stage
 from action100m.runs.settings import read_settings
 from action100m.runs.states import TO_DO, find_states
 
-_GRACE = 15.0  # seconds for a helper to put down what it has in hand
+_GRACE = 15.0  # seconds for a helper to stop its current work
 
 
 def other_gpus(config: SegmentationConfig) -> list[str]:
-    """The GPUs besides the first, as CUDA_VISIBLE_DEVICES names them.
+    """Return all GPUs but the first, as CUDA_VISIBLE_DEVICES names them.
 
-    None where the configuration names one GPU, or needs none: device "cuda" means all.
+    Empty if the configuration names one GPU or needs none; device "cuda" means all GPUs.
     """
     if config.encoder == "descriptor" or config.vjepa2.device != "cuda":
         return []
@@ -46,13 +46,13 @@ def other_gpus(config: SegmentationConfig) -> list[str]:
 
 @contextmanager
 def helpers(folder: RunFolder, gpus: list[str], workers: int, console: Console) -> Iterator[None]:
-    """Let a process on each of these GPUs help with stage 1 for as long as the block runs.
+    """Run a helper process for stage 1 on each of these GPUs during the block.
 
     Args:
-        folder: of the run, with its run.toml and manifest.
+        folder: run folder, with its run.toml and manifest.
         gpus: see `other_gpus`.
-        workers: videos that each of them decodes at once.
-        console: told of a helper that failed.
+        workers: number of videos that each process decodes at once.
+        console: where failed helpers are reported.
     """
     command = [sys.executable, "-m", __name__, str(folder.root), str(workers)]
     started = [
@@ -67,8 +67,8 @@ def helpers(folder: RunFolder, gpus: list[str], workers: int, console: Console) 
         for gpu, process in zip(gpus, started, strict=True):
             if code := _end(process):
                 console.print(
-                    f"The encoding process on GPU {gpu} ended with {code}; its videos were left to "
-                    "the others.",
+                    f"The encoding process on GPU {gpu} exited with code {code}; its videos were "
+                    "left to the other processes.",
                     highlight=False,
                     soft_wrap=True,
                 )
@@ -76,7 +76,7 @@ def helpers(folder: RunFolder, gpus: list[str], workers: int, console: Console) 
 
 def _end(process: subprocess.Popen[bytes]) -> int:
     assert process.stdin is not None
-    process.stdin.close()  # it ends with that, see _end_with_the_run
+    process.stdin.close()  # the process ends on this, see _end_with_the_run
     try:
         return process.wait(_GRACE)
     except subprocess.TimeoutExpired:
@@ -85,7 +85,7 @@ def _end(process: subprocess.Popen[bytes]) -> int:
 
 
 def _end_with_the_run() -> None:
-    os.read(sys.stdin.fileno(), 1)  # nothing is ever written there
+    os.read(sys.stdin.fileno(), 1)  # returns when the run closes it: nothing is ever written
     _thread.interrupt_main()
 
 

@@ -1,8 +1,8 @@
-"""Runs a stage on this machine: a thread per worker, each with a decoding process of its own.
+"""Run a stage on this machine, with one thread per worker.
 
-What is ours releases the GIL or is cheap; what cannot be trusted, the files, is read in processes
-that a thread can kill. Results are committed by the worker that made them, in any order. Runs on
-one folder share its videos: each takes those that no other has in hand.
+Our own code releases the GIL or is cheap; video files, which are not trusted, are decoded in
+processes that a thread can kill. Each worker commits its results, in any order. Runs on one folder
+share its videos: each takes those that no other run has claimed.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from action100m.runs.progress import StageProgress
 from action100m.runs.stages import Stage, Worker
 from action100m.trace import span
 
-_ATTEMPTS = 3  # at a video whose failure may pass: a decoder killed, a file still being written
-_POLL = 0.5  # seconds between looks at what another run has in hand
+_ATTEMPTS = 3  # per video, if its failure may be transient: a killed decoder, a growing file
+_POLL = 0.5  # seconds between checks of videos that another run has claimed
 _TOO_MANY_OPEN = (errno.EMFILE, errno.ENFILE)
-# No fault of the video that met it. An error of input may well be: of the disk that holds it.
+# Errors that the video does not cause. EIO is not one: the disk that holds the video may be bad.
 _OURS = {*DISK_ERRORS, *_TOO_MANY_OPEN} - {errno.EIO}
 _GRACE = 10.0  # seconds for workers to notice that the run was interrupted
 
@@ -40,18 +40,18 @@ Item = TypeVar("Item")
 def run_stage(
     stage: Stage, videos: list[Video], folder: RunFolder, workers: int, progress: StageProgress
 ) -> None:
-    """Bring every video to done or failed.
+    """Process every video until it is done or failed.
 
     Args:
-        stage: what to do.
-        videos: those to do, in any order.
-        folder: where parts and failures go.
-        workers: how many videos to decode at once.
-        progress: told of every step.
+        stage: stage to run.
+        videos: videos to process, in any order.
+        folder: where parts and failures are written.
+        workers: number of videos to decode at once.
+        progress: updated at every step.
 
     Raises:
-        RunStoppedError: the run folder cannot be written.
-        KeyboardInterrupt: passed on, once the workers have stopped.
+        RunStoppedError: the run folder cannot be written or is damaged, or the engine stopped.
+        KeyboardInterrupt: raised again once the workers have stopped.
     """
     count = max(1, min(stage.concurrency(workers), len(videos)))
     execution = _Execution(
@@ -66,7 +66,7 @@ def run_stage(
     try:
         for thread in pool:
             while thread.is_alive():
-                thread.join(0.2)  # a bare join would not let Ctrl-C through
+                thread.join(0.2)  # a join without a timeout would block Ctrl-C
     except BaseException:
         execution.stop.set()
         deadline = time.monotonic() + _GRACE
@@ -78,7 +78,7 @@ def run_stage(
 
 
 class _Execution:
-    """What the workers of one stage share."""
+    """State that the workers of one stage share."""
 
     def __init__(
         self,
@@ -95,14 +95,14 @@ class _Execution:
         self._folder = folder
         self._progress = progress
         self._threads = threads
-        # The longest first, so that none is left to run alone at the end.
+        # The largest first, so that no long video is left to run alone at the end.
         self._waiting = deque(sorted(videos, key=lambda video: (-video.size, video.uid)))
         self._elsewhere: deque[Video] = deque()
         failed = folder.failed_keys(stage.key)
         self._before = {v.uid: self._attempts(v) for v in videos if v.key in failed}
 
     def work(self) -> None:
-        """Do videos until none is left."""
+        """Process videos until none is left."""
         try:
             with self._stage.open_worker(self._threads) as worker:
                 while (video := self._take(self._waiting)) is not None:
@@ -110,7 +110,7 @@ class _Execution:
                 while (video := self._take(self._elsewhere)) is not None:
                     if not self._do(worker, video):
                         self.stop.wait(_POLL)
-        except CancelledError:  # the run was interrupted, or an engine closed
+        except CancelledError:  # the run was interrupted, or an engine was closed
             pass
         except OSError as error:
             self._give_up(RunStoppedError(_explain(error, self._folder)))
@@ -132,7 +132,7 @@ class _Execution:
         self.stop.set()
 
     def _do(self, worker: Worker, video: Video) -> bool:
-        """Whether no other run has the video in hand: that may have done it, failed, or died."""
+        """Process a video; return False if another run has claimed it, to look again later."""
         part = self._folder.part(self._stage.key, video.key)
         if part.exists():
             self._progress.finish(video.uid, failed=False)
@@ -186,9 +186,9 @@ class _Execution:
 
 
 def stopped(error: EngineStoppedError) -> RunStoppedError:
-    """What a model that can answer nothing any more means for the run."""
+    """Return the error that stops the run after its engine stopped."""
     return RunStoppedError(
-        f"{error} What is done is kept: run the same command again once it is mended."
+        f"{error} Finished work is kept: fix this, then run the same command again."
     )
 
 
@@ -208,10 +208,10 @@ def _record(video: Video, error: Exception, attempts: int) -> dict[str, Any]:
 def _explain(error: OSError, folder: RunFolder) -> str:
     if error.errno in _TOO_MANY_OPEN:
         return (
-            "Too many files are open. What is done is kept; raise `ulimit -n` or take fewer "
+            "Too many files are open. Finished work is kept: raise `ulimit -n` or use fewer "
             "--workers, then run the same command again."
         )
     return (
-        f"Cannot write to {error.filename or folder.root}: {error.strerror or error}. What is done "
-        "is kept; make room or mend access, then run the same command again."
+        f"Cannot write to {error.filename or folder.root}: {error.strerror or error}. Finished "
+        "work is kept: free space or fix the permissions, then run the same command again."
     )
