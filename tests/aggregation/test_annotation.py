@@ -87,7 +87,7 @@ PLACES = ["summary", "action", "action_actor", "action_brief", "summary_detailed
 
 
 def assert_sound(annotation: Annotation) -> None:
-    """Five texts of one line each, as the published format has them."""
+    """Check the five texts of the published format, each on one line."""
     fields = annotation.model_dump()
     assert {name: set(texts) for name, texts in fields.items()} == {
         name: set(texts) for name, texts in GOOD.items()

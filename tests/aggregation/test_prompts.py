@@ -205,7 +205,7 @@ def test_a_tree_of_one_node_has_nothing_to_annotate() -> None:
 
 @given(limit=st.integers(4_000, 20_000), spoken=st.integers(0, 60))
 def test_a_prompt_has_no_more_tokens_than_it_may(limit: int, spoken: int) -> None:
-    """Where a token is a character, so that nothing merges."""
+    """Count one token per character, so that no tokens merge."""
     tree = grown(40, 3)
     video = captioned(tree, transcript=[(k / 2, f"word {k} " * 9) for k in range(spoken)])
     nodes = annotated_nodes(tree)
@@ -220,7 +220,7 @@ def test_what_is_said_in_a_segment_is_told(starts: list[float], seed: int) -> No
     video = captioned(tree, transcript=[(start, f"w{k} " * 60) for k, start in enumerate(starts)])
     stops = [*starts[1:], float("inf")]
     for prompt in prompts_of(video, 5_000):
-        if "Transcript:\n" in prompt.text:  # short, and told to all
+        if "Transcript:\n" in prompt.text:  # short, so that all prompts have it
             continue
         begin, end = tree.start[prompt.node], tree.end[prompt.node]
         said = [k for k, s in enumerate(starts) if s < end and stops[k] > begin]

@@ -39,7 +39,7 @@ def words(request: Request, message: int) -> str:
 
 
 def good(request: Request) -> Result:
-    """Says of which segment, and in which round."""
+    """Answer with the segment and the round."""
     rounds = sum(message.role == "assistant" for message in request.messages)
     fields = {"brief": f"{words(request, 1).splitlines()[-1]} {rounds}", "detailed": "It is seen."}
     answer = {"summary": fields, "action": {**fields, "actor": "a man"}}
@@ -136,7 +136,7 @@ def test_a_context_without_room_is_refused_at_once() -> None:
 
 @pytest.mark.parametrize("rounds", [0, 1])
 def test_there_is_room_for_a_correction(rounds: int, tmp_path: Path) -> None:
-    """Where a token is four characters and answers are as long as they are counted with."""
+    """With four characters per token, and answers as long as assumed when counting."""
     context, most = 12_000, 4096
     asked: list[int] = []
 
@@ -207,7 +207,7 @@ def test_a_round_that_is_refused_for_good_leaves_the_last_valid_one(tmp_path: Pa
 
     part, engine = aggregate(too_long, tmp_path, rounds=1)
     assert all(brief and brief.endswith(" 0") for brief in briefs(part).values())
-    assert len(engine.requests) == 2 * len(NODES)  # nothing is asked in vain
+    assert len(engine.requests) == 2 * len(NODES)  # no request is superfluous
     assert read_effort(part).rounds == 0
 
 

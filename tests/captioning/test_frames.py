@@ -25,7 +25,7 @@ def picture(number: int) -> NDArray[np.uint8]:
 
 
 class Film:
-    """A stream of `count` known pictures, seven at a time; tells how many were read."""
+    """A stream of `count` known pictures in batches of seven; counts how many were read."""
 
     info = VideoInfo(8, 6, 30.0, None, "none", "none")
     report = DecodeReport(0, 0, 0.0, 0, 0, "")
@@ -119,7 +119,7 @@ def test_memory_stays_within_the_budget_however_deep_the_tree(tmp_path: Path) ->
     for want, frames in gather(film, film.times, wants, budget, tmp_path):
         assert np.array_equal(frames[0], picture(int(want.frames[0])))
         most = max(most, budget._used)
-    assert most <= (20 + 32 + 1) * BYTES  # the budget, and the want that is handed over
+    assert most <= (20 + 32 + 1) * BYTES  # the budget, and the want that is yielded
     del frames
     gc.collect()
     assert budget._used == 0

@@ -148,7 +148,7 @@ def test_frames_on_their_way_keep_to_the_budget(
 
         def note(request: Request) -> Result:
             held.append(captioner._budget._used)
-            engine.requests.clear()  # it keeps them for tests to look at, and so their frames
+            engine.requests.clear()  # it keeps them, and thus their frames, for tests to inspect
             return complete(request, seen(request))
 
         engine._answer = note
@@ -161,7 +161,7 @@ def test_frames_on_their_way_keep_to_the_budget(
             {},
         )
     assert part.equals(whole)
-    assert max(held) <= (40 + 32 + 1) * frame  # the budget, a clip, and the frame that came last
+    assert max(held) <= (40 + 32 + 1) * frame  # the budget, a clip, and the last frame
 
 
 def test_outcomes_are_told_apart(video: Path, segmentation: Segmentation, tmp_path: Path) -> None:

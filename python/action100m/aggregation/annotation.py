@@ -1,4 +1,4 @@
-"""The five fields of a segment, and what a model may write in their place."""
+"""The five fields of a segment's annotation, and how to read them from a model's answer."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from action100m.schema import NO_ACTION, NO_ACTION_SPELLINGS
 
 _NOTHING = re.compile(rf"\W*(?:{NO_ACTION_SPELLINGS})\W*", re.IGNORECASE)
-_MOST_CHARACTERS = 4000  # of a field; a model that runs on has lost its way
+_MOST_CHARACTERS = 4000  # of a field; longer text means that a model does not stop
 
 
 class UnusableAnswerError(ValueError):
-    """An answer that holds no annotation, in words for the model that wrote it."""
+    """The answer holds no annotation; the message is written for the model that answered."""
 
 
 def _tidy(text: str) -> str:
-    """One line without control characters, spaces at its ends or surrogates."""
+    """Return one line without control characters, surrogates and spaces at its ends."""
     shown = "".join(" " if unicodedata.category(c) in ("Cc", "Zl", "Zp", "Cs") else c for c in text)
     return " ".join(shown.split())
 
@@ -35,7 +35,7 @@ def _said(text: str) -> str:
 
 
 def _done(text: str) -> str:
-    """The published word for nothing, in whatever spelling."""
+    """Return the text; any spelling of "no action" becomes the published one."""
     return NO_ACTION if _NOTHING.fullmatch(_tidy(text)) else _said(text)
 
 
@@ -49,7 +49,7 @@ class _Fields(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _unwrap(cls, value: Any) -> Any:
-        """An object written as a string, or alone in a list, is that object."""
+        """Unwrap an object that is written as a string or is alone in a list."""
         if isinstance(value, list) and len(value) == 1:
             value = value[0]
         if isinstance(value, str):
@@ -73,7 +73,7 @@ class Summary(_Fields):
 
 
 class Action(_Fields):
-    """What is done in it; "N/A" where nothing is.
+    """What is done in the segment; "N/A" if nothing is.
 
     Attributes:
         brief: a verb phrase of a few words.
@@ -87,14 +87,14 @@ class Action(_Fields):
 
     @model_validator(mode="after")
     def _agree(self) -> Action:
-        """Where nothing is done, there is nothing to say about how."""
+        """Set `detailed` to "N/A" if `brief` is: what is not done has no details."""
         if self.brief == NO_ACTION and self.detailed != NO_ACTION:
             return self.model_copy(update={"detailed": NO_ACTION})
         return self
 
 
 class Annotation(_Fields):
-    """The published `gpt` of a node."""
+    """The published `gpt` field of a node."""
 
     summary: Summary
     action: Action
@@ -114,14 +114,14 @@ JSON_SCHEMA = _object(
     summary=_object(brief=_STRING, detailed=_STRING),
     action=_object(brief=_STRING, detailed=_STRING, actor=_STRING),
 )
-"""What an engine is asked to keep to. Plain strings: limits on their length make grammars err."""
+"""Schema that engines must follow. Strings have no length limits, which make grammars fail."""
 
 
 def read_annotation(answer: str) -> Annotation:
-    """The annotation in a model's answer: code fences, words around it, extra keys are left out.
+    """Read the annotation in an answer; code fences, text around it and extra keys are ignored.
 
     Raises:
-        UnusableAnswerError: there is none, with what is wrong.
+        UnusableAnswerError: the answer holds no valid annotation; the message says why.
     """
     start = answer.find("{")
     if start < 0:

@@ -1,4 +1,4 @@
-"""What of a video's captions and transcript fits a prompt, and what is left out."""
+"""Select the captions and transcript lines that fit into a prompt, and name the rest."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class Line:
     """A line of a prompt.
 
     Attributes:
-        text: of it.
-        cut: whether something in it was too long, and was cut.
-        tokens: how many it has.
+        text: its text.
+        cut: whether something in it was too long and was cut.
+        tokens: number of its tokens.
     """
 
     text: str
@@ -24,7 +24,7 @@ class Line:
 
 
 def fit_transcript(said: Sequence[Line], room: int) -> list[Line]:
-    """As many lines as have room, evenly over time."""
+    """Drop every second line until the rest fits, which thins them evenly over time."""
     kept = list(said)
     while sum(line.tokens for line in kept) > room:
         kept = kept[::2] if len(kept) > 1 else []
@@ -34,16 +34,16 @@ def fit_transcript(said: Sequence[Line], room: int) -> list[Line]:
 def fit_captions(
     span: Sequence[int], levels: Mapping[int, int], lines: Sequence[Line], room: int
 ) -> list[int]:
-    """The segments that have room: deep levels go first; a level that fits in part is thinned.
+    """Select the segments that fit: deep levels are dropped first; one that fits partly is thinned.
 
     Args:
-        span: the segments' numbers, the one in question last.
-        levels: of each segment.
-        lines: of each segment.
-        room: tokens of all together.
+        span: numbers of the segments, the one to annotate last.
+        levels: level of each segment.
+        lines: line of each segment.
+        room: maximum number of tokens of all lines together.
 
     Raises:
-        ValueError: not even the last one's line fits.
+        ValueError: not even the line of the last segment fits.
     """
     *inner, own = span
     kept, used = {own}, lines[own].tokens
@@ -68,7 +68,7 @@ def fit_captions(
 def missing_captions(
     span: Sequence[int], kept: Sequence[int], levels: Mapping[int, int]
 ) -> Iterator[str]:
-    """How many captions are left out, and of which levels, in words; nothing if none is."""
+    """Yield a phrase with the number and levels of omitted captions; nothing if none is omitted."""
     if missing := set(span) - set(kept):
         found = {levels[node] for node in missing}
         first, last = min(found), max(found)

@@ -1,4 +1,4 @@
-"""What a part of stage 3 holds besides the annotations."""
+"""Read what a part of stage 3 holds besides the annotations."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from action100m.aggregation.annotation import UnusableAnswerError, read_annotati
 from action100m.inference import Outcome
 
 ANNOTATION = "gpt"
-"""The field of a segment's annotation. A request of its round k is of the field "gpt.k"."""
+"""The field of a segment's annotation. A request of its round k has the field "gpt.k"."""
 LEFT_OUT = "left_out"
-"""The field of what a segment's prompt leaves out for want of room, as a sentence."""
+"""The field of the sentence that says what a segment's prompt leaves out for lack of room."""
 
 
 @dataclass(frozen=True)
 class Effort:
-    """What came of a video's segments, and how often each was gone over.
+    """How many of a video's segments were annotated, and how much refinement they took.
 
     Attributes:
-        segments: that are to be annotated.
-        annotated: that are.
-        rounds: of refinement that were answered, after the drafts.
-        corrections: requests in which the model was shown what is wrong with its answer.
+        segments: segments to annotate.
+        annotated: segments that have an annotation.
+        rounds: answered rounds of refinement, without the drafts.
+        corrections: requests that show the model what is wrong with its answer.
         shortened: segments whose prompts leave something out.
     """
 
@@ -46,7 +46,7 @@ class Effort:
 
 
 def read_effort(part: pa.Table) -> Effort:
-    """Count the rows of a part; all 0 for one of another stage."""
+    """Count the effort in the rows of a part; all 0 for a part of another stage."""
     fields, nodes = part.column("field").to_pylist(), part.column("node").to_pylist()
     outcomes = part.column("outcome").to_pylist()
     annotated = [what for field, what in zip(fields, outcomes, strict=True) if field == ANNOTATION]
@@ -67,9 +67,9 @@ def read_effort(part: pa.Table) -> Effort:
 
 
 def kept_rounds(table: pa.Table) -> dict[int, list[Mapping[str, str] | None]]:
-    """By node, each round's fields, the draft first; only of rounds whose answers were kept.
+    """Return each round's fields by node, the draft first, for rounds whose answers were kept.
 
-    A round that was corrected counts with its last answer; None where that cannot be used.
+    A corrected round has the fields of its last answer, or None if that cannot be used.
     """
     rounds: dict[int, dict[int, Mapping[str, str] | None]] = defaultdict(dict)
     for row in table.select(["field", "node", "text"]).to_pylist():
@@ -80,7 +80,7 @@ def kept_rounds(table: pa.Table) -> dict[int, list[Mapping[str, str] | None]]:
 
 
 def _round_of(field: str) -> int | None:
-    """Of a request, 0 for the draft; None: the row is of something else."""
+    """Return the round of a request, 0 for the draft; None for rows that are not requests."""
     name, _, number = field.partition(".")
     return int(number) if name == ANNOTATION and number else None
 

@@ -1,9 +1,9 @@
-"""What a model is told about a segment, in the order that lets prefixes be used again.
+"""Prompts about segments, in an order that lets a model reuse cached prefixes.
 
-A request begins with what all segments of a video share: the instructions, what its site says, the
-captions of the whole. Then come the segments inside the one in question, each after those inside
-it, the segment itself last. So what is said about a segment begins with what was said about its
-first child, word for word; asked in that order, a server finds it in its cache.
+A request begins with what all segments of a video share: the instructions, the metadata from its
+site and the captions of the whole video. Then come the segments inside the one to annotate, each
+after those inside it, and the segment itself last. The lines about a segment thus begin with the
+lines about its first child; if asked in that order, a server finds them in its cache.
 """
 
 from __future__ import annotations
@@ -47,19 +47,19 @@ CORRECT = (
 
 _MOST_CHARACTERS = {"title": 300, "description": 4000, "caption": 4000, "line": 500}
 _TRANSCRIPT, _SEGMENTS, _SAID = "Transcript:\n", "Segments:\n", "Said in the segment:\n"
-_SHARED_TRANSCRIPT = 0.25  # of the limit: a longer transcript is told segment by segment
+_SHARED_TRANSCRIPT = 0.25  # share of the limit; a longer transcript is split by segment
 
 
 @dataclass(frozen=True)
 class Captioned:
-    """A video's tree and what stages before said about it.
+    """A video's tree, its captions, and what its site says.
 
     Attributes:
         tree: m segments.
-        captions, actions, leaf_captions: (m,) plm_caption, plm_action and llama3_caption; None
-            where there is none.
-        title, description: of the video's site, if any.
-        transcript: (seconds, text) in the order of time.
+        captions, actions, leaf_captions: (m,) plm_caption, plm_action and llama3_caption; None if
+            there is none.
+        title, description: from the video's site, if any.
+        transcript: (seconds, text) in order of time.
     """
 
     tree: Tree
@@ -73,15 +73,15 @@ class Captioned:
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a model is told about one segment.
+    """Prompt about one segment.
 
     Attributes:
         node: the segment's row in the tree.
-        system: the same for all videos.
-        pieces: of the text; the strings are shared with other prompts.
-        after: the node whose prompt this one goes on with, or else that of the video's first; None
-            for that one itself.
-        left_out: what the model is not told for want of room, as a sentence; "" if nothing is.
+        system: system message, the same for all videos.
+        pieces: pieces of the text; the strings are shared with other prompts.
+        after: the node whose prompt this one continues, else the node of the video's first prompt;
+            None for that first prompt.
+        left_out: a sentence that says what is left out for lack of room; "" if nothing is.
     """
 
     node: int
@@ -92,12 +92,12 @@ class Prompt:
 
     @property
     def text(self) -> str:
-        """What follows on `system`, what segments share first."""
+        """The user message; what segments share comes first."""
         return "".join(self.pieces)
 
 
 def asking_order(tree: Tree) -> list[int]:
-    """All rows of the tree, each after its descendants: depth first, in the order of time."""
+    """Return all rows of the tree, each after its descendants: depth first, in order of time."""
     children: list[list[int]] = [[] for _ in range(len(tree))]
     for node, parent in enumerate(tree.parent.tolist()):
         if parent >= 0:
@@ -106,7 +106,7 @@ def asking_order(tree: Tree) -> list[int]:
     while stack:
         node = stack.pop()
         order.append(node)
-        stack.extend(children[node])  # rows are in the order of time: the last child is next
+        stack.extend(children[node])  # rows are in order of time: the last child is next
     return order[::-1]
 
 
@@ -116,23 +116,23 @@ def write_prompts(
     count: Callable[[Sequence[str]], list[int]],
     limit: int,
 ) -> list[Prompt]:
-    """The prompts for some segments of a video, in the order in which to ask.
+    """Return the prompts for some segments of a video, in the order in which to ask.
 
-    Where one would have more than `limit` tokens, first the transcript is cut to what is said in
-    the segment, then captions are left out, from the deepest level up and evenly over time.
+    A transcript of more than a quarter of `limit` tokens is cut to what is said in the segment, and
+    thinned; captions that do not fit are left out, from the deepest level up, evenly over time.
 
     Args:
-        video: what is known.
+        video: what is known about the video.
         nodes: rows to write a prompt for.
-        count: the tokens of texts.
-        limit: tokens of a prompt.
+        count: returns the number of tokens of each text.
+        limit: maximum number of tokens of a prompt.
 
     Raises:
         ValueError: not even the segment's own caption fits.
     """
     told, asked = _Told(video, count, limit), set(nodes)
     prompts: list[Prompt] = []
-    earlier: dict[int, int] = {}  # by where their segments begin, the last node with a prompt
+    earlier: dict[int, int] = {}  # by where its descendants begin, the last node with a prompt
     for node in told.order:
         if node in asked:
             after = earlier.get(told.first[node], prompts[0].node if prompts else None)
@@ -142,7 +142,7 @@ def write_prompts(
 
 
 class _Told:
-    """What there is to tell of a video: lines with their tokens, and the room for them."""
+    """The lines of a video's prompts, with their tokens, and the room for them."""
 
     def __init__(
         self, video: Captioned, count: Callable[[Sequence[str]], list[int]], limit: int
@@ -170,7 +170,7 @@ class _Told:
         self._sums = [0, *accumulate(self._lines[node].tokens for node in self.order)]
 
     def prompt(self, node: int, after: int | None) -> Prompt:
-        """The prompt of a segment, and what it leaves out.
+        """Return the prompt of a segment, with what it leaves out.
 
         Raises:
             ValueError: not even its own caption fits.
@@ -199,9 +199,9 @@ class _Told:
         return Prompt(node, INSTRUCTIONS, pieces, after, left_out)
 
     def _said_in(self, node: int) -> list[Line]:
-        """The lines of the transcript that are spoken during a segment."""
+        """Return the lines of the transcript that are spoken during a segment."""
         begin, end = float(self._tree.start[node]), float(self._tree.end[node])
-        first = max(0, bisect_right(self._starts, begin) - 1)  # one lasts until the next begins
+        first = max(0, bisect_right(self._starts, begin) - 1)  # a line lasts until the next begins
         return self._heard[first : bisect_left(self._starts, end)]
 
 
@@ -210,7 +210,7 @@ def _texts(lines: Sequence[Line]) -> list[str]:
 
 
 def _first_places(tree: Tree, order: list[int], place: dict[int, int]) -> list[int]:
-    """Where in the asking order the segments inside each one begin."""
+    """Return, for each segment, where in the asking order its descendants begin."""
     first = [place[node] for node in range(len(tree))]
     for node in order[:-1]:
         parent = int(tree.parent[node])
@@ -219,7 +219,7 @@ def _first_places(tree: Tree, order: list[int], place: dict[int, int]) -> list[i
 
 
 def _head(video: Captioned) -> tuple[str, list[str]]:
-    """What all segments share, and what of it had to be cut."""
+    """Return the text that all segments share, and what of it was cut."""
     told = [
         ("Title", "title", video.title),
         ("Description", "description", video.description),
@@ -236,7 +236,7 @@ def _head(video: Captioned) -> tuple[str, list[str]]:
 
 
 def _line(video: Captioned, node: int) -> tuple[str, bool]:
-    """One segment: its times, its level, what each captioner says; and whether that was cut."""
+    """Return the line of a segment (times, level, captions), and whether a caption was cut."""
     tree, most = video.tree, _MOST_CHARACTERS["caption"]
     parts, cut = [f"{_times(tree, node)} level {int(tree.level[node])}"], False
     told = ("", video.captions), ("action ", video.actions), ("frame ", video.leaf_captions)

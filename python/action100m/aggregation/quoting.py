@@ -1,4 +1,4 @@
-"""Text of others in a prompt: quoted, tidied, and no longer than it may be."""
+"""Quote untrusted text in a prompt: tidied, and limited in length."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
 
 def quoted(text: str, most: int) -> tuple[str, bool]:
-    """A text as a JSON string that can neither end itself nor look like a model's markup.
+    """Return a text as a JSON string that can neither end early nor look like a model's markup.
 
     Args:
-        text: of a site or a model: nobody has looked at it.
-        most: characters; what is longer is cut, and ends in "…".
+        text: untrusted text of a site or a model.
+        most: maximum number of characters; longer text is cut, and ends in "…".
 
     Returns:
         The string, and whether it was cut.

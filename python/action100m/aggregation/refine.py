@@ -1,7 +1,7 @@
-"""One segment's conversation: a draft, rounds of Self-Refine, and corrections where it must.
+"""One segment's conversation: a draft, rounds of Self-Refine, and corrections if needed.
 
 Self-Refine after Madaan et al., 2023 (arXiv 2303.17651): the model reviews its own answer. A round
-goes on with the conversation rather than telling everything anew, so its prefix is in the cache.
+continues the conversation instead of repeating everything, so its prefix is in the cache.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from action100m.config import AggregationConfig
 from action100m.inference import Message, Outcome, Request, Sampling, Text, Usage
 from action100m.inference.answers import Answer, question_key
 
-_SHOWN_BACK = 2000  # characters of an answer that cannot be used
+_SHOWN_BACK = 2000  # characters of an unusable answer that are shown back
 
 
 class Conversation:
-    """Asks, hears, and remembers the last annotation that was valid.
+    """Creates requests, takes their answers, and keeps the last valid annotation.
 
     Attributes:
-        prompt: what it begins with.
+        prompt: the prompt that it begins with.
         over: whether nothing is left to ask.
-        annotation: the last valid one; None if there is none.
+        annotation: the last valid annotation; None if there is none.
         reason: why there is none, or why a later round was given up; "" otherwise.
-        unanswered: whether the last request got no answer at all, and might get one yet.
+        unanswered: whether the last request got no answer, but may get one if repeated.
     """
 
     def __init__(
@@ -45,14 +45,14 @@ class Conversation:
         self.reason = ""
         self.unanswered = False
         self._config, self._identity, self._group = config, identity, group
-        self._said: list[Message] = []  # held while it is asked: many conversations wait
+        self._said: list[Message] = []  # empty unless it is being asked: many conversations wait
         self._corrections: list[Message] = []
         self._round = 0
         self._attempt = 0
         self._asked: list[tuple[int, Answer]] = []
 
     def next_request(self) -> Request:
-        """What to ask now, its id a hash of all that decides the answer."""
+        """Return the next request; its id is a hash of everything that determines the answer."""
         if not self._said:
             prompt = self.prompt
             self._said = [_message("system", prompt.system), _message("user", prompt.text)]
@@ -65,13 +65,13 @@ class Conversation:
             (message.role, part.text)
             for message in messages
             for part in message.parts
-            if isinstance(part, Text)  # all are
+            if isinstance(part, Text)  # all parts are
         ]
         key = question_key({"messages": texts, **self._identity})
         return Request(key, messages, sampling, JSON_SCHEMA, self._group)
 
     def take(self, answer: Answer) -> None:
-        """Hear the answer to the request."""
+        """Take the answer to the request."""
         self._hear(answer)
         if self.over:
             self._said, self._corrections = [], []
@@ -95,7 +95,7 @@ class Conversation:
             self._said.append(_message("user", REFINE))
 
     def rows(self, *, keep_rounds: bool) -> Iterator[tuple[str, int, Answer]]:
-        """The annotation, what was left out, and every request as (field, node, answer)."""
+        """Yield the annotation, what was left out, and every request as (field, node, answer)."""
         node, left_out = self.prompt.node, self.prompt.left_out
         text = None if self.annotation is None else self.annotation.model_dump_json()
         outcome = Outcome.FAILED if text is None else Outcome.COMPLETE
@@ -107,7 +107,7 @@ class Conversation:
             yield f"{ANNOTATION}.{number}", node, kept
 
     def _reject(self, text: str, error: str) -> None:
-        """Show the model what is wrong, unless that has been done often enough."""
+        """Show the model what is wrong, unless no attempts are left."""
         self._attempt += 1
         self.reason = error
         self.over = self._attempt >= self._config.attempts or not text

@@ -1,4 +1,4 @@
-"""In which order a video's conversations go on, so that each finds its prefix in the cache."""
+"""Order the requests of a video's conversations, so that each finds its prefix in the cache."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from action100m.inference.answers import Answer
 
 
 class Schedule:
-    """Which conversation to go on with next.
+    """Chooses the conversation that continues next.
 
-    A draft is asked for once the draft whose prompt its own begins with has been answered: no
-    sooner is that one surely in the model's cache. What has begun goes on before anything else
-    begins, and what was just set free before what has been free for longer: their prefixes are
-    the freshest.
+    A draft is requested once the draft whose prompt is the beginning of its own is answered: only
+    then is that prefix certain to be in the model's cache. Conversations that have begun continue
+    before others begin, and drafts that were just enabled come before earlier ones: their prefixes
+    were used most recently.
     """
 
     def __init__(self, talks: Iterable[Conversation]) -> None:
-        """`talks`: of one video, in the order in which to ask."""
+        """`talks`: conversations of one video, in the order in which to ask."""
         self._begun: deque[Conversation] = deque()
         self._drafts: deque[Conversation] = deque()
         self._waiting: dict[int, list[Conversation]] = defaultdict(list)
@@ -30,14 +30,14 @@ class Schedule:
                 self._waiting[talk.prompt.after].append(talk)
 
     def pop(self) -> Conversation | None:
-        """The one to ask for now; None: there is nothing to ask until an answer is taken."""
+        """Return the conversation to ask now; None if an answer must be taken first."""
         for queue in (self._begun, self._drafts):
             if queue:
                 return queue.popleft()
         return None
 
     def take(self, talk: Conversation, answer: Answer) -> None:
-        """Hear what a popped one was answered."""
+        """Take the answer to a conversation that was popped."""
         talk.take(answer)
         if not talk.over:
             self._begun.append(talk)

@@ -1,4 +1,4 @@
-"""Stage 3: captions in, structured actions out, drafted and refined."""
+"""Stage 3: from captions to structured actions, which are drafted and refined."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from action100m.schema import MIN_ANNOTATED, TIME_DECIMALS
 from action100m.tree import Tree
 from action100m.video.frames import Progress
 
-_VERSION = 3  # of everything here that decides a part's content
-_LEAST_PROMPT = 1024  # tokens; the instructions alone have some 300
+_VERSION = 3  # of everything here that determines the contents of a part
+_LEAST_PROMPT = 1024  # tokens; the instructions alone have about 300
 _OF_PROMPTS = {"context_length", "tokenizer"}
-_TEMPLATE_TOKENS = 256  # that a model's own template writes around the conversation
-_CORRECTION_TOKENS = 1024  # of an answer that is shown back, and what is wrong with it
-_ANSWER_TOKENS = 512  # of an answer without its reasoning, in the conversation that follows it
+_TEMPLATE_TOKENS = 256  # that a model's chat template adds to the conversation
+_CORRECTION_TOKENS = 1024  # of an answer that is shown back, and of the error in it
+_ANSWER_TOKENS = 512  # of an answer without its reasoning, as part of later requests
 
 
 class AnnotationsMissingError(VideoError):
-    """A video of which too many annotations could not be had."""
+    """Too many annotations of a video are missing."""
 
 
 def annotated_nodes(tree: Tree) -> list[int]:
-    """The rows that the published format annotates: inner segments of four seconds, as stored."""
+    """Return the rows to annotate: inner segments of at least 4 s, with times as stored."""
     start, end = (np.rint(times * 10**TIME_DECIMALS) for times in (tree.start, tree.end))
     long = end - start >= MIN_ANNOTATED * 10**TIME_DECIMALS
     nodes: list[int] = np.flatnonzero(~tree.is_leaf & long).tolist()
@@ -43,17 +43,17 @@ def annotated_nodes(tree: Tree) -> list[int]:
 
 
 def aggregate_identity(config: AggregationConfig) -> dict[str, Any]:
-    """What decides the annotations of given captions, as plain values; a model must be configured.
+    """Return what determines the annotations, as plain values; a model must be configured.
 
     Raises:
-        ConfigError: a checkpoint is not to be had.
+        ConfigError: a checkpoint is not available.
     """
     assert config.model is not None
     asked = {"rounds", "max_tokens", "prompt_tokens", "temperature", "seed", "reasoning_effort"}
     return {
         "version": _VERSION,
         **identity(config.model),
-        # What decides how much a prompt tells.
+        # These determine how much a prompt contains.
         **config.model.model_dump(include=_OF_PROMPTS, exclude_none=True),
         **config.model_dump(include=asked, exclude_none=True),
         "prompts": [INSTRUCTIONS, REFINE, CORRECT],
@@ -62,10 +62,10 @@ def aggregate_identity(config: AggregationConfig) -> dict[str, Any]:
 
 @contextmanager
 def open_aggregator(config: AggregationConfig) -> Iterator[VideoAggregator]:
-    """Load the model that the configuration names.
+    """Load the configured model.
 
     Raises:
-        ConfigError: the model, its tokenizer, or what it needs is not to be had.
+        ConfigError: the model, its tokenizer, or something it needs is not available.
     """
     assert config.model is not None
     with open_engine(config.model) as engine:
@@ -73,25 +73,25 @@ def open_aggregator(config: AggregationConfig) -> Iterator[VideoAggregator]:
 
 
 class VideoAggregator:
-    """Annotates videos; any number of threads share one."""
+    """Annotates videos; any number of threads may share one."""
 
     def __init__(self, config: AggregationConfig, feed: Feed) -> None:
-        """Look how much a prompt may hold.
+        """Determine how long a prompt may be.
 
         Raises:
-            ConfigError: answers and rounds leave no room for one in the model's context.
+            ConfigError: answers and rounds leave no room for a prompt in the model's context.
         """
         self._config = config
         self._feed = feed
         self._limit = _prompt_limit(config, feed.engine.context_length)
-        # Not what the messages tell already, nor what decides no single answer.
+        # Leave out what the messages already contain and what affects no single answer.
         told = {"version", "rounds", "prompt_tokens", "prompts", *_OF_PROMPTS}
         whole = aggregate_identity(config)
         self._identity = {name: value for name, value in whole.items() if name not in told}
 
     @property
     def capacity(self) -> int:
-        """Unanswered requests that keep the model busy."""
+        """Number of unanswered requests that keeps the model busy."""
         return self._feed.engine.capacity
 
     def aggregate(
@@ -105,21 +105,21 @@ class VideoAggregator:
         """Annotate one video's segments.
 
         Args:
-            group: names the video to the engine: its requests share a prefix.
+            group: identifies the video to the engine: its requests share a prefix.
             video: its tree and captions.
-            progress: called all the while; may raise to give up.
-            journal: a folder of this video's own, where answers are kept until the part stands.
-            known: answers from elsewhere, by key.
+            progress: called regularly; may raise to abort.
+            journal: folder of this video, where answers are kept until its part exists.
+            known: answers from other configurations, by key.
 
         Returns:
-            Rows of `inference.answers.SCHEMA`: one per annotated segment for the field "gpt",
-            its text the annotation as JSON; one for "left_out" where its prompt leaves something
-            out; and one per request for "gpt.<round>", its text kept where the configuration asks
-            for it.
+            Rows of `inference.answers.SCHEMA`: one per segment to annotate for the field "gpt",
+            whose text is the annotation as JSON; one for "left_out" if its prompt leaves something
+            out; and one per request for "gpt.<round>", whose text is kept only if the
+            configuration asks for it.
 
         Raises:
             VideoError: too many annotations are missing.
-            EngineStoppedError: the model can answer nothing any more.
+            EngineStoppedError: the model can no longer answer.
         """
         limit = self._limit
         try:
@@ -140,12 +140,12 @@ class VideoAggregator:
     def _talk(
         self, talks: list[Conversation], asking: Asking, tell: Callable[[float], None]
     ) -> None:
-        """Ask, unless the answer is known, and hear, until all has been said.
+        """Continue all conversations until they are over; known answers are not asked for again.
 
         Args:
-            talks: of one video.
-            asking: takes the questions.
-            tell: called all the while with the share of the talks that are over.
+            talks: conversations of one video.
+            asking: asks the questions.
+            tell: called regularly with the share of the conversations that are over.
         """
         schedule, waiting, over = Schedule(talks), dict[str, Conversation](), 0
 
@@ -182,15 +182,15 @@ class VideoAggregator:
 
 
 def _prompt_limit(config: AggregationConfig, context: int | None) -> int:
-    """What is left of a context for the first prompt, when all rounds follow it."""
+    """Return the tokens that are left for the first prompt if all rounds follow it."""
     if context is None:
         return config.prompt_tokens
     answers = config.rounds * 2 * _ANSWER_TOKENS + config.max_tokens + _TEMPLATE_TOKENS
     answers += _CORRECTION_TOKENS if config.attempts > 1 else 0
     if context - answers < _LEAST_PROMPT:
         raise ConfigError(
-            f"The model reads and writes {context} tokens together, and {config.rounds} rounds of "
-            f"answers may take {answers} of them: lower aggregation.max_tokens (now "
+            f"The model's context has {context} tokens, and {config.rounds} rounds of answers "
+            f"may take {answers} of them: lower aggregation.max_tokens (now "
             f"{config.max_tokens}) or aggregation.rounds."
         )
     return min(config.prompt_tokens, context - answers)

@@ -1,4 +1,4 @@
-"""The frames of every segment, gathered while the video goes by once, in order."""
+"""Gather the frames of every segment in one pass over the video."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from action100m.video.frames import FrameStream
 
 Frame = NDArray[np.uint8]
 
-# A decoder that is closed before the end of its video is started anew for the next one, which takes
+# A decoder that is closed before the end of its video is restarted for the next one, which takes
 # about as long as decoding this many sampled frames.
 _WORTH_STOPPING = 600
 
@@ -31,16 +31,16 @@ def choose_frames(
     end: NDArray[np.float64],
     count: int,
 ) -> list[NDArray[np.int64]]:
-    """Which sampled frames show each segment: a pure function of the times.
+    """Choose the sampled frames that show each segment, from the times alone.
 
-    Of the frames with start <= time < end, those in the middle of `count` equal parts; all of
-    them, if they are not more than `count`. A segment without any is shown by the one frame
-    nearest to its middle. With `count` = 1 that is the middle frame.
+    Of the frames with start <= time < end, those in the middle of `count` equal parts are chosen,
+    or all of them if there are at most `count`. A segment without any is shown by the one frame
+    nearest to its middle. With `count` = 1 the middle frame is chosen.
 
     Args:
         times: (n,) seconds, strictly increasing, n >= 1.
-        start, end: (m,) seconds.
-        count: at most so many frames for a segment.
+        start, end: (m,) seconds, the limits of the segments.
+        count: maximum number of frames per segment.
 
     Returns:
         For each segment the numbers of its frames, strictly increasing, at least one.
@@ -63,23 +63,23 @@ def choose_frames(
 
 
 class Budget:
-    """Bytes of frames that may be in memory at once; shared by the videos of a stage.
+    """Limit on the bytes of frames in memory, shared by the videos of a stage.
 
-    Every frame counts as long as anybody holds it: a gathering, or a request on its way.
+    Every frame counts as long as anything references it: `gather`, or a pending request.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._used = 0
-        self._lock = threading.RLock()  # a frame may be collected while it is held
+        self._lock = threading.RLock()  # a frame may be garbage-collected while it is held
 
     @property
     def exceeded(self) -> bool:
-        """Whether more is held than allowed."""
+        """Whether the frames in memory exceed the limit."""
         return self._used > self._limit
 
     def count(self, frame: Frame) -> None:
-        """Count a frame until it is garbage."""
+        """Count a frame until it is garbage-collected."""
         self._add(frame.nbytes)
         weakref.finalize(frame, self._add, -frame.nbytes)
 
@@ -90,10 +90,10 @@ class Budget:
 
 @dataclass(frozen=True, eq=False)
 class Want:
-    """Frames that somebody wants together.
+    """Frames that are wanted together.
 
     Attributes:
-        key: tells it from the others.
+        key: identifies the want.
         frames: numbers of sampled frames, strictly increasing, at least one.
     """
 
@@ -108,19 +108,19 @@ def gather(
     budget: Budget,
     folder: Path,
 ) -> Generator[tuple[Want, list[Frame]], None, None]:
-    """Read a video once and give each want its frames as soon as the last of them has come by.
+    """Read a video once and yield the frames of each want as soon as the last of them is read.
 
-    The stream is read only as the results are asked for, so a consumer that waits holds up the
-    decoder. Where the frames that wait for others exceed the budget all the same, those that are
-    needed last go to an unnamed file. Wants share their frames: they must not be changed.
+    The stream is read only as results are requested, so a consumer that waits pauses the decoder.
+    If the frames that are kept still exceed the budget, those that are needed last are moved to an
+    unnamed file. Wants share their frames, which must not be modified.
 
     Args:
-        stream: the video, sampled as it was when it was segmented; closed at the end, or once
-            nothing is left to wait for.
+        stream: the video, sampled as it was when it was segmented; closed at the end, or after
+            the last wanted frame.
         times: (n,) seconds, the times of its sampled frames.
-        wants: in any order.
-        budget: of all videos.
-        folder: where the file goes.
+        wants: the wanted frames, in any order.
+        budget: limit that all videos share.
+        folder: folder of the unnamed file.
 
     Raises:
         VideoError: the stream ends early, or its frames have other times.
@@ -138,7 +138,7 @@ def gather(
 def _numbered(
     stream: FrameStream, times: NDArray[np.float64], last: int
 ) -> Iterator[tuple[int, Frame]]:
-    """The frames up to the last one that is wanted; the rest is read, or left, whatever is less."""
+    """Yield the frames up to the last wanted one; read the rest only if that is cheaper."""
     number = 0
     for batch in stream:
         if not np.array_equal(batch.times, times[number : number + len(batch.times)]):
@@ -161,7 +161,7 @@ def _changed(number: int, times: NDArray[np.float64]) -> str:
 
 
 class _Shelf:
-    """Frames that wait until all of their want are there."""
+    """Frames that are kept until all frames of their want are available."""
 
     def __init__(self, wants: Sequence[Want], budget: Budget, folder: Path) -> None:
         self._budget = budget
@@ -173,13 +173,13 @@ class _Shelf:
             self._complete[last].append(want)
             for number in want.frames.tolist():
                 self._until[number] = max(last, self._until.get(number, last))
-        self._dropped = defaultdict(list)  # frames by when nobody wants them any more
+        self._dropped = defaultdict(list)  # frames by the last frame of their last want
         for number, last in self._until.items():
             self._dropped[last].append(number)
         self.last = max(self._complete, default=-1)
         self._frames: dict[int, Frame] = {}
-        # A frame that went to the disk may still be on its way with a request: it is the same one
-        # for all, or spilling would take more memory than it frees.
+        # A frame on the disk may still belong to a pending request. All wants get that array:
+        # copies would take more memory than spilling frees.
         self._alive: weakref.WeakValueDictionary[int, Frame] = weakref.WeakValueDictionary()
         self._needed: list[tuple[int, int]] = []  # a heap: those needed last come first
 
@@ -219,7 +219,7 @@ class _Shelf:
 
 
 class _Spill:
-    """Frames in an unnamed file, which the system removes with us."""
+    """Frames in an unnamed file, which the system removes when the process ends."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -250,7 +250,7 @@ class _Spill:
         while view:
             count = os.preadv(self._descriptor, [view], offset)
             if not count:
-                raise OSError(f"A file of spilled frames in {self._folder} was cut off.")
+                raise OSError(f"A file of spilled frames in {self._folder} is truncated.")
             view, offset = view[count:], offset + count
         return frame
 

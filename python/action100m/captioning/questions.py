@@ -1,4 +1,4 @@
-"""What stage 2 asks about a tree: which model, about which frames of which segment."""
+"""The questions of stage 2 about a tree: which model, which frames, which segment."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ FIELDS: Mapping[str, Captioner] = {
     "plm_action": "segments",
     "llama3_caption": "leaves",
 }
-"""The published fields that stage 2 fills, and whose answers they hold."""
+"""The published fields that stage 2 fills, and the captioner that answers each."""
 
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """One field of one segment.
+    """A question for one field of one segment.
 
     Attributes:
-        field: the published name.
+        field: published name of the field.
         node: the segment's row in the tree.
         frames: numbers of the sampled frames to show, increasing.
         prompt: what to ask.
-        key: of everything that decides the answer.
+        key: hash of everything that determines the answer.
     """
 
     field: str
@@ -45,11 +45,11 @@ class Question:
 
     @property
     def captioner(self) -> Captioner:
-        """Who answers."""
+        """Captioner that answers."""
         return FIELDS[self.field]
 
     def request(self, shown: Part, config: CaptionerConfig, group: str) -> Request:
-        """The question as a model takes it: first what it sees, which two questions share."""
+        """Return the request to a model: first the pictures, which two questions share."""
         sampling = Sampling(config.max_tokens, config.temperature, config.seed)
         message = Message("user", (shown, Text(self.prompt)))
         return Request(self.key, (message,), sampling, group=group)
@@ -61,13 +61,13 @@ def ask_about(
     config: CaptioningConfig,
     identity: Mapping[Captioner, Mapping[str, Any]],
 ) -> list[Question]:
-    """All questions about one video, by node.
+    """Return all questions about one video, sorted by node.
 
     Args:
         tree: m segments.
-        times: (n,) seconds, the sampled frames'.
-        config: whom to ask; a field without a model is left out.
-        identity: what decides the pictures and the answers, by captioner.
+        times: (n,) seconds, the times of the sampled frames.
+        config: captioners to ask; fields without a model are left out.
+        identity: what determines the pictures and the answers, by captioner.
     """
     asked: list[tuple[str, str, list[int], list[NDArray[np.int64]]]] = []
     if config.segments is not None:
@@ -88,7 +88,7 @@ def ask_about(
 
 
 def show(captioner: Captioner, frames: list[NDArray[np.uint8]], times: list[float]) -> Part:
-    """The frames as the captioner is to see them."""
+    """Return the frames as the captioner takes them."""
     return Image(frames[0]) if captioner == "leaves" else Clip(frames, times)
 
 

@@ -1,4 +1,4 @@
-"""Stage 2: a video and its tree in, the captions of its segments out."""
+"""Stage 2: from a video and its tree to the captions of its segments."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from action100m.tree import Tree
 from action100m.video.frames import FrameSpec, Progress
 from action100m.video.pool import DecoderPool
 
-_VERSION = 1  # of everything here that decides a part's content
+_VERSION = 1  # of everything here that determines the contents of a part
 
 
 class CaptionsMissingError(VideoError):
-    """A video of which too many captions could not be had."""
+    """Too many captions of a video are missing."""
 
 
 def caption_identity(config: Config) -> dict[str, Any]:
-    """What decides the captions of a given tree, as plain values.
+    """Return what determines the captions of a given tree, as plain values.
 
     Raises:
-        ConfigError: a checkpoint is not to be had.
+        ConfigError: a checkpoint is not available.
     """
     prompts = {"prompt", "action_prompt"}
     return {
@@ -48,10 +48,10 @@ def caption_identity(config: Config) -> dict[str, Any]:
 
 @contextmanager
 def open_captioners(config: Config, decoders: DecoderPool) -> Iterator[VideoCaptioner]:
-    """Load the models that the configuration names; a model that both captioners share, once.
+    """Load the configured models; a model that both captioners share is loaded once.
 
     Raises:
-        ConfigError: a model, or what it needs, is not to be had.
+        ConfigError: a model, or something that it needs, is not available.
     """
     with ExitStack() as opened:
         feeds: dict[str, Feed] = {}
@@ -67,12 +67,12 @@ def open_captioners(config: Config, decoders: DecoderPool) -> Iterator[VideoCapt
 
 
 class VideoCaptioner:
-    """Captions videos; any number of threads share one."""
+    """Captions videos; any number of threads may share one."""
 
     def __init__(
         self, config: Config, feeds: Mapping[Captioner, Feed], decoders: DecoderPool
     ) -> None:
-        """Every captioner of the configuration has its feed."""
+        """`feeds`: one for each captioner of the configuration."""
         self._config = config
         self._feeds = feeds
         self._decoders = decoders
@@ -87,7 +87,7 @@ class VideoCaptioner:
 
     @property
     def capacity(self) -> int:
-        """Unanswered requests that keep all models busy."""
+        """Number of unanswered requests that keeps all models busy."""
         return sum(feed.engine.capacity for feed in set(self._feeds.values()))
 
     def caption(
@@ -104,17 +104,17 @@ class VideoCaptioner:
         Args:
             path: the video file.
             tree: its segments.
-            times: (n,) seconds, the sampled frames' presentation times.
-            progress: called all the while; may raise to give up.
-            journal: a folder of this video's own, where answers are kept until the part stands.
-            known: answers from elsewhere, by key.
+            times: (n,) seconds, the presentation times of the sampled frames.
+            progress: called regularly; may raise to abort.
+            journal: folder of this video, where answers are kept until its part exists.
+            known: answers from other configurations, by key.
 
         Returns:
-            A row of `inference.answers.SCHEMA` for every question.
+            A table of `inference.answers.SCHEMA` with a row for every question.
 
         Raises:
-            VideoError: the file cannot be read as it was before, or too many captions are missing.
-            EngineStoppedError: a model can answer nothing any more.
+            VideoError: the file cannot be read or has changed, or too many captions are missing.
+            EngineStoppedError: a model can no longer answer.
         """
         questions = ask_about(tree, times, self._config.captioning, self._identity)
         attempts = self._config.captioning.attempts
@@ -135,7 +135,7 @@ class VideoCaptioner:
         progress: Progress,
         spill: Path,
     ) -> None:
-        """Show every question its frames as the video goes by, then wait for the last answers."""
+        """Ask every question as soon as its frames are read, then wait for the last answers."""
         whole, count = float(times[-1]), len({question.key for question in questions})
 
         def check() -> None:
@@ -153,8 +153,8 @@ class VideoCaptioner:
                     for question in by_frames[want.key]:
                         self._submit(path, question, frames, times, asking, check)
                     del frames
-                    # What is left in memory is on its way to a model: the decoder waits for it, but
-                    # for what others sent never, or all might wait for all.
+                    # Frames that are still in memory belong to pending requests. Wait for our own
+                    # only: if all videos waited for each other, none would continue.
                     while self._budget.exceeded and asking.busy:
                         asking.wait(check)
         asking.finish(check)
@@ -205,6 +205,6 @@ def _pictures_identity(config: Config) -> dict[str, Any]:
 
 
 def _asker_identity(asker: CaptionerConfig) -> dict[str, Any]:
-    """The model and how it is asked, prompts apart: they are the question's."""
+    """Return the model and its sampling, without the prompts, which are part of each question."""
     sampling = asker.model_dump(include={"max_tokens", "temperature", "seed"})
     return {**identity(asker.model), **sampling}
