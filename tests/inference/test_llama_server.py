@@ -1,4 +1,4 @@
-"""A real server: llama.cpp's, with a tiny SmolVLM."""
+"""A real llama.cpp server with a tiny SmolVLM."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from action100m.inference import (  # noqa: E402
 )
 from action100m.inference.openai import open_openai  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # other people's libraries
+pytestmark = pytest.mark.filterwarnings("ignore")  # from third-party libraries
 
 FRAMES = [np.random.default_rng(k).integers(0, 256, (64, 64, 3), dtype=np.uint8) for k in range(3)]
 SCHEMA = {

@@ -17,14 +17,14 @@ import transformers  # noqa: E402
 from action100m.inference import Image, Message, Request, Sampling, Text  # noqa: E402
 from action100m.inference.template import ChatTemplate, opening_of  # noqa: E402
 
-# As Llama-3.2-Vision has it: what the system says is printed, whatever it is.
+# As in Llama-3.2-Vision: the system content is printed, whatever its type.
 STRICT = (
     "{% if messages[0].role == 'system' %}SYSTEM {{ messages[0].content | trim }}\n{% endif %}"
     "{% for m in messages if m.role != 'system' %}{{ m.role }}: {% for c in m.content %}"
     "{% if c.type == 'text' %}{{ c.text }}{% else %}<|image|>{% endif %}{% endfor %};{% endfor %}"
     "{% if add_generation_prompt %}assistant: {% endif %}"
 )
-# As models that always think have it.
+# As in models that always reason.
 THINKING = (
     "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
     "{% if add_generation_prompt %}assistant: <think>\n{% endif %}"

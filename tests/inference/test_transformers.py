@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-# Looked for, not imported: torchvision imports only once tiny_models is.
+# Searched for, not imported: torchvision can be imported only after tiny_models.
 for package in ("torch", "transformers", "torchvision", "timm", "num2words"):
     if find_spec(package) is None:
         pytest.skip(f"{package} is not installed", allow_module_level=True)
@@ -90,7 +90,7 @@ def opened(checkpoint: Callable[[str], Path]) -> Callable[..., Any]:
 
 @pytest.fixture
 def batches(monkeypatch: pytest.MonkeyPatch) -> list[list[list[int]]]:
-    """The tokens of every row of every batch, as they are answered."""
+    """The tokens of every row of every batch that is answered."""
     seen: list[list[list[int]]] = []
     true = engine_module.generate
 
@@ -122,7 +122,7 @@ def ask(engine: Engine, requests: Sequence[Request]) -> list[Result]:
 
 
 def plain_answer(folder: Path, request: Request) -> tuple[str, int, int]:
-    """What transformers itself answers, greedily, to one request alone: text, prompt, tokens."""
+    """Return what transformers answers greedily to one request alone: text, prompt, tokens."""
     sees = (folder / "processor_config.json").exists()
     auto = transformers.AutoModelForImageTextToText if sees else transformers.AutoModelForCausalLM
     model = auto.from_pretrained(folder)
@@ -139,7 +139,7 @@ def plain_answer(folder: Path, request: Request) -> tuple[str, int, int]:
                 content.append({"type": "image", "image": part.pixels})
             elif hasattr(reader, "video_processor"):
                 k = len(part.frames)
-                shown = 2 * list(part.frames) if k == 1 else part.frames  # Qwen3-VL wants two
+                shown = 2 * list(part.frames) if k == 1 else part.frames  # Qwen3-VL needs two
                 video = np.stack(shown if "Qwen3" in type(reader).__name__ else part.frames)
                 content.append({"type": "video", "video": video})
                 options = {
@@ -177,7 +177,7 @@ def plain_answer(folder: Path, request: Request) -> tuple[str, int, int]:
 
 
 def questions(name: str) -> list[Request]:
-    """Requests of every kind that a model takes, of different lengths."""
+    """Requests of every kind that a model accepts, with different lengths."""
     words = [
         "Cut.",
         "Describe this in detail.",
@@ -337,7 +337,7 @@ def test_a_schema_begins_after_the_thought(
     assert thoughtful
     for row in thoughtful:
         end = len(row) - row[::-1].index(ends)
-        assert end <= 500 / 2 + 30  # and the channels, letter by letter
+        assert end <= 500 / 2 + 30  # plus the channels, character by character
         assert tokenizer.decode(row[end:]).strip().startswith('{"action": ')
 
 
@@ -362,7 +362,7 @@ def test_a_model_without_eyes_says_so(shown: Part, opened: Any) -> None:
     with opened("qwen3") as engine:
         result = ask(engine, [question("look", shown, Text("What is it?"))])[0]
     assert result.outcome is Outcome.FAILED
-    assert "reads text alone" in result.reason
+    assert "reads only text" in result.reason
 
 
 @pytest.mark.parametrize("name", VISION)
@@ -397,7 +397,7 @@ def test_a_running_request_can_be_given_up(
         assert running.wait(60)
         assert long.cancel()
         assert ask(engine, [question("short")])[0].outcome is Outcome.TRUNCATED
-    assert len(batches[0][0]) < 1500  # of the 2,000 that the context has room for
+    assert len(batches[0][0]) < 1500  # fewer than the 2,000 that fit into the context
 
 
 def test_closing_gives_everything_up(
@@ -432,7 +432,7 @@ def signal_when_running(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
 
 
 class Faulty:
-    """A device on which `generate` fails now and then."""
+    """A device on which `generate` fails occasionally."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, fault: Callable[[list[Any]], None]) -> None:
         self.sizes: list[int] = []
@@ -456,7 +456,7 @@ def test_a_full_memory_halves_the_batch(opened: Any, monkeypatch: pytest.MonkeyP
         results = [result for _ in range(2) for result in ask(engine, numbered(16))]
     assert {result.outcome for result in results} == {Outcome.TRUNCATED}
     assert max(device.sizes) > 2
-    assert max(device.sizes[-4:]) <= 2  # it has learned
+    assert max(device.sizes[-4:]) <= 2  # it has learned the limit
 
 
 def test_what_fails_alone_fails(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -512,7 +512,7 @@ def break_(folder: Path, how: str) -> None:
         ("no template", "has no chat template"),
         ("no words", "cannot be loaded as a chat model: Unrecognized"),
         ("torn", "cannot be loaded as a chat model: Error while deserializing"),
-        ("a weight is missing", r"lacks 1 weights, model\.layers\.1\.mlp\.up_proj\.weight first"),
+        ("a weight is missing", r"lacks 1 weights, such as model\.layers\.1\.mlp\.up_proj\.weight"),
     ],
 )
 def test_unusable_checkpoints_are_refused(how: str, message: str, tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_a_batch_is_alike_and_serves_the_first(
     alike = [job for job in jobs if job.kind == jobs[0].kind]
     assert batch == alike[:size]
     grown = next_batch([*jobs, *(Job(one) for one in later)], size)
-    assert not jobs or grown[: len(batch)] == batch  # nothing prepared is displaced
+    assert not jobs or grown[: len(batch)] == batch  # no prepared job is displaced
 
 
 def test_what_shares_a_batch() -> None:

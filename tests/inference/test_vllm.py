@@ -1,4 +1,4 @@
-"""vLLM for real. Opt-in: `pytest -m vllm`, where vLLM is installed, with or without a GPU."""
+"""Real vLLM. Opt-in: `pytest -m vllm` if vLLM is installed, with or without a GPU."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_text_is_that_of_transformers(opened) -> None:  # type: ignore[no-untype
     words = Text("A man cuts wood. Describe it.")
     requests = [question("text", words)]
     if name == "qwen3_vl":
-        # A few tokens: after more of them, rounding tips a random model's near ties.
+        # Only a few tokens: with more, rounding changes near ties of a random model.
         requests.append(question("image", Image(FRAMES[2]), words, max_tokens=4))
     values = {"model": str(path), "device": "cpu", "precision": "float32"}
     config = TransformersConfig.model_validate({"engine": "transformers", **values})
@@ -72,7 +72,7 @@ def test_text_is_that_of_transformers(opened) -> None:  # type: ignore[no-untype
         for request in requests:
             theirs = reference.submit(request).result(timeout=60)
             ours = engine.submit(request).result(timeout=60)
-            # vLLM keeps back the bytes of a character that the limit cut in two.
+            # vLLM withholds the bytes of a character that the limit splits.
             assert ours.text.rstrip("\ufffd") == theirs.text.rstrip("\ufffd")
             assert (ours.outcome, ours.usage.prompt) == (theirs.outcome, theirs.usage.prompt)
 
@@ -116,7 +116,7 @@ def test_schema_clips_and_failures(opened) -> None:  # type: ignore[no-untyped-d
     if name == "qwen3_vl":
         assert shown.text, shown.reason
     else:
-        assert "takes no pictures" in shown.reason
+        assert "does not accept pictures" in shown.reason
 
 
 def test_a_cancelled_request_ends(opened) -> None:  # type: ignore[no-untyped-def]
@@ -129,6 +129,6 @@ def test_a_cancelled_request_ends(opened) -> None:  # type: ignore[no-untyped-de
 
 
 def test_nothing_is_left_running(vllm: None) -> None:
-    """Runs last: the module's engines are closed one after the other before it."""
+    """Run last: the module's engines are closed one after another before it."""
     listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
     assert listing.stdout.count("EngineCore") <= 1

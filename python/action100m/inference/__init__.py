@@ -1,4 +1,4 @@
-"""How stages talk to a model: one protocol, three engines."""
+"""Interface between stages and models: one protocol, three engines."""
 
 from action100m.inference.choice import check_access, check_engine, identity, open_engine, pin
 from action100m.inference.engine import (

@@ -1,4 +1,4 @@
-"""Answers that are kept: in a journal while a video is unfinished, as a table once it is done."""
+"""Store answers: in a journal while a video is unfinished, as a table once it is done."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SCHEMA = pa.schema(
     ]
 )
 """One row per question of a video: which field of which node (its number in the tree's order),
-what it was asked (`key`), what came of it, and what it cost in tokens."""
+what was asked (`key`), how it ended, and what it cost in tokens."""
 
 TEXTS = ["field", "node", "text"]
 """The columns that `texts` needs."""
@@ -42,15 +42,15 @@ _FINAL = (Outcome.COMPLETE, Outcome.TRUNCATED, Outcome.REFUSED)
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of a question.
+    """Answer to a question.
 
     Attributes:
-        key: of the question, from `question_key`.
+        key: key of the question, from `question_key`.
         outcome: how it ended.
         text: None unless the outcome is complete or truncated.
         reason: why it is not complete; "" if it is.
-        usage: what it cost, all attempts together.
-        lasting: of a failure: the same question would meet it again.
+        usage: cost of all attempts together.
+        lasting: whether the same question would fail in the same way again.
     """
 
     key: str
@@ -62,37 +62,37 @@ class Answer:
 
     @classmethod
     def of(cls, key: str, result: Result, spent: Usage) -> Answer:
-        """A result as an answer; `spent` on attempts before it."""
-        # A server's JSON may hold half a surrogate pair, which no file can.
+        """Return a result as an answer; `spent` is the cost of earlier attempts."""
+        # A server's JSON may contain half a surrogate pair, which UTF-8 cannot encode.
         text = result.text.encode("utf-8", "replace").decode()
         usage = result.usage + spent
         return cls(key, result.outcome, text or None, result.reason, usage, result.lasting)
 
     @property
     def final(self) -> bool:
-        """Whether asking again would be in vain."""
+        """Whether asking again would be pointless."""
         return self.outcome in _FINAL
 
 
 def question_key(question: Mapping[str, Any]) -> str:
-    """32 hex digits of everything that decides an answer, as (JSON) values."""
+    """Hash everything that determines an answer, given as JSON values, to 32 hex digits."""
     text = json.dumps(question, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 class Journal:
-    """The final answers of an unfinished video: a line of JSON each, on the disk once appended.
+    """The final answers of an unfinished video: one line of JSON each, synced when appended.
 
-    Two processes may append to one: every line stands for itself.
+    Two processes may append to the same journal, as lines are independent.
     """
 
     def __init__(self, folder: Path) -> None:
-        """`folder`: of one video; made with the first answer."""
+        """`folder`: folder of one video, created with the first answer."""
         self._path = folder / _FILE
         self._descriptor: int | None = None
 
     def read(self) -> dict[str, Answer]:
-        """The answers by key. A line that was torn by a crash is ignored."""
+        """Return the answers by key. Lines that a crash truncated are ignored."""
         try:
             lines = self._path.read_bytes().split(b"\n")
         except FileNotFoundError:
@@ -101,7 +101,7 @@ class Journal:
         return {answer.key: answer for answer in answers if answer is not None}
 
     def append(self, answer: Answer) -> None:
-        """Keep an answer.
+        """Write an answer to the disk.
 
         Raises:
             OSError: the folder cannot be written.
@@ -110,7 +110,7 @@ class Journal:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
             self._descriptor = os.open(self._path, flags, 0o666)
-        # It begins with a line end too: what a crash tore before it must not swallow it.
+        # The first newline separates it from a line that a crash may have truncated.
         line = b"\n" + json.dumps(asdict(answer), ensure_ascii=True).encode() + b"\n"
         if os.write(self._descriptor, line) < len(line):
             raise OSError(28, os.strerror(28), str(self._path))
@@ -140,7 +140,7 @@ def _parse(line: bytes) -> Answer | None:
 
 
 def to_table(answers: Iterable[tuple[str, int, Answer]]) -> pa.Table:
-    """Answers of (field, node) as a table of `SCHEMA`."""
+    """Return answers, given as (field, node, answer), as a table of `SCHEMA`."""
     rows = [
         {
             "field": field,
@@ -157,9 +157,9 @@ def to_table(answers: Iterable[tuple[str, int, Answer]]) -> pa.Table:
 
 
 def final_answers(table: pa.Table) -> dict[str, Answer]:
-    """The answers of a table that need not be asked again, by key.
+    """Return the answers of a table that need not be asked for again, by key.
 
-    Those whose text was not kept are not among them.
+    Answers whose text was not kept are left out.
     """
     answers = (
         Answer(
@@ -180,12 +180,12 @@ def final_answers(table: pa.Table) -> dict[str, Answer]:
 
 
 def texts(table: pa.Table, field: str, nodes: int) -> pa.StringArray:
-    """The texts of one field by node, null where there is none.
+    """Return the texts of one field by node; null for nodes without one.
 
     Args:
         table: the columns field, node and text of `SCHEMA`.
-        field: the field.
-        nodes: how many nodes there are.
+        field: name of the field.
+        nodes: number of nodes.
     """
     rows = table.filter(pc.equal(table.column("field"), field))
     place = np.full(nodes, -1)

@@ -1,4 +1,4 @@
-"""One video's questions on their way: asked in any order, answered in any order, none lost."""
+"""Ask the questions of one video: they are asked and answered in any order, and none is lost."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from action100m.inference.answers import Answer, Journal
 from action100m.inference.engine import Request, Result, Usage
 from action100m.inference.feed import Feed
 
-_POLL = 0.2  # seconds between looks at whether the run was interrupted
+_POLL = 0.2  # seconds between checks whether the run was interrupted
 
 
 @dataclass(frozen=True, eq=False)
 class _Asked:
-    """A question that an engine has, or is to get again."""
+    """A question that an engine has, or will be asked again."""
 
     key: str
     feed: Feed
@@ -26,25 +26,25 @@ class _Asked:
     spent: Usage
 
     def again(self, spent: Usage) -> _Asked:
-        """The same question, drawn with another seed."""
+        """Return the same question, to be sampled with another seed."""
         sampling = replace(self.request.sampling, seed=self.request.sampling.seed + 1)
         request = replace(self.request, sampling=sampling, id=f"{self.key}/{self.attempt + 1}")
         return replace(self, request=request, attempt=self.attempt + 1, spent=spent)
 
 
 class Asking:
-    """Asks the questions of one video, for one thread; a context manager.
+    """Context manager that asks the questions of one video; used by one thread.
 
-    Answers are journalled as they come. A question whose answer fails or is empty is asked again
-    before it counts as unanswered. Whatever ends the block early gives up what is still on its way.
+    Final answers are journalled as they arrive. A question whose answer fails or is empty is asked
+    again before it counts as unanswered. If the block ends early, pending requests are cancelled.
 
     Attributes:
-        answers: those known, and those that came.
-        settled: how many came.
+        answers: known and received answers, by key.
+        settled: number of received answers.
     """
 
     def __init__(self, journal: Journal, known: Mapping[str, Answer], attempts: int) -> None:
-        """`known`: answers from elsewhere; those of the journal are read here."""
+        """`known`: answers from other sources; those of the journal are read here."""
         self.answers: dict[str, Answer] = {**known, **journal.read()}
         self.settled = 0
         self._journal = journal
@@ -56,7 +56,7 @@ class Asking:
 
     @property
     def busy(self) -> bool:
-        """Whether an answer is still to come."""
+        """Whether an answer is still pending."""
         return bool(self._running)
 
     def __enter__(self) -> Asking:
@@ -67,16 +67,16 @@ class Asking:
             future.cancel()
 
     def ask(self, key: str, feed: Feed, request: Request, check: Callable[[], None]) -> None:
-        """Ask, unless the answer is known or on its way; wait while the engine is full.
+        """Ask, unless the answer is known or pending; wait while the engine is full.
 
         Args:
-            key: of the question.
-            feed: of the engine to ask.
-            request: its id is replaced by one that nobody else uses.
-            check: called while waiting; may raise to give up.
+            key: key of the question.
+            feed: feed of the engine to ask.
+            request: the request, whose id is replaced by a unique one.
+            check: called while waiting; may raise to abort.
 
         Raises:
-            EngineStoppedError: the engine can answer nothing any more.
+            EngineStoppedError: the engine can no longer answer.
             OSError: the journal cannot be written.
         """
         if key in self.answers or key in self._running:
@@ -90,13 +90,13 @@ class Asking:
             self.wait(check)
 
     def wait(self, check: Callable[[], None]) -> None:
-        """Wait a moment for answers."""
+        """Wait briefly for answers."""
         check()
         self._collect(_POLL)
         self._ask_again(check)
 
     def take_answered(self) -> list[str]:
-        """Keys of the questions that were answered since the last call."""
+        """Return the keys of the questions that were answered since the last call."""
         answered, self._answered = self._answered, []
         return answered
 
@@ -115,7 +115,7 @@ class Asking:
             self._submit(self._again.popleft(), check)
 
     def _collect(self, patience: float) -> None:
-        """Take the answers that are there; wait `patience` seconds for the first."""
+        """Take the available answers; wait up to `patience` seconds for the first."""
         while True:
             try:
                 asked, future = self._ended.get(block=patience > 0, timeout=patience)
@@ -127,7 +127,7 @@ class Asking:
     def _settle(self, asked: _Asked, result: Result) -> None:
         if result.id != asked.request.id:
             raise RuntimeError(
-                f"An engine answered {result.id} where {asked.request.id} was asked."
+                f"An engine answered request {result.id} instead of {asked.request.id}."
             )
         answer = Answer.of(asked.key, result, asked.spent)
         settled = answer.final or answer.lasting

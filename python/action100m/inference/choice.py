@@ -1,4 +1,4 @@
-"""From a configuration to an engine. What an engine needs is imported only when it is asked for."""
+"""Open the engine of a configuration. Its packages are imported only when it is opened."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _PACKAGES_OF_ANNOTATION = {"openai": ("tokenizers",), "transformers": ("llguidan
 
 
 def check_engine(config: EngineConfig, *, annotates: bool) -> None:
-    """Look whether what an engine needs is here, without loading a model.
+    """Check that what an engine needs is available, without loading a model.
 
     Args:
-        config: of the engine.
-        annotates: whether its answers must keep a schema and its tokens be counted.
+        config: configuration of the engine.
+        annotates: whether its answers must follow a schema and its tokens must be counted.
 
     Raises:
-        ConfigError: a package or a setting is missing, and what to do about it.
+        ConfigError: a package or a setting is missing; the message says what to do.
     """
     needed = _PACKAGES[config.engine]
     if annotates:
@@ -36,21 +36,21 @@ def check_engine(config: EngineConfig, *, annotates: bool) -> None:
     missing = [package for package in needed if find_spec(package) is None]
     if missing:
         raise ConfigError(
-            f"Asking {config.model} by the {config.engine} engine needs what is not installed "
-            f"({', '.join(missing)}): pip install 'action100m[{config.engine}]'."
+            f"Running {config.model} with the {config.engine} engine needs packages that are not "
+            f"installed ({', '.join(missing)}): pip install 'action100m[{config.engine}]'."
         )
     if annotates and isinstance(config, OpenAIConfig) and config.tokenizer is None:
         raise ConfigError(
             f"Counting tokens for {config.model} needs its tokenizer: set `tokenizer` to its name "
-            "on the hub or a folder with its tokenizer.json."
+            "on the hub or to a folder that contains its tokenizer.json."
         )
 
 
 def check_access(config: EngineConfig, *, annotates: bool) -> None:
-    """Look whether the key and the tokenizer that asking takes are there.
+    """Check that the key and the tokenizer that requests need are available.
 
     Raises:
-        ConfigError: one is not.
+        ConfigError: one of them is not available.
     """
     if not isinstance(config, OpenAIConfig):
         return
@@ -64,10 +64,10 @@ def check_access(config: EngineConfig, *, annotates: bool) -> None:
 
 @contextmanager
 def open_engine(config: EngineConfig) -> Iterator[Engine]:
-    """The engine that a configuration names, its model loaded; closed with all its requests.
+    """Open the configured engine and load its model; on exit, close it and cancel its requests.
 
     Raises:
-        ConfigError: a package, a checkpoint, a key or a device that it needs is not to be had.
+        ConfigError: a package, a checkpoint, a key or a device that it needs is not available.
     """
     check_engine(config, annotates=False)
     with as_config_errors():
@@ -80,12 +80,12 @@ def open_engine(config: EngineConfig) -> Iterator[Engine]:
 
 
 def pin(config: EngineConfig) -> EngineConfig:
-    """The same configuration with the commit that its revision means now.
+    """Return the configuration with its revision resolved to the current commit.
 
-    A server's model is what its owner says that it is: there is nothing to look up.
+    The model of a server cannot be looked up: its configuration is returned as it is.
 
     Raises:
-        ConfigError: the checkpoint is not to be had.
+        ConfigError: the checkpoint is not available.
     """
     if isinstance(config, OpenAIConfig):
         return config
@@ -95,10 +95,10 @@ def pin(config: EngineConfig) -> EngineConfig:
 
 
 def identity(config: EngineConfig) -> dict[str, Any]:
-    """What decides an engine's answers, as plain values: the model, not how it is run.
+    """Return what determines an engine's answers, as plain values: the model, not how it is run.
 
     Raises:
-        ConfigError: the checkpoint is not to be had.
+        ConfigError: the checkpoint is not available.
     """
     if isinstance(config, OpenAIConfig):
         return {"engine": config.engine, "model": config.model, "revision": config.revision or ""}

@@ -1,4 +1,4 @@
-"""How a stage talks to a model: requests with ids in, results with ids out, in any order."""
+"""Interface between stages and models: requests and results have ids and come in any order."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Text:
-    """Words.
+    """A text.
 
     Attributes:
-        text: as the model is to read them.
+        text: text as the model reads it.
     """
 
     text: str
@@ -40,7 +40,7 @@ class Clip:
 
     Attributes:
         frames: k arrays of (h, w, 3) uint8 RGB, all of one shape; other requests may share them.
-        times: k seconds from the clip's first frame on, strictly increasing.
+        times: k times in seconds since the clip's first frame, strictly increasing.
     """
 
     frames: Sequence[NDArray[np.uint8]]
@@ -55,8 +55,8 @@ class Message:
     """One turn of a conversation.
 
     Attributes:
-        role: who speaks.
-        parts: what is said and shown, in order.
+        role: role of the speaker.
+        parts: texts, pictures and clips, in order.
     """
 
     role: Literal["system", "user", "assistant"]
@@ -65,13 +65,13 @@ class Message:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How an answer is drawn.
+    """How an answer is sampled.
 
     Attributes:
-        max_tokens: new tokens at most.
-        temperature: 0 takes the likeliest token.
-        seed: of the draw.
-        reasoning_effort: for models that take one.
+        max_tokens: maximum number of new tokens.
+        temperature: 0 takes the most likely token.
+        seed: random seed.
+        reasoning_effort: for models that support it.
     """
 
     max_tokens: int = 1024
@@ -85,11 +85,11 @@ class Request:
     """A question to a model.
 
     Attributes:
-        id: comes back with the result; unique among the requests that an engine holds.
+        id: returned with the result; unique among the requests that an engine holds.
         messages: the conversation so far; the model speaks next.
-        sampling: how to draw the answer.
-        schema: a JSON schema that the answer must follow. An engine sends it where it can; whether
-            the answer keeps it, the asker checks.
+        sampling: how to sample the answer.
+        schema: a JSON schema that the answer must follow. An engine enforces it if it can; the
+            caller checks the answer.
         group: requests of one group share a prefix and go to the same server.
     """
 
@@ -108,11 +108,11 @@ class Outcome(str, Enum):
     TRUNCATED = "truncated"
     """The token limit cut the answer off; the text so far is kept."""
     EMPTY = "empty"
-    """The model answered nothing."""
+    """The model returned no text."""
     REFUSED = "refused"
-    """The model, or a filter before it, would not answer."""
+    """The model, or a content filter, refused to answer."""
     FAILED = "failed"
-    """No answer came; the reason tells why."""
+    """There is no answer; the reason says why."""
 
 
 @dataclass(frozen=True)
@@ -120,9 +120,9 @@ class Usage:
     """What a request cost.
 
     Attributes:
-        prompt: tokens read, `cached` among them.
-        cached: prompt tokens that the engine took from its prefix cache, as far as it tells.
-        completion: tokens written, reasoning among them.
+        prompt: tokens read, including `cached`.
+        cached: prompt tokens from the engine's prefix cache, as far as it reports them.
+        completion: tokens written, including reasoning.
         retries: attempts after the first.
     """
 
@@ -142,15 +142,15 @@ class Usage:
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a request.
+    """Result of a request.
 
     Attributes:
-        id: the request's.
+        id: id of the request.
         outcome: how it ended.
         text: the answer without reasoning, stripped; "" unless complete or truncated.
-        reason: why it is not complete, a sentence for a person; "" if it is.
-        usage: what it cost.
-        lasting: of a failure: the same request would meet it again.
+        reason: a sentence that says why it is not complete; "" if it is.
+        usage: cost of the request.
+        lasting: whether the same request would fail in the same way again.
     """
 
     id: str
@@ -162,42 +162,42 @@ class Result:
 
 
 class EngineStoppedError(RuntimeError):
-    """The engine can answer nothing any more: no server is up, or the model's process died."""
+    """The engine can no longer answer: no server is up, or the model's process died."""
 
 
 class Engine(Protocol):
-    """A model that answers. Any number of threads share one."""
+    """A model that answers requests. Any number of threads may share one."""
 
     @property
     def capacity(self) -> int:
-        """Unanswered requests that keep it busy: what it works on at once, and a queue behind."""
+        """Number of unanswered requests that keeps it busy: those in progress and a queue."""
         ...
 
     @property
     def context_length(self) -> int | None:
-        """Tokens of prompt and answer together; None where the engine does not tell."""
+        """Maximum tokens of prompt and answer together; None if the engine does not say."""
         ...
 
     def submit(self, request: Request) -> Future[Result]:
-        """Queue a request; returns at once.
+        """Queue a request and return immediately.
 
-        The future's `cancel` gives the request up, running or not. What is wrong with one request
-        is its result's outcome; the future raises EngineStoppedError where no request can be
-        answered any more, and CancelledError once the engine is closed.
+        The future's `cancel` aborts the request, running or not. An error of one request is
+        reported as the outcome of its result; the future raises EngineStoppedError if the engine
+        can no longer answer any request, and CancelledError once the engine is closed.
         """
         ...
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """The tokens of each text by the model's own tokenizer, without special ones.
+        """Count the tokens of each text with the model's own tokenizer, without special tokens.
 
         Raises:
-            ValueError: the engine knows no tokenizer.
+            ValueError: the engine has no tokenizer.
         """
         ...
 
 
 def outcome_of(text: str, *, cut_off: bool) -> tuple[Outcome, str]:
-    """How an answer that came ended, and the reason in words."""
+    """Return the outcome of a received answer, and the reason as a sentence."""
     if not text.strip():
         limit = " before the token limit" if cut_off else ""
         return Outcome.EMPTY, f"The model answered nothing{limit}."

@@ -1,4 +1,4 @@
-"""How a stage keeps an engine busy: bounded, in any order, and with an ear for Ctrl-C."""
+"""Keep an engine busy with a bounded number of requests, and remain interruptible by Ctrl-C."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from concurrent.futures import Future
 
 from action100m.inference.engine import Engine, Request, Result
 
-_POLL = 0.2  # seconds between looks at whether the run was interrupted
+_POLL = 0.2  # seconds between checks whether the run was interrupted
 
 
 class Feed:
-    """Hands an engine as many requests as keep it busy, and no more: each holds its frames.
+    """Submits as many requests as keep an engine busy, and no more, as each holds its frames.
 
-    The workers of a stage share one, so that the engine is full while any of them has work.
+    The workers of a stage share one, so that the engine is busy while any of them has work.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -26,7 +26,7 @@ class Feed:
 
         Args:
             request: the question.
-            check: called now and then while waiting; may raise to give up.
+            check: called regularly while waiting; may raise to abort.
         """
         while not self._room.acquire(timeout=_POLL):
             check()

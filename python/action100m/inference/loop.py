@@ -1,4 +1,4 @@
-"""An asyncio loop in a thread of its own, for engines whose libraries are asynchronous."""
+"""An asyncio loop in its own thread, for engines whose libraries are asynchronous."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ T = TypeVar("T")
 
 
 class Loop:
-    """Runs coroutines for any thread; a context manager that cancels what is left at its end."""
+    """Context manager that runs coroutines for any thread; exiting it cancels unfinished ones."""
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
 
     def start(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
-        """Start a coroutine. Cancelling the future cancels the coroutine, wherever it is."""
+        """Start a coroutine. Cancelling the future cancels the coroutine."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def cancel(self) -> None:
-        """Cancel what runs, and wait for its end."""
+        """Cancel all running coroutines, and wait until they end."""
         self.start(_cancel_all()).result()
 
     def __enter__(self) -> Loop:

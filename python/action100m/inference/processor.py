@@ -1,4 +1,4 @@
-"""Opens what stands before a checkpoint's model: its tokenizer, its processor, its template."""
+"""Load what prepares the input of a checkpoint's model: tokenizer, processor and template."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from action100m.checkpoint import CheckpointError, Found
 from action100m.inference.template import ChatTemplate
 
 SAFE: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
-"""How everything is loaded: no code of the checkpoint's own runs, nothing comes by network."""
+"""Arguments for loading: no code from the checkpoint is run, and nothing is downloaded."""
 
 
 @dataclass(frozen=True)
 class Processor:
-    """From a conversation to what a model reads.
+    """What converts a conversation to the input of a model.
 
     Attributes:
-        sees: whether the model is one that takes pictures.
-        tokenizer: of its text.
-        processor: makes tensors of text and pictures; the tokenizer, if the model reads text alone.
-        template: of its conversations.
+        sees: whether the model accepts pictures.
+        tokenizer: tokenizer of the model.
+        processor: turns text and pictures into tensors; the tokenizer if the model reads only text.
+        template: chat template of the model.
     """
 
     sees: bool
@@ -33,10 +33,10 @@ class Processor:
 
 
 def open_processor(found: Found) -> Processor:
-    """Load all of a checkpoint but its weights.
+    """Load everything of a checkpoint except its weights.
 
     Raises:
-        CheckpointError: it is not a chat model's.
+        CheckpointError: it is not the checkpoint of a chat model.
         ImportError: its processor needs a package that is not installed.
     """
     try:
@@ -51,6 +51,6 @@ def open_processor(found: Found) -> Processor:
 
 
 def not_loaded(found: Found, error: Exception) -> CheckpointError:
-    """What transformers says of a checkpoint, as our error."""
+    """Return an error of the transformers library as a CheckpointError."""
     reason = str(error).split("\n", 1)[0]
     return CheckpointError(f"{found.source} cannot be loaded as a chat model: {reason}")

@@ -1,4 +1,4 @@
-"""Models that think aloud: what of their text is the answer."""
+"""Separate a model's final answer from its reasoning."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _ENDS = re.compile(r"<\|(?:return|end|call|start)\|>")
 
 
 def answer_in(text: str) -> str:
-    """The final answer in a model's raw text, stripped; "" if it is still thinking.
+    """Return the final answer in a model's raw text, stripped; "" if it is still reasoning.
 
-    Takes away what stands before "</think>", and all but the final channel of OpenAI's Harmony
-    format (https://github.com/openai/harmony). Other text is the answer as it is.
+    Removes everything up to "</think>", and all but the final channel of OpenAI's Harmony format
+    (https://github.com/openai/harmony). Other text is returned as the answer.
     """
     if HARMONY in text:
         finals = list(_FINAL.finditer(text))

@@ -1,4 +1,4 @@
-"""Conversations in a model's own words: its chat template, and its pictures beside."""
+"""Render conversations with a model's chat template, and collect their pictures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PROBE = "Xylophone."
 
 
 class RequestError(ValueError):
-    """A request that this model cannot take, with the reason."""
+    """The model cannot take a request; the message says why."""
 
 
 class ChatTemplate:
@@ -26,15 +26,15 @@ class ChatTemplate:
     Attributes:
         harmony: whether the model answers in OpenAI's Harmony channels.
         thinks: whether the model may think between "<think>" and "</think>" before it answers.
-        takes_clips: whether the model knows clips; else it sees their frames as pictures.
+        takes_clips: whether the model accepts clips; else it sees their frames as pictures.
     """
 
     def __init__(self, processor: Any, *, sees: bool) -> None:
-        """Look what the model takes.
+        """Determine what the model accepts.
 
         Args:
             processor: a tokenizer, or a processor that has one.
-            sees: whether the model takes pictures.
+            sees: whether the model accepts pictures.
 
         Raises:
             ValueError: there is no chat template.
@@ -52,16 +52,16 @@ class ChatTemplate:
         self._plain = {role for role in _ROLES if not self._takes_parts(role)}
 
     def prompt(self, request: Request, *, thought_over: bool = False) -> str:
-        """The conversation up to where the model speaks, placeholders for what it sees.
+        """Return the conversation up to the model's turn, with placeholders for what it sees.
 
-        Control tokens in a request's text are broken up, so that they are words to the model.
+        Control tokens in a request's text are broken up, so that the model reads them as text.
 
         Args:
             request: the conversation.
-            thought_over: leave the model nothing to write but the answer.
+            thought_over: skip the reasoning, so that the model writes only the answer.
 
         Raises:
-            RequestError: the model takes no pictures, and there are some.
+            RequestError: the request has pictures, which the model does not accept.
         """
         options: dict[str, Any] = {}
         if request.sampling.reasoning_effort is not None and "reasoning_effort" in self._template:
@@ -78,7 +78,7 @@ class ChatTemplate:
         return prompt
 
     def images(self, request: Request) -> list[PIL.Image.Image]:
-        """The pictures of a request, the frames of its clips among them if it knows no clips."""
+        """Return the pictures of a request, with the frames of clips if the model accepts none."""
         images: list[PIL.Image.Image] = []
         for part in parts_of(request):
             if isinstance(part, Image):
@@ -88,7 +88,7 @@ class ChatTemplate:
         return images
 
     def clips(self, request: Request) -> list[Clip]:
-        """The clips of a request, if the model knows clips."""
+        """Return the clips of a request; none if the model does not accept clips."""
         return [part for part in parts_of(request) if isinstance(part, Clip) and self.takes_clips]
 
     def _render(self, turns: Sequence[dict[str, Any]], **options: Any) -> str:
@@ -99,10 +99,10 @@ class ChatTemplate:
         )
 
     def _takes_parts(self, role: str) -> bool:
-        """Whether the template reads a list of parts, and not a text alone, from who has the role.
+        """Return whether the template reads a list of parts, not only a text, from this role.
 
-        Templates differ in this and say nothing of it: Llama-3.2-Vision's prints a system
-        message's list as Python does, SmolVLM's drops a text.
+        Templates differ in this without declaring it: Llama-3.2-Vision's prints the list of a
+        system message as Python does, SmolVLM's drops a plain text.
         """
         if not self._sees:
             return False
@@ -114,7 +114,7 @@ class ChatTemplate:
         parts = [{"type": "text", "text": _PROBE}]
         try:
             shown = self._render([{"role": each, "content": parts} for each in roles])
-        except Exception:  # a role that the template refuses; a request will tell
+        except Exception:  # the template rejects a role; a request will report it
             return True
         return shown.count(_PROBE) == len(roles) and "{'type'" not in shown
 
@@ -128,26 +128,26 @@ class ChatTemplate:
         if isinstance(part, Text):
             return [{"type": "text", "text": self._control.sub(_broken, part.text)}]
         if not self._sees:
-            raise RequestError("The model reads text alone: it takes no pictures.")
+            raise RequestError("The model reads only text and does not accept pictures.")
         if isinstance(part, Clip) and self.takes_clips:
             return [{"type": "video"}]
         return [{"type": "image"}] * (len(part.frames) if isinstance(part, Clip) else 1)
 
 
 def opening_of(prompt: str) -> str:
-    """What a prompt already says of the answer: its text goes before the model's own."""
+    """Return the beginning of the answer that a prompt contains; the model's text follows it."""
     if prompt.endswith(_HARMONY_FINAL):
         return _HARMONY_FINAL
     return THOUGHT if prompt.rstrip().endswith(THOUGHT) else ""
 
 
 def parts_of(request: Request) -> list[Part]:
-    """All parts of a conversation."""
+    """Return all parts of a conversation."""
     return [part for message in request.messages for part in message.parts]
 
 
 def metadata_of(clip: Clip) -> dict[str, Any]:
-    """Frames and seconds as video processors want to know them."""
+    """Return the frame numbers and times of a clip as video processors expect them."""
     count = len(clip.frames)
     length = clip.times[-1] - clip.times[0]
     rate = (count - 1) / length if length > 0 else 1.0
@@ -160,7 +160,7 @@ def metadata_of(clip: Clip) -> dict[str, Any]:
 
 
 def _control_tokens(processor: Any, tokenizer: Any) -> re.Pattern[str]:
-    """What in a text would be more than words: the end of a turn, the place of a picture."""
+    """Return a pattern for what is more than text, such as the end of a turn or a picture."""
     tokens = set(tokenizer.all_special_tokens)
     tokens |= {each.content for each in tokenizer.added_tokens_decoder.values() if each.special}
     media = (getattr(processor, f"{kind}_token", None) for kind in ("image", "video"))
@@ -169,6 +169,6 @@ def _control_tokens(processor: Any, tokenizer: Any) -> re.Pattern[str]:
 
 
 def _broken(control: re.Match[str]) -> str:
-    """A control token as harmless words that look alike."""
+    """Return a control token as harmless text that looks similar."""
     token = control[0]
     return f"{token[0]} {token[1:]}"

@@ -1,4 +1,4 @@
-"""The engine that runs vLLM in this process: continuous batching, prefix caching, many GPUs."""
+"""The engine that runs vLLM on this machine: continuous batching, prefix caching, many GPUs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-# Before vLLM is imported, which reads them once: a run is offline, and its log is ours.
+# Set before vLLM is imported, which reads them once: no usage reports, and only warnings.
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
 
@@ -37,15 +37,15 @@ from action100m.inference.reasoning import answer_in
 from action100m.inference.template import RequestError, metadata_of, opening_of
 
 _DTYPES = {"auto": "auto", "bf16": "bfloat16", "float32": "float32"}
-_PICTURES = 32  # of one request to a model that knows no clips
+_PICTURES = 32  # of one request to a model that does not accept clips
 
 
 @contextmanager
 def open_vllm(config: VllmConfig) -> Iterator[VllmEngine]:
-    """Load a model into vLLM's own processes, and answer with it for the block.
+    """Load a model into vLLM's own processes, and answer requests during the block.
 
     Raises:
-        ValueError: the checkpoint is not to be had, or vLLM cannot run it here.
+        ValueError: the checkpoint is not available, or vLLM cannot run it here.
     """
     found = find_checkpoint(config.model, config.revision)
     with Loop("vllm") as loop:
@@ -58,7 +58,7 @@ def open_vllm(config: VllmConfig) -> Iterator[VllmEngine]:
 
 
 class VllmEngine:
-    """An `Engine` on vLLM's asynchronous interface, which takes requests as they come."""
+    """An `Engine` on vLLM's asynchronous interface, which accepts requests at any time."""
 
     def __init__(self, found: Found, config: VllmConfig, loop: Loop) -> None:
         inputs = open_processor(found)
@@ -83,7 +83,7 @@ class VllmEngine:
         return [len(ids) for ids in encoded["input_ids"]]
 
     def close(self) -> None:
-        """End vLLM's processes."""
+        """Stop vLLM's processes."""
         self._llm.shutdown()
 
     async def _answer(self, request: Request) -> Result:
@@ -98,30 +98,30 @@ class VllmEngine:
             )
             outputs = [output async for output in answers]
         except EngineDeadError as error:
-            raise EngineStoppedError("vLLM's process has died; its log tells why.") from error
+            raise EngineStoppedError("vLLM's process has died; its log says why.") from error
         except (RequestError, VLLMError, ValueError) as error:
             reason, lasting = str(error).split("\n", 1)[0], isinstance(error, ValueError)
             return Result(request.id, Outcome.FAILED, reason=reason, lasting=lasting)
         if not outputs:
-            return Result(request.id, Outcome.FAILED, reason="vLLM gave no answer.")
+            return Result(request.id, Outcome.FAILED, reason="vLLM returned no answer.")
         return _result(request, opening_of(prompt["prompt"]), outputs[-1])
 
     def _copy(self, group: str) -> int | None:
-        """Which copy of the model has a group's prefix in its cache."""
+        """Return the copy of the model that has a group's prefix in its cache."""
         if self._copies == 1 or not group:
             return None
         digest = hashlib.sha256(group.encode(errors="replace")).digest()
         return int.from_bytes(digest[:8], "big") % self._copies
 
     def _prompt(self, request: Request) -> Any:
-        # vLLM's grammar begins with the first token, which must be the answer's.
+        # vLLM's grammar applies from the first token, which must belong to the answer.
         text = self._template.prompt(request, thought_over=request.schema is not None)
         prompt: dict[str, Any] = {"prompt": text}
         shown: dict[str, Any] = {}
         if images := self._template.images(request):
             shown["image"] = images
         if clips := self._template.clips(request):
-            # Or vLLM would take one frame out of several as of a video that it had opened itself.
+            # Otherwise vLLM would drop frames, as of a video that it had opened itself.
             told = [{**metadata_of(clip), "do_sample_frames": False} for clip in clips]
             shown["video"] = [
                 (np.stack(list(clip.frames)), metadata)
@@ -141,14 +141,14 @@ class VllmEngine:
             temperature=sampling.temperature,
             seed=sampling.seed,
             structured_outputs=schema,
-            # Or a thought could not be told from the answer.
+            # Special tokens separate the reasoning from the answer.
             skip_special_tokens=not (self._template.harmony or self._template.thinks),
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
 
 
 def _arguments(found: Found, config: VllmConfig, shown: dict[str, int]) -> Any:
-    """`shown`: pictures and clips that one request may hold."""
+    """Return vLLM's arguments; `shown`: number of pictures and clips that a request may have."""
     return vllm.AsyncEngineArgs(
         model=str(found.folder),
         dtype=_DTYPES[config.precision],
@@ -159,7 +159,7 @@ def _arguments(found: Found, config: VllmConfig, shown: dict[str, int]) -> Any:
         max_model_len=config.context_length,
         max_num_seqs=config.sequences,
         enable_prefix_caching=True,
-        # Or an answer may fill its limit with spaces.
+        # Otherwise an answer may fill its limit with spaces.
         structured_outputs_config={"backend": "guidance", "disable_any_whitespace": True},
         limit_mm_per_prompt=shown,
         disable_log_stats=True,
@@ -171,7 +171,7 @@ async def _start(arguments: Any) -> Any:
 
 
 def _result(request: Request, opening: str, output: Any) -> Result:
-    """`opening`: what the prompt already says of the answer."""
+    """Return vLLM's output as a result; `opening`: what the prompt contains of the answer."""
     (answer,) = output.outputs
     usage = Usage(
         prompt=len(output.prompt_token_ids or ()),

@@ -1,4 +1,4 @@
-"""Any server that speaks OpenAI's chat completions, one or many of them."""
+"""Engine for one or several servers with OpenAI's chat completions interface."""
 
 from action100m.inference.openai.credentials import read_key
 from action100m.inference.openai.engine import open_openai

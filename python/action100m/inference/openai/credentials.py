@@ -1,4 +1,4 @@
-"""The key that servers want to see."""
+"""The key that servers require."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from action100m.config import OpenAIConfig
 
 
 def read_key(config: OpenAIConfig) -> str:
-    """The key; "" where none is configured.
+    """Return the key; "" if none is configured.
 
     Raises:
-        ValueError: it is not where the configuration says.
+        ValueError: the key is not where the configuration says.
     """
     if config.key_variable is not None:
         key = os.environ.get(config.key_variable, "").strip()
@@ -23,7 +23,7 @@ def read_key(config: OpenAIConfig) -> str:
         try:
             key = Path(config.key_file).expanduser().read_text("utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
-            why = getattr(error, "strerror", None) or "it is no text"
+            why = getattr(error, "strerror", None) or "it is not a text file"
             raise ValueError(f"Cannot read the key from {config.key_file}: {why}.") from None
         if not key:
             raise ValueError(f"The file {config.key_file} holds no key.")

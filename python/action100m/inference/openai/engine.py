@@ -1,4 +1,4 @@
-"""The engine that asks servers."""
+"""The engine that sends requests to servers."""
 
 from __future__ import annotations
 
@@ -30,27 +30,27 @@ from action100m.text import clean
 
 _log = logging.getLogger(__name__)
 
-_PATIENCE = 300.0  # seconds with all servers down
+_PATIENCE = 300.0  # seconds with all servers down until the engine stops
 _CONNECT_SECONDS = 10.0
 _LONGEST_WAIT = 60.0
-_WORDS = 300  # characters of a server's own words that are passed on
+_WORDS = 300  # characters of a server's message that are passed on
 _HOPELESS = {
     401: "does not accept the key (key_variable or key_file)",
-    403: "does not allow it with this key",
-    404: "knows no such model or no chat completions (model, urls)",
+    403: "does not allow requests with this key",
+    404: "does not have the model or chat completions (model, urls)",
 }
 
 
 @contextmanager
 def open_openai(config: OpenAIConfig, patience: float = _PATIENCE) -> Iterator[OpenAIEngine]:
-    """Look which servers are up, then ask them for the block.
+    """Check which servers are up, then send them requests during the block.
 
     Args:
-        config: where they are, and what they run.
+        config: addresses of the servers, and their model.
         patience: seconds with all servers down until the engine stops.
 
     Raises:
-        ValueError: the key or the tokenizer is not to be had, or a server does not accept the key
+        ValueError: the key or the tokenizer is not available, or a server does not accept the key
             or has another model.
         EngineStoppedError: no server is up.
     """
@@ -67,7 +67,7 @@ def open_openai(config: OpenAIConfig, patience: float = _PATIENCE) -> Iterator[O
 
 
 class OpenAIEngine:
-    """An `Engine` that is somewhere else."""
+    """An `Engine` whose model runs on servers."""
 
     def __init__(
         self, config: OpenAIConfig, key: str, tokenizer: Any, loop: Loop, patience: float
@@ -101,33 +101,33 @@ class OpenAIEngine:
         problems = await asyncio.gather(*map(self._look, self._servers.all))
         told = " ".join(filter(None, problems))
         if all(problems):
-            raise EngineStoppedError(f"No server can be asked: {told}")
+            raise EngineStoppedError(f"No server is available: {told}")
         if told:
-            _log.warning("%s The others are asked.", told)
+            _log.warning("%s The other servers are used.", told)
 
     async def disconnect(self) -> None:
         """Close the connections."""
         await self._client.aclose()
 
     async def _look(self, server: Server) -> str:
-        """What is wrong with a server; "" if nothing is."""
+        """Return what is wrong with a server; "" if nothing is."""
         try:
             asked = self._client.get(f"{server.url}/models")
             response = await asyncio.wait_for(asked, _CONNECT_SECONDS)
             models = {model["id"]: model for model in response.json()["data"]}
         except httpx.InvalidURL as error:
-            raise ValueError(f"{server.url} is no address: {error}.") from error
+            raise ValueError(f"{server.url} is not a valid address: {error}.") from error
         except (httpx.HTTPError, asyncio.TimeoutError) as error:
             return f"{server.url} does not answer ({type(error).__name__})."
         except (ValueError, KeyError, TypeError, RecursionError):
             if response.status_code in (401, 403):
                 raise ValueError(f"{server.url} {_HOPELESS[response.status_code]}.") from None
-            return ""  # it does not tell; a request will
+            return ""  # it does not list models; a request will tell
         model = models.get(self._config.model)
         if model is None:
             names = clean(", ".join(map(str, models)), _WORDS)
-            raise ValueError(f"{server.url} has no model {self._config.model}, but: {names}.")
-        if self._config.context_length is None:  # the least of all servers'
+            raise ValueError(f"{server.url} has no model {self._config.model}; it has: {names}.")
+        if self._config.context_length is None:  # the smallest of all servers
             told = model.get("max_model_len")
             known = [n for n in (self.context_length, told) if isinstance(n, int) and n > 0]
             self.context_length = min(known, default=None)
@@ -163,17 +163,17 @@ class OpenAIEngine:
         raise AssertionError("tenacity returns or raises")
 
     async def _post(self, body: bytes, group: str) -> httpx.Response:
-        """The first answer of a server that can be reached."""
+        """Return the first answer of a server that can be reached."""
         headers = {"Content-Type": "application/json"}
         while True:
             async with self._servers.lend(group) as server:
                 url = f"{server.url}/chat/completions"
                 try:
                     asked = self._client.post(url, content=body, headers=headers)
-                    # httpx's own limit is for a silence: a server may send spaces for ever.
+                    # httpx only limits how long nothing arrives: a server may send spaces forever.
                     response = await asyncio.wait_for(asked, self._config.timeout_seconds)
                 except (httpx.ConnectError, httpx.ConnectTimeout):
-                    server.failed()  # the server's fault, whatever the request: no attempt is lost
+                    server.failed()  # not the request's fault: does not count as an attempt
                     continue
                 except (httpx.TimeoutException, asyncio.TimeoutError):
                     server.failed()
@@ -182,16 +182,16 @@ class OpenAIEngine:
                     raise _PassingError(reason) from None
                 except httpx.HTTPError as error:
                     server.failed()
-                    reason = f"{server.url} broke off the connection ({type(error).__name__})."
+                    reason = f"The connection to {server.url} failed ({type(error).__name__})."
                     raise _PassingError(reason) from None
                 self._judge(server, response)
                 return response
 
     def _judge(self, server: Server, response: httpx.Response) -> None:
-        """Raise for what is no answer."""
+        """Raise an error if the response is not an answer."""
         status = response.status_code
         if status in _HOPELESS or 300 <= status < 400:
-            what = _HOPELESS.get(status, "sends us elsewhere (urls)")
+            what = _HOPELESS.get(status, "redirects to another address (urls)")
             raise EngineStoppedError(f"{server.url} {what}: {self._words(response)}")
         if status == 429 or status >= 500:
             reason = f"{server.url} answered {status}: {self._words(response)}"
@@ -201,12 +201,12 @@ class OpenAIEngine:
                 raise _BusyError(reason, asked)
             server.failed()
             raise _PassingError(reason, asked)
-        self._servers.succeeded(server)  # of another opinion, perhaps, but there
+        self._servers.succeeded(server)  # it is up, even if it refuses the request
         if status >= 400:
             raise _RefusedError(f"{server.url} refused the request: {self._words(response)}")
 
     def _words(self, response: httpx.Response) -> str:
-        """What the server says, made harmless; it may well repeat the key."""
+        """Return the server's message, cleaned and without the key, which it may repeat."""
         text = response.text
         try:
             error = json.loads(text)["error"]
@@ -219,7 +219,7 @@ class OpenAIEngine:
 
 
 class _PassingError(Exception):
-    """Something that another attempt may not meet."""
+    """An error that another attempt may not meet."""
 
     def __init__(self, reason: str, wait: float | None = None) -> None:
         super().__init__(reason)
@@ -227,21 +227,21 @@ class _PassingError(Exception):
 
 
 class _BusyError(_PassingError):
-    """A server that has no room just now."""
+    """The server has no room at the moment."""
 
 
 class _RefusedError(Exception):
-    """A request that this kind of server will never take."""
+    """The server refused the request, and would refuse it again."""
 
 
 _backoff = wait_random_exponential(multiplier=0.5, max=_LONGEST_WAIT)
 
 
 class _Stop:
-    """When a request is given up: it failed so many times, or for so long there was no room.
+    """Decides when to give up a request: after failed attempts, or a time without room.
 
     Attributes:
-        busy_since: since when there has been none; None where something else was the matter last.
+        busy_since: time since when there is no room; None if the last error was another one.
     """
 
     def __init__(self, attempts: int, patience: float) -> None:
@@ -259,7 +259,7 @@ class _Stop:
 
 
 def _wait(state: RetryCallState) -> float:
-    """What the server asks for, a minute at most, and longer and longer; no two wait alike."""
+    """Return the wait that the server asked for, up to a minute, plus a growing random wait."""
     return (getattr(_error_of(state), "wait", None) or 0.0) + float(_backoff(state))
 
 
@@ -283,7 +283,7 @@ def _read(request: Request, response: httpx.Response, retries: int) -> Result:
         return result_of(request, response.json(), retries)
     except BrokenAnswerError as error:
         raise _PassingError(str(error)) from None
-    except (ValueError, RecursionError):  # not even JSON
+    except (ValueError, RecursionError):  # not JSON
         kind = response.headers.get("Content-Type", "nothing known")
         reason = f"The server's answer cannot be read as JSON ({clean(kind, 50)})."
         raise _PassingError(reason) from None

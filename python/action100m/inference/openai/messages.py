@@ -1,4 +1,4 @@
-"""Requests as OpenAI's chat completions take them, and answers as they give them."""
+"""Convert requests to OpenAI's chat completions format, and answers from it."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from action100m.inference.engine import (
 from action100m.inference.reasoning import answer_in
 
 _JPEG_QUALITY = 90
-_BROKEN_OFF = ("abort", "cancelled", "error")  # of vLLM, SGLang, and those who pass them on
-_MOST_TOKENS = 2**40  # nobody has more: a count beyond is none
+_BROKEN_OFF = ("abort", "cancelled", "error")  # finish reasons of vLLM, SGLang and proxies
+_MOST_TOKENS = 2**40  # a larger count is not valid
 
 
 class BrokenAnswerError(ValueError):
-    """A server's answer that is not what the protocol says."""
+    """A server's answer does not follow the protocol."""
 
 
 def body_of(request: Request, model: str) -> dict[str, Any]:
-    """The JSON body. Pictures are JPEGs of quality 90; a clip is its frames one after the other."""
+    """Return the JSON body. Pictures are JPEGs of quality 90; a clip is its frames in order."""
     sampling = request.sampling
     body: dict[str, Any] = {
         "model": model,
@@ -51,10 +51,10 @@ def body_of(request: Request, model: str) -> dict[str, Any]:
 
 
 def result_of(request: Request, answer: Any, retries: int) -> Result:
-    """A server's answer as a result.
+    """Return a server's answer as a result.
 
     Raises:
-        BrokenAnswerError: it is no chat completion.
+        BrokenAnswerError: it is not a chat completion.
     """
     try:
         choice = answer["choices"][0]
@@ -64,11 +64,11 @@ def result_of(request: Request, answer: Any, retries: int) -> Result:
         refusal = message.get("refusal")
         usage = _usage(answer.get("usage") or {}, retries)
     except (KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError):
-        raise BrokenAnswerError("The server's answer is no chat completion.") from None
+        raise BrokenAnswerError("The server's answer is not a chat completion.") from None
     if finish in _BROKEN_OFF:
-        raise BrokenAnswerError(f"The server broke the answer off ({finish}).")
+        raise BrokenAnswerError(f"The server aborted the answer ({finish}).")
     if refusal or finish == "content_filter":
-        reason = "The model would not answer." if refusal else "A filter of the server cut in."
+        reason = "The model refused to answer." if refusal else "A filter of the server intervened."
         return Result(request.id, Outcome.REFUSED, reason=reason, usage=usage)
     outcome, reason = outcome_of(text, cut_off=finish == "length")
     return Result(request.id, outcome, text, reason, usage)

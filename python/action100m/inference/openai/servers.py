@@ -1,4 +1,4 @@
-"""Which of several servers a request goes to, and which are left alone for a while."""
+"""Choose the server for each request, and pause servers that fail."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from contextlib import asynccontextmanager, contextmanager
 
 from action100m.inference.engine import EngineStoppedError
 
-_FAILURES = 3  # one after the other, until a server is left alone
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0  # seconds that it is left alone, doubling
+_FAILURES = 3  # in a row, until a server is paused
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0  # seconds that it is paused, doubling
 _LOOK_AGAIN = 0.1
 
 
 class Server:
-    """One server and how it has been doing: a circuit breaker."""
+    """One server and its recent failures: a circuit breaker."""
 
     def __init__(self, url: str, concurrency: int) -> None:
         self.url = url.rstrip("/")
@@ -29,16 +29,16 @@ class Server:
         self._probing = False
 
     def succeeded(self) -> None:
-        """It answered."""
+        """Record that it answered."""
         self._failures, self._pause, self._busy_until = 0, _FIRST_PAUSE, 0.0
 
     def busy(self, seconds: float | None) -> None:
-        """It has no room for so many seconds, if it says that."""
-        self.succeeded()  # it is there
+        """Record that it has no room, for `seconds` if it says so."""
+        self.succeeded()  # it is up
         self._busy_until = time.monotonic() + max(seconds or 0.0, _FIRST_PAUSE)
 
     def failed(self) -> None:
-        """It did not."""
+        """Record that it failed to answer."""
         self._failures += 1
         if self._failures >= _FAILURES:
             self._closed_until = time.monotonic() + self._pause
@@ -46,19 +46,19 @@ class Server:
 
     @property
     def open(self) -> bool:
-        """Whether it takes requests: always, or one to see whether it is back."""
+        """Whether it takes requests; after failures, only one that tests whether it is back."""
         if self._failures < _FAILURES:
             return True
         return not self._probing and time.monotonic() >= self._closed_until
 
     @property
     def has_room(self) -> bool:
-        """Whether it has not just said that it has none."""
+        """Whether it has not recently said that it has no room."""
         return time.monotonic() >= self._busy_until
 
     @contextmanager
     def asked(self) -> Iterator[None]:
-        """A request to it is on its way: after failures, the one that sees whether it is back."""
+        """Mark a request to it as pending; after failures, it tests whether the server is back."""
         probes = self._failures >= _FAILURES
         self._probing |= probes
         try:
@@ -68,10 +68,10 @@ class Server:
 
 
 class Servers:
-    """All servers. A group of requests keeps to one of them while that one is up."""
+    """All servers. A group of requests goes to one of them while that one is up."""
 
     def __init__(self, urls: list[str], concurrency: int, patience: float) -> None:
-        """`patience`: seconds without any answer, all down, until nothing is left to try."""
+        """`patience`: seconds with all servers down until requests fail."""
         self.all = [Server(url, concurrency) for url in urls]
         self._patience = patience
         self._last_success = time.monotonic()
@@ -79,10 +79,10 @@ class Servers:
 
     @asynccontextmanager
     async def lend(self, group: str) -> AsyncIterator[Server]:
-        """A server with a free slot, for the block.
+        """Yield a server with a free slot for the block.
 
         Raises:
-            EngineStoppedError: all have been down for too long.
+            EngineStoppedError: all servers have been down for too long.
         """
         while True:
             server = await self._choose(group)
@@ -97,12 +97,12 @@ class Servers:
                 server.load -= 1
 
     def succeeded(self, server: Server) -> None:
-        """It answered."""
+        """Record that a server answered."""
         self._last_success = time.monotonic()
         server.succeeded()
 
     def answered_since(self, moment: float) -> bool:
-        """Whether any has, at or after that time of the monotonic clock."""
+        """Return whether any server answered at or after that time of the monotonic clock."""
         return self._last_success >= moment
 
     async def _choose(self, group: str) -> Server:
@@ -121,5 +121,5 @@ class Servers:
 
 
 def _weight(group: str, url: str) -> bytes:
-    """Rendezvous hashing: when a server goes, only its own groups move."""
+    """Rendezvous hashing: if a server goes down, only its own groups move."""
     return hashlib.sha256(f"{group}\n{url}".encode(errors="replace")).digest()

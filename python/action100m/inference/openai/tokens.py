@@ -1,4 +1,4 @@
-"""The tokenizer of a server's model, to count tokens before it is asked."""
+"""The tokenizer of a server's model, to count tokens before a request."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from action100m.config import OpenAIConfig
 
 
 def load_tokenizer(config: OpenAIConfig) -> Any:
-    """Load the one that the configuration names.
+    """Load the configured tokenizer.
 
     Raises:
-        ValueError: it is not to be had.
+        ValueError: the tokenizer is not available.
     """
     from tokenizers import Tokenizer
 
@@ -22,8 +22,8 @@ def load_tokenizer(config: OpenAIConfig) -> Any:
         raise ValueError(f"{config.tokenizer} has no tokenizer.json.")
     try:
         tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the library has no narrower one
-        raise ValueError(f"{path} is no tokenizer: {error}.") from error
-    tokenizer.no_truncation()  # as it may have been saved with: we count
+    except Exception as error:  # the library raises nothing narrower
+        raise ValueError(f"{path} is not a tokenizer: {error}.") from error
+    tokenizer.no_truncation()  # a limit saved with it would make counts wrong
     tokenizer.no_padding()
     return tokenizer

@@ -1,4 +1,4 @@
-"""Which requests are answered together: alike ones, the longest waiting first."""
+"""Choose which requests are answered together: similar ones, the longest waiting first."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Any
 
 from action100m.inference.engine import Clip, Image, Request, Result, Text
 
-_SHORT = 1024  # letters: to pad this much costs next to nothing
+_SHORT = 1024  # characters: padding this much costs almost nothing
 
 
 @dataclass(eq=False)
 class Job:
-    """A request on its way. Whoever takes it from the queue settles it, once.
+    """A pending request. The thread that takes it from the queue settles it, once.
 
     Attributes:
         request: the question.
-        future: of the answer.
+        future: future of the answer.
         kind: jobs of one kind can be answered together.
-        prepared: what the model reads, once it is made.
-        settled: whether the future has been told.
+        prepared: what the model reads, once it is prepared.
+        settled: whether the future has its result.
     """
 
     request: Request
@@ -35,13 +35,13 @@ class Job:
         self.kind = kind_of(self.request)
 
     def settle(self, result: Result) -> None:
-        """Give the answer to whoever still waits for it."""
+        """Set the answer, unless the future was cancelled."""
         self.settled = True
         if self.future.set_running_or_notify_cancel():
             self.future.set_result(result)
 
     def abandon(self, error: Exception | None) -> None:
-        """Say that no answer comes: cancelled, or for the reason of an error."""
+        """End the job without an answer: cancelled, or with an error."""
         self.settled = True
         if error is None:
             self.future.cancel()
@@ -50,9 +50,10 @@ class Job:
 
 
 def kind_of(request: Request) -> Hashable:
-    """Equal for requests that show as much, and whose texts and answers are about as long.
+    """Return a value that is equal for requests with equal picture shapes and similar lengths.
 
-    As long: short, or within a factor of the square root of 2, which bounds what padding costs.
+    Similar: texts that are short or within a factor of the square root of 2, which bounds what
+    padding costs; answers within a factor of 2.
     """
     shown: list[tuple[int, ...]] = []
     letters = 0
@@ -69,18 +70,18 @@ def kind_of(request: Request) -> Hashable:
 
 
 def next_batch(jobs: Sequence[Job], size: int) -> list[Job]:
-    """The first job, and the next ones of its kind. Later arrivals never displace earlier ones."""
+    """Return the first job and the next of its kind; later arrivals never displace earlier ones."""
     return [job for job in jobs if job.kind == jobs[0].kind][:size] if jobs else []
 
 
 class JobQueue:
-    """Jobs between those who ask, one thread that prepares and one that answers.
+    """Queue between callers, one thread that prepares jobs and one that answers them.
 
-    Prepared are the next batch and the one after it, no more: pixels take memory.
+    Only the next two batches are prepared, as pixels take memory.
     """
 
     def __init__(self, size: int) -> None:
-        """`size`: jobs in a batch at most."""
+        """`size`: maximum number of jobs in a batch."""
         self._size = size
         self._jobs: list[Job] = []
         self._changed = threading.Condition()
@@ -88,11 +89,11 @@ class JobQueue:
 
     @property
     def closed(self) -> bool:
-        """Whether nothing is answered any more."""
+        """Whether the queue is closed: no more jobs are answered."""
         return self._closed
 
     def put(self, job: Job) -> bool:
-        """Add a job; False: the queue is closed."""
+        """Add a job; return False if the queue is closed."""
         with self._changed:
             if not self._closed:
                 self._jobs.append(job)
@@ -100,7 +101,7 @@ class JobQueue:
             return not self._closed
 
     def to_prepare(self) -> Job | None:
-        """Wait for a job that is to be prepared next, and leave it in its place; None: closed."""
+        """Wait for the next job to prepare, and leave it in the queue; return None if closed."""
         with self._changed:
             while not self._closed:
                 self._forget_cancelled()
@@ -113,13 +114,13 @@ class JobQueue:
             return None
 
     def prepared(self, job: Job, prepared: Any) -> None:
-        """Say that a job is ready."""
+        """Store what the model reads for a job, which is then ready."""
         with self._changed:
             job.prepared = prepared
             self._changed.notify_all()
 
     def remove(self, job: Job) -> bool:
-        """Take a job that cannot be prepared; False: it is gone already."""
+        """Remove a job that cannot be prepared; return False if it is already gone."""
         with self._changed:
             if job not in self._jobs:
                 return False
@@ -128,7 +129,7 @@ class JobQueue:
             return True
 
     def take(self) -> list[Job]:
-        """Wait until the next batch is ready, and take it; []: closed."""
+        """Wait until the next batch is ready, and take it; return [] if closed."""
         with self._changed:
             while not self._closed:
                 self._forget_cancelled()
@@ -141,7 +142,7 @@ class JobQueue:
             return []
 
     def close(self) -> list[Job]:
-        """Answer nothing any more; returns the jobs that are left."""
+        """Close the queue, and return the jobs that are left."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

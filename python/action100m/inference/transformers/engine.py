@@ -1,4 +1,4 @@
-"""The engine that runs transformers' models: one thread prepares, one answers in batches."""
+"""The engine that runs transformers models: one thread prepares, one answers in batches."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from action100m.inference.transformers.prompts import Prompt, read
 from action100m.inference.transformers.schema import Grammars
 from action100m.text import clean
 
-_BATCHES = 4  # that are on their way: one is answered, one prepared, and some to choose from
-_WORDS = 300  # characters of an error's own words that are passed on
+_BATCHES = 4  # pending: one is answered, one is prepared, and two more to choose from
+_WORDS = 300  # characters of an error's message that are passed on
 
 
 @contextmanager
 def open_transformers(config: TransformersConfig) -> Iterator[TransformersEngine]:
-    """Load the model, and answer for the block.
+    """Load the model, and answer requests during the block.
 
     Raises:
-        ValueError: the device is not here, or the checkpoint cannot be found or used.
+        ValueError: the device is not available, or the checkpoint cannot be found or used.
         ImportError: the checkpoint needs a package that is not installed.
     """
     engine = TransformersEngine(load(config), config.batch)
@@ -50,18 +50,18 @@ def open_transformers(config: TransformersConfig) -> Iterator[TransformersEngine
 
 
 class TransformersEngine:
-    """An `Engine` in this process."""
+    """An `Engine` whose model runs in this process."""
 
     def __init__(self, loaded: Loaded, batch: int) -> None:
-        """`batch`: requests at once."""
+        """`batch`: maximum number of requests that are answered at once."""
         self.capacity = _BATCHES * batch
         self.context_length = loaded.context_length
         self._loaded = loaded
-        self._counter = copy.deepcopy(loaded.tokenizer)  # those who count disturb nobody else
+        self._counter = copy.deepcopy(loaded.tokenizer)  # counting must not affect other threads
         self._counting = threading.Lock()
         self._grammars = Grammars(loaded)
         self._queue = JobQueue(batch)
-        self._too_many: float = float("inf")  # tokens at once, for the device's memory
+        self._too_many: float = float("inf")  # tokens of a batch that did not fit on the device
         self._stopped: EngineStoppedError | None = None
         self._threads = [
             threading.Thread(target=self._guard, args=(work,), name=name, daemon=True)
@@ -84,22 +84,22 @@ class TransformersEngine:
         return [len(ids) for ids in encoded["input_ids"]]
 
     def close(self) -> None:
-        """Cancel what is not answered, running or not, and wait for the threads."""
+        """Cancel all unanswered requests, running or not, and wait for the threads."""
         for job in self._queue.close():
             job.abandon(self._stopped)
         for thread in self._threads:
             thread.join()
 
     def _guard(self, work: Callable[[], None]) -> None:
-        """Whatever ends a thread before its time ends the engine: nobody waits in vain."""
+        """Stop the engine if a thread ends with an error, so that nobody waits forever."""
         try:
             work()
         except Exception as error:
             self._stop(error)
 
     def _stop(self, error: Exception, jobs: Sequence[Job] = ()) -> None:
-        """Answer nothing any more, and say why to those who wait: `jobs` and all in the queue."""
-        self._stopped = EngineStoppedError(f"{self._loaded.name} cannot go on: {_words(error)}")
+        """Stop the engine, and abandon `jobs` and all in the queue with the error."""
+        self._stopped = EngineStoppedError(f"{self._loaded.name} cannot continue: {_words(error)}")
         for job in (*jobs, *self._queue.close()):
             job.abandon(self._stopped)
 
@@ -115,7 +115,7 @@ class TransformersEngine:
 
     def _prepare(self, job: Job) -> Prompt:
         prompt = read(self._loaded, job.request)
-        self._matcher(job.request, prompt)  # a wrong schema fails here, alone
+        self._matcher(job.request, prompt)  # an invalid schema fails here, not in a batch
         return prompt
 
     def _matcher(self, request: Request, prompt: Prompt) -> Any | None:
@@ -135,7 +135,7 @@ class TransformersEngine:
                 self._stop(error, [job for job in jobs if not job.settled])
 
     def _answer(self, jobs: list[Job]) -> None:
-        """Answer jobs at once; those that cannot be, in halves."""
+        """Answer jobs in one batch, or in halves if that fails."""
         tokens = len(jobs) * max(job.prepared.length + job.prepared.room for job in jobs)
         error: Exception | None = None
         if len(jobs) == 1 or tokens < self._too_many:
@@ -151,13 +151,13 @@ class TransformersEngine:
             self._answer(half)
 
     def _try(self, jobs: list[Job]) -> Exception | None:
-        """Answer jobs at once, or return why not."""
+        """Answer jobs in one batch, or return the error."""
         try:
             answers = generate(self._loaded, [self._row(job) for job in jobs])
         except torch.AcceleratorError:
-            raise  # the device is lost to this process
+            raise  # this process can no longer use the device
         except Exception as error:
-            # Without its frames, which hold what the batch took of the device.
+            # Its traceback would keep the batch's tensors in the memory of the device.
             failure = error.with_traceback(None)
             if isinstance(error, torch.OutOfMemoryError):
                 torch.cuda.empty_cache()
@@ -182,7 +182,7 @@ class TransformersEngine:
         return Result(job.request.id, outcome, text, reason, usage)
 
     def _decode(self, tokens: list[int]) -> str:
-        """The text, without control tokens unless they tell the thought from the answer."""
+        """Return the text, with control tokens only if they separate reasoning from the answer."""
         plain = not (self._loaded.template.harmony or self._loaded.template.thinks)
         return str(self._loaded.tokenizer.decode(tokens, skip_special_tokens=plain))
 
@@ -194,14 +194,14 @@ class TransformersEngine:
         )
 
     def _settle(self, job: Job, result: Result) -> None:
-        if self._queue.closed:  # then a batch is cut short, wherever it was
+        if self._queue.closed:  # then the batch was cut short
             job.abandon(self._stopped)
         else:
             job.settle(result)
 
 
 def _words(error: Exception) -> str:
-    """An error as a sentence of its own: ours are, others bear their kind."""
+    """Return an error's message; errors that are not ours begin with their type."""
     text = clean(str(error), _WORDS)
     return (
         text

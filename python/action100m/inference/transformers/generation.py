@@ -1,4 +1,4 @@
-"""Answers a batch of prompts at once, each row as if it were alone."""
+"""Answer a batch of prompts at once, each row as if it were alone."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Row:
 
     Attributes:
         prompt: what the model reads.
-        sampling: how tokens are drawn.
-        matcher: of `schema.Grammars`, that has seen nothing yet; None: any text will do.
-        given_up: whether nobody waits for the answer any more; asked at every token.
+        sampling: how tokens are sampled.
+        matcher: a new matcher of `schema.Grammars`; None if any text is allowed.
+        given_up: returns whether nobody waits for the answer any more; called at every token.
     """
 
     prompt: Prompt
@@ -34,14 +34,14 @@ class Row:
 
 
 def generate(loaded: Loaded, rows: Sequence[Row]) -> list[list[int]]:
-    """The new tokens of each row; the last one is of `loaded.ends` where the model ended itself.
+    """Return each row's new tokens; the last one is in `loaded.ends` if the model ended the answer.
 
     Args:
         loaded: the model.
-        rows: with prompts of equal `shapes`.
+        rows: rows whose prompts have equal `shapes`.
 
     Raises:
-        torch.OutOfMemoryError: so many do not fit on the device.
+        torch.OutOfMemoryError: the batch does not fit on the device.
     """
     device = loaded.model.device
     batch = collate([row.prompt for row in rows], loaded.padding)
@@ -93,10 +93,10 @@ def _until_end(tokens: list[int], ends: Sequence[int]) -> list[int]:
 
 
 class Draw:
-    """A logits processor that leaves each row one token: drawn from its own random numbers.
+    """A logits processor that leaves each row one token, sampled with its own random numbers.
 
-    Rows of temperature 0 keep their scores, whose largest is taken. No row's draw depends on the
-    others, nor on the random state of the process.
+    Rows of temperature 0 keep their scores, of which the largest is taken. No row's sample depends
+    on other rows or on the random state of the process.
     """
 
     def __init__(
@@ -124,10 +124,10 @@ class Draw:
 
 
 class _Stop:
-    """A stopping criterion: rows that have no room left or that nobody waits for.
+    """A stopping criterion that ends rows that have no room left or that nobody waits for.
 
     Attributes:
-        over: these rows.
+        over: numbers of the ended rows.
     """
 
     def __init__(self, rows: Sequence[Row], length: int) -> None:

@@ -1,4 +1,4 @@
-"""Loads a checkpoint: the model, its tokenizer, and what prepares pictures for it."""
+"""Load a checkpoint: the model, its tokenizer and its processor."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ _DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model that is ready, and what belongs to it.
+    """A loaded model and what belongs to it.
 
     Attributes:
-        name: as the configuration has it.
-        model: transformers' own, on its device.
-        tokenizer: of its text.
-        processor: makes tensors of text and pictures; the tokenizer, if the model reads text alone.
-        template: of its conversations.
+        name: name of the model in the configuration.
+        model: model of the transformers library, on its device.
+        tokenizer: tokenizer of the model.
+        processor: turns text and pictures into tensors; the tokenizer if the model reads only text.
+        template: chat template of the model.
         ends: the tokens that end an answer.
-        padding: the token that stands before a prompt shorter than the others.
-        context_length: tokens of prompt and answer together; None where the checkpoint is silent.
+        padding: the token that pads shorter prompts on the left.
+        context_length: maximum tokens of prompt and answer together; None if the checkpoint does
+            not say.
     """
 
     name: str
@@ -45,10 +46,10 @@ class Loaded:
 
 
 def load(config: TransformersConfig) -> Loaded:
-    """Load a checkpoint, from safetensors only and without code of its own.
+    """Load a checkpoint, from safetensors only and without running code from it.
 
     Raises:
-        ValueError: the device is not here.
+        ValueError: the device is not available.
         CheckpointError: the checkpoint cannot be found or used.
         ImportError: its processor needs a package that is not installed.
     """
@@ -58,10 +59,10 @@ def load(config: TransformersConfig) -> Loaded:
     model = _load_model(found, sees=inputs.sees, dtype=_DTYPES[config.precision])
     ends = _ends(model, inputs.tokenizer)
     if not ends:
-        raise CheckpointError(f"{config.model} does not tell which token ends an answer.")
+        raise CheckpointError(f"{config.model} does not say which token ends an answer.")
     named = inputs.tokenizer.pad_token_id
     padding = ends[0] if named is None else named
-    # The published habits of sampling (top-p and the like) are not part of a request.
+    # The checkpoint's sampling defaults (top-p and the like) are not part of a request.
     model.generation_config = GenerationConfig(
         do_sample=False, eos_token_id=list(ends), pad_token_id=padding
     )
@@ -78,7 +79,7 @@ def load(config: TransformersConfig) -> Loaded:
 
 
 def _load_model(found: Found, *, sees: bool, dtype: torch.dtype) -> Any:
-    disable_progress_bar()  # ours is enough
+    disable_progress_bar()  # our own is enough
     loader = AutoModelForImageTextToText if sees else AutoModelForCausalLM
     try:
         model, report = loader.from_pretrained(
@@ -86,9 +87,9 @@ def _load_model(found: Found, *, sees: bool, dtype: torch.dtype) -> Any:
         )
     except (OSError, KeyError, ValueError, SafetensorError) as error:
         raise not_loaded(found, error) from error
-    if report["missing_keys"]:  # they would be random
+    if report["missing_keys"]:  # they would be initialized randomly
         missing = sorted(report["missing_keys"])
-        raise CheckpointError(f"{found.source} lacks {len(missing)} weights, {missing[0]} first.")
+        raise CheckpointError(f"{found.source} lacks {len(missing)} weights, such as {missing[0]}.")
     return model
 
 

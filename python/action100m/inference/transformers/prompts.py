@@ -1,4 +1,4 @@
-"""From a request to the tensors that a model reads."""
+"""Convert a request to the tensors that a model reads."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from action100m.inference.transformers.loading import Loaded
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
-    """What a model reads of one request.
+    """Model input of one request.
 
     Attributes:
-        tensors: by the model's own names, a batch of one.
-        opening: what the prompt already says of the answer.
-        room: new tokens at most.
+        tensors: tensors by the model's own names, a batch of one.
+        opening: beginning of the answer that the prompt contains.
+        room: maximum number of new tokens.
     """
 
     tensors: dict[str, torch.Tensor]
@@ -30,16 +30,16 @@ class Prompt:
 
     @property
     def length(self) -> int:
-        """Its tokens, those of pictures among them."""
+        """Number of its tokens, including those of pictures."""
         return int(self.tensors["input_ids"].shape[1])
 
     def runs_along(self, name: str) -> bool:
-        """Whether a tensor has an entry for every token, and not for pictures."""
+        """Return whether a tensor has an entry for every token, and not for pictures."""
         return tuple(self.tensors[name].shape[:2]) == (1, self.length)
 
     @property
     def shapes(self) -> tuple[object, ...]:
-        """Equal for prompts whose tensors, padded to one length, can be put together."""
+        """Equal for prompts whose tensors can be batched once padded to the same length."""
         return tuple(
             (name, tensor.shape[2:] if self.runs_along(name) else tensor.shape)
             for name, tensor in sorted(self.tensors.items())
@@ -47,10 +47,10 @@ class Prompt:
 
 
 def read(loaded: Loaded, request: Request) -> Prompt:
-    """Write the conversation by the model's template, and prepare what is shown.
+    """Render the conversation with the model's template, and prepare its pictures.
 
     Raises:
-        ValueError: the model cannot be shown this, or the prompt is too long for it.
+        ValueError: the model does not accept the pictures, or the prompt is too long for it.
     """
     text = loaded.template.prompt(request)
     tensors = _tensors(loaded, request, text)
@@ -60,8 +60,8 @@ def read(loaded: Loaded, request: Request) -> Prompt:
         room = min(room, loaded.context_length - length)
     if room < 1:
         raise ValueError(
-            f"The prompt has {length} tokens, and {loaded.name} reads and writes "
-            f"{loaded.context_length} together."
+            f"The prompt has {length} tokens and leaves no room for an answer in the context of "
+            f"{loaded.name} ({loaded.context_length} tokens)."
         )
     return Prompt(tensors, opening_of(text), room)
 
@@ -80,7 +80,7 @@ def _tensors(loaded: Loaded, request: Request, text: str) -> dict[str, torch.Ten
         arguments["add_special_tokens"] = False
     made = loaded.processor(**arguments)
     if reads_text_alone:
-        made.pop("token_type_ids", None)  # which no such model takes
+        made.pop("token_type_ids", None)  # which no text model takes
     return {
         name: tensor.to(loaded.model.dtype) if tensor.is_floating_point() else tensor
         for name, tensor in made.items()
@@ -89,6 +89,6 @@ def _tensors(loaded: Loaded, request: Request, text: str) -> dict[str, torch.Ten
 
 
 def _frames(loaded: Loaded, clip: Clip) -> list[NDArray[np.uint8]]:
-    """At least as many as the model merges into one, as its processor pads longer clips."""
+    """Return the frames of a clip, padded to the number that the model merges into one."""
     least = getattr(loaded.processor.video_processor, "temporal_patch_size", 1)
     return [*clip.frames, *[clip.frames[-1]] * (least - len(clip.frames))]

@@ -1,4 +1,4 @@
-"""Keeps answers to a JSON schema, token by token, with llguidance."""
+"""Constrain answers to a JSON schema, token by token, with llguidance."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from numpy.typing import NDArray
 
 from action100m.inference.transformers.loading import Loaded
 
-# As Python writes JSON. Free whitespace would let a model write blanks until its limit.
+# JSON as Python writes it. Flexible whitespace would let a model write spaces until its limit.
 _LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-_MOST_THOUGHT = 0.5  # of the tokens that an answer may have
+_MOST_THOUGHT = 0.5  # share of an answer's tokens that reasoning may take
 
 
 class Grammars:
-    """Makes a matcher for each request that has a schema."""
+    """Creates a matcher for each request that has a schema."""
 
     def __init__(self, loaded: Loaded) -> None:
         self._loaded = loaded
 
     def matcher(self, schema: Mapping[str, Any], opening: str, room: int) -> Any:
-        """A matcher that has seen nothing yet.
+        """Create a matcher that has seen no tokens yet.
 
-        A model that thinks aloud may do so before its answer, in words of its own: the schema
-        begins where the answer does. For the answer some room is left, however it thinks.
+        A model may write its reasoning before the answer as free text: the schema applies from the
+        beginning of the answer. Reasoning is limited, so that some room is left for the answer.
 
         Args:
-            schema: of the answer.
-            opening: what the prompt already says of it.
-            room: tokens of thought and answer together.
+            schema: JSON schema of the answer.
+            opening: beginning of the answer that the prompt contains.
+            room: maximum number of tokens of reasoning and answer together.
 
         Raises:
-            ValueError: the schema is wrong, or says what llguidance cannot enforce.
+            ValueError: the schema is invalid, or llguidance cannot enforce it.
         """
         from llguidance import LLMatcher
 
@@ -51,7 +51,7 @@ answer: %json {json.dumps({**schema, "x-guidance": _LAYOUT})}
         return matcher
 
     def _shape(self, opening: str) -> str:
-        """Where thought and answer stand in what the model writes."""
+        """Return the grammar of what the model writes, with its reasoning and its answer."""
         template = self._loaded.template
         if template.harmony:
             channel, message = self._token("<|channel|>"), self._token("<|message|>")
@@ -66,7 +66,7 @@ answer: %json {json.dumps({**schema, "x-guidance": _LAYOUT})}
         return f"({self._token('<think>')} {thought})? answer"
 
     def _token(self, name: str) -> str:
-        """A control token in a grammar: by its number, as it may be no word of any text."""
+        """Return a control token for a grammar, by its number, as text may not encode to it."""
         number = self._loaded.tokenizer.get_vocab().get(name)
         return json.dumps(name) if number is None else f"<[{number}]>"
 
@@ -80,17 +80,17 @@ answer: %json {json.dumps({**schema, "x-guidance": _LAYOUT})}
 
 
 class KeepSchemas:
-    """A logits processor: of each row, only tokens that its grammar allows next."""
+    """A logits processor that keeps of each row only tokens that its grammar allows next."""
 
     def __init__(
         self, matchers: Sequence[Any | None], prompt_length: int, over: Container[int]
     ) -> None:
-        """Begin with what has been written.
+        """Begin after the prompts.
 
         Args:
-            matchers: one a row, None for a row without a schema.
-            prompt_length: tokens that stand there.
-            over: rows that end before their answers do; it grows.
+            matchers: one per row, None for a row without a schema.
+            prompt_length: number of tokens of the padded prompts.
+            over: rows that end before their answers do; the caller adds to it.
         """
         self._over = over
         self._matchers = [(row, m) for row, m in enumerate(matchers) if m is not None]
@@ -114,7 +114,7 @@ class KeepSchemas:
 
 def _has_ended(matcher: Any) -> bool:
     if matcher.is_error():
-        raise RuntimeError(f"The schema could not be kept: {matcher.get_error()}")
+        raise RuntimeError(f"The schema could not be enforced: {matcher.get_error()}")
     return bool(matcher.stop_reason() == "EndOfSentence")
 
 
