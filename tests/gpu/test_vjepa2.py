@@ -14,6 +14,7 @@ checkpoints = pytest.importorskip("checkpoints", exc_type=ImportError)
 from action100m.device import release_memory  # noqa: E402
 from action100m.segmentation.encoders.vjepa2 import open_checkpoint  # noqa: E402
 from action100m.segmentation.encoders.vjepa2.architecture import Architecture  # noqa: E402
+from action100m.segmentation.encoders.vjepa2.attention import is_available  # noqa: E402
 from action100m.segmentation.encoders.vjepa2.model import VJepa2Model, make_forward  # noqa: E402
 
 # PyTorch's compiler warns about itself.
@@ -146,7 +147,10 @@ def test_the_next_model_finds_the_memory_free(tiny: Path) -> None:
     assert torch.cuda.memory_reserved() <= before
 
 
-def test_the_true_vit_g_runs_two_windows() -> None:
+@pytest.mark.parametrize("attention", ["cudnn", "flash", "fa3", "fa4"])
+def test_the_true_vit_g_runs_two_windows(attention: Any) -> None:
+    if not is_available(attention):
+        pytest.skip(f"the package of {attention} is not installed")
     with torch.device("cuda"):
         rival = checkpoints.VJEPA2Model(checkpoints.VJEPA2Config(**checkpoints.VJEPA2_VIT_G))
     architecture = Architecture.of(rival.config.to_dict())
@@ -154,7 +158,9 @@ def test_the_true_vit_g_runs_two_windows() -> None:
     pixels = torch.randn((2, 64, 3, 384, 384), device="cuda")
     with torch.no_grad():
         exact = make_forward(architecture, weights, frames=64, precision="float32")(pixels[:1])
-        half = make_forward(architecture, weights, frames=64, precision="bf16")(pixels.bfloat16())
+        half = make_forward(
+            architecture, weights, frames=64, precision="bf16", attention=attention
+        )(pixels.bfloat16())
     assert half.shape == (2, 32, 1408)
     assert torch.isfinite(half).all()
     assert relative_error(half[:1].cpu(), exact.cpu()) < 0.02

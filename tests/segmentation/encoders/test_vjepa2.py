@@ -17,6 +17,10 @@ from action100m.checkpoint import CheckpointError  # noqa: E402
 from action100m.inference import EngineStoppedError  # noqa: E402
 from action100m.segmentation.encoders.vjepa2 import open_checkpoint  # noqa: E402
 from action100m.segmentation.encoders.vjepa2.architecture import Architecture  # noqa: E402
+from action100m.segmentation.encoders.vjepa2.attention import (  # noqa: E402
+    is_available,
+    require_attention,
+)
 from action100m.segmentation.encoders.vjepa2.model import VJepa2Model, make_forward  # noqa: E402
 
 SIZES: list[dict[str, Any]] = [
@@ -304,6 +308,15 @@ def test_an_error_that_is_not_the_devices_is_the_videos(tiny: Path) -> None:
 
     with pytest.raises(RuntimeError, match=r"^shape mismatch$"):
         around(forward, tiny, batch=5).embed(list(random_pixels(1, 8, 64)))
+
+
+def test_an_attention_that_is_not_here_is_refused(tiny: Path) -> None:
+    with pytest.raises(ValueError, match="'fa4' needs an NVIDIA GPU, not cpu"):
+        checkpoints.load_vjepa2(open_checkpoint(str(tiny)), device="cpu", attention="fa4")
+    for attention in ("fa3", "fa4"):
+        if not is_available(attention):
+            with pytest.raises(ValueError, match=f"needs the package flash-attn-{attention[-1]}"):
+                require_attention(attention, torch.device("cuda"))
 
 
 def test_importing_action100m_does_not_import_torch() -> None:
