@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 import action100m
-from action100m.dataset.read import TREE_FIELDS
+from action100m.dataset.columns import TREE_FIELDS
 from action100m.tree import Tree
 from harness import finish, median_seconds, parse_arguments, print_table
 from published_sizes import draw_dataset

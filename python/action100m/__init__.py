@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from action100m.config import Config, load_config
     from action100m.dataset.read import Dataset, Video
     from action100m.dataset.read import open_dataset as open  # noqa: A004 (action100m.open)
+    from action100m.dataset.select import Selection
     from action100m.runs.run import RunResult, run
     from action100m.segmentation.stage import segment
 
@@ -32,6 +33,7 @@ __all__ = [
     "NothingToDoError",
     "RunResult",
     "RunStoppedError",
+    "Selection",
     "Tree",
     "UsageError",
     "Video",
@@ -50,6 +52,7 @@ _LAZY = {
     "Config": "action100m.config.Config",
     "Dataset": "action100m.dataset.read.Dataset",
     "RunResult": "action100m.runs.run.RunResult",
+    "Selection": "action100m.dataset.select.Selection",
     "Video": "action100m.dataset.read.Video",
     "load_config": "action100m.config.load_config",
     "open": "action100m.dataset.read.open_dataset",

@@ -112,7 +112,7 @@ def folder(rows: list[Row], tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def find(folder: Path, query: str, selection: Selection = EVERY, limit: int = 20) -> list[Hit]:
-    return search(action100m.open(folder), ByWords(Words(query)), selection, limit)
+    return action100m.open(folder).search(query, selection=selection, limit=limit)
 
 
 def test_actions_come_before_summaries_captions_and_transcripts(

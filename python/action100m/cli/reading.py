@@ -23,7 +23,6 @@ from action100m.errors import DatasetError, UsageError
 
 if TYPE_CHECKING:
     from action100m.dataset.read import Dataset
-    from action100m.dataset.search import Ranking
     from action100m.dataset.stats import Stats
     from action100m.dataset.words import Words
 
@@ -144,15 +143,12 @@ def search_command(
     Hits in actions come first, then in summaries, captions and the transcript; within each field,
     shorter segments come first. Exit code: 0 if something was found, 1 if not.
     """
-    from action100m.dataset.meaning import ByMeaning
-    from action100m.dataset.search import ByWords, search
     from action100m.dataset.select import Selection
 
     selection = Selection(min_level, max_level, min_duration, max_duration)
     words = words_of(query)
-    ranking: Ranking = ByWords(words) if model is None else ByMeaning(query, model)
     with opened(dataset) as data:
-        hits = search(data, ranking, selection, limit)
+        hits = data.search(query, model=model, selection=selection, limit=limit)
         files = _video_files(dataset, {hit.video_uid for hit in hits}) if hits else {}
         for hit in hits:
             link = hit.link(files.get(hit.video_uid))

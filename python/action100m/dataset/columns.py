@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from action100m.schema import TIME_DECIMALS
 
 ROOT, ORPHAN = -1, -2
+TREE_FIELDS = tuple(f"nodes.{name}" for name in ("node_id", "parent_id", "level", "start", "end"))
 _DECIMAL = r"^[0-9]+(\.[0-9]+)?$"
 _UUID5 = "^[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-5[0-9A-Fa-f]{3}-[89ABab][0-9A-Fa-f]{3}-[0-9A-Fa-f]{12}$"
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,8 +18,11 @@ from action100m.errors import DatasetError
 from action100m.text import markdown
 from action100m.tree import Tree
 
+if TYPE_CHECKING:
+    from action100m.dataset.search import Hit
+    from action100m.dataset.select import Selection
+
 OnError = Callable[[DatasetError], object]
-TREE_FIELDS = tuple(f"nodes.{name}" for name in ("node_id", "parent_id", "level", "start", "end"))
 
 
 def open_dataset(
@@ -137,6 +140,40 @@ class Dataset:
         from action100m.dataset.sql import query as ask
 
         return ask(query, self.sources, self.refuse)
+
+    def search(
+        self,
+        query: str,
+        *,
+        model: str | None = None,
+        selection: Selection | None = None,
+        limit: int = 20,
+    ) -> list[Hit]:
+        """Find segments by words, or by meaning.
+
+        Args:
+            query: words that one text must contain; those in double quotes must be consecutive.
+                With a model, a sentence.
+            model: a sentence-transformers model, a folder or a name on the Hugging Face Hub, which
+                ranks segments by similarity to the query; it needs `action100m[embeddings]`.
+            selection: the segments to search; by default all.
+            limit: maximum number of hits.
+
+        Returns:
+            The best hits first.
+
+        Raises:
+            ValueError: the query contains no word.
+            DatasetError: the model cannot be used, or a file cannot be read and there is no
+                `on_error`.
+        """
+        from action100m.dataset.meaning import ByMeaning
+        from action100m.dataset.search import ByWords, Ranking, search
+        from action100m.dataset.select import Selection
+        from action100m.dataset.words import Words
+
+        ranking: Ranking = ByMeaning(query, model) if model else ByWords(Words(query))
+        return search(self, ranking, selection or Selection(), limit)
 
     def refuse(self, error: DatasetError) -> None:
         """Pass the error to `on_error`; raise it if there is none."""

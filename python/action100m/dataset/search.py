@@ -6,17 +6,19 @@ import dataclasses
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from action100m.dataset.columns import Batch
-from action100m.dataset.read import Dataset
 from action100m.dataset.select import Selection
 from action100m.dataset.words import Words
 from action100m.text import clean
+
+if TYPE_CHECKING:
+    from action100m.dataset.read import Dataset
 
 TEXTS = (
     "gpt.action.brief",

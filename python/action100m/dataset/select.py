@@ -8,8 +8,7 @@ from math import inf
 import numpy as np
 from numpy.typing import NDArray
 
-from action100m.dataset.columns import Batch
-from action100m.dataset.read import TREE_FIELDS
+from action100m.dataset.columns import TREE_FIELDS, Batch
 from action100m.errors import UsageError
 
 

@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 
 from action100m.dataset.actions import is_action
-from action100m.dataset.columns import Batch, present
+from action100m.dataset.columns import TREE_FIELDS, Batch, present
 from action100m.dataset.fiftyone.clock import FrameClock
 from action100m.dataset.fiftyone.fields import LABELS, TRANSCRIPT
-from action100m.dataset.read import TREE_FIELDS
 from action100m.text import clean, counted
 
 FIELDS = ("metadata", *TREE_FIELDS, "nodes.gpt")
