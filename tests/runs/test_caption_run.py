@@ -298,11 +298,15 @@ def test_interrupted_while_the_model_thinks(videos: Path, tmp_path: Path) -> Non
         words = command("run", videos, "--config", settings, "--out", tmp_path / "run")
         environment = {**os.environ, "MY_KEY": "sk-very-secret"}
         with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=environment) as process:
-            assert thinking.wait(30)
+            assert thinking.wait(60)
+            journal = tmp_path / "run" / "journal" / "caption"
+            while not list(journal.rglob("answers.jsonl")):  # of the calls before
+                assert process.poll() is None
+                time.sleep(0.05)
             process.send_signal(signal.SIGINT)
             _, text = process.communicate(timeout=20)
         assert process.returncode == 130, text
-        assert list((tmp_path / "run" / "journal" / "caption").rglob("answers.jsonl"))
+        assert list(journal.rglob("answers.jsonl"))
     assert calls[0].headers["Authorization"] == "Bearer sk-very-secret"
     kept = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
     assert not any(b"sk-very-secret" in path.read_bytes() for path in kept)
