@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -437,10 +437,10 @@ def _complaint(error: ErrorDetails) -> str:
     return f"{setting}: {error['msg']}, not {error['input']!r}"
 
 
-def fingerprint(values: dict[str, Any]) -> str:
-    """Return 16 hex digits that change whenever one of the (JSON) values changes."""
+def fingerprint(values: Mapping[str, Any], digits: int = 16) -> str:
+    """Return hex digits that change whenever one of the (JSON) values changes."""
     text = json.dumps(values, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(text.encode()).hexdigest()[:digits]
 
 
 def available_cpus() -> int:

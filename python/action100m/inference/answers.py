@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -14,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from action100m.config import fingerprint
 from action100m.inference.engine import Outcome, Result, Usage
 
 SCHEMA = pa.schema(
@@ -76,8 +76,7 @@ class Answer:
 
 def question_key(question: Mapping[str, Any]) -> str:
     """Hash everything that determines an answer, given as JSON values, to 32 hex digits."""
-    text = json.dumps(question, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    return fingerprint(question, digits=32)
 
 
 class Journal:
