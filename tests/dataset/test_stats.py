@@ -129,7 +129,7 @@ def test_long_videos_count_in_full(tmp_path: Path) -> None:
 def test_an_empty_dataset_is_measured(tmp_path: Path) -> None:
     stats = measure(action100m.open(write_rows(tmp_path / "a.parquet", [])))
     assert (stats.segments, stats.durations, stats.deepest) == (0, None, None)
-    assert list(stats.lines()) == ["0 videos in 1 file, 0.0 hours, 0 segments, 0 leaves"]
+    assert list(stats.lines()) == ["0 videos in 1 file, 0.0 minutes, 0 segments, 0 leaves"]
 
 
 @given(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from action100m.config import SegmentationConfig
+from action100m.processes import python_command
 from action100m.runs.executors.gpus import helpers, other_gpus
 from action100m.runs.folder import RunFolder
 from command import call
@@ -48,7 +48,7 @@ def test_helpers_do_what_is_left_and_end_with_the_run(begun: RunFolder) -> None:
 
 
 def test_a_helper_puts_down_what_it_has_when_the_run_goes(begun: RunFolder) -> None:
-    words = [sys.executable, "-m", "action100m.runs.executors.gpus", str(begun.root), "1"]
+    words = python_command("action100m.runs.executors.gpus", str(begun.root), 1)
     with subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdin is not None
         process.stdin.close()

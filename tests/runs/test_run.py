@@ -317,6 +317,18 @@ def test_a_dataset_that_stands_is_written_anew_only_where_it_must_be(
     assert len(dataset(out)) == 1
 
 
+def test_shards_that_processes_share_are_the_same(
+    own_videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, held = Config(export=ExportConfig(rows_per_shard=1)), []
+    for cpus in (1, 3):
+        monkeypatch.setattr("action100m.runs.export.available_cpus", lambda cpus=cpus: cpus)
+        shards = run(own_videos, tmp_path / str(cpus), config)[0].shards
+        held.append([(shard.name, shard.read_bytes()) for shard in shards])
+    assert held[0] == held[1]
+    assert len(held[0]) > 2
+
+
 def test_what_is_made_of_videos_is_none_to_begin_with(own_videos: Path, tmp_path: Path) -> None:
     inside = own_videos / "deep" / "run"
     run(own_videos, inside)

@@ -115,16 +115,34 @@ def write_shards(
         FileExistsError: `folder` contains something other than a dataset.
         OSError: a file cannot be written.
     """
-    shards = max(1, -(-total // rows_per_shard))
-    names = [f"train-{number:05d}-of-{shards:05d}.parquet" for number in range(shards)]
+    shards = split_into_shards(total, rows_per_shard)
     with replaced(folder, SHARD_NAME) as fresh:
         counted = _counted(rows, total)
-        for name in names:
-            with _Shard(fresh / name, file_metadata) as shard:
-                for row in islice(counted, rows_per_shard):
-                    shard.add(row)
+        for name, part in shards.items():
+            write_shard(fresh / name, islice(counted, part.stop - part.start), file_metadata)
         next(counted, None)  # the last shard may have ended before the count was checked
-    return [folder / name for name in names]
+    return [folder / name for name in shards]
+
+
+def split_into_shards(total: int, rows_per_shard: int) -> dict[str, slice]:
+    """Return which of `total` rows each file of a dataset contains, by its name; at least one."""
+    count = max(1, -(-total // rows_per_shard))
+    starts = (number * rows_per_shard for number in range(count))
+    return {
+        f"train-{number:05d}-of-{count:05d}.parquet": slice(
+            start, min(start + rows_per_shard, total)
+        )
+        for number, start in enumerate(starts)
+    }
+
+
+def write_shard(
+    path: Path, rows: Iterable[pa.RecordBatch], file_metadata: Mapping[str, str]
+) -> None:
+    """Write one file of a dataset; arguments and errors as for `write_shards`, one row a batch."""
+    with _Shard(path, file_metadata) as shard:
+        for row in rows:
+            shard.add(row)
 
 
 def _counted(rows: Iterable[pa.RecordBatch], total: int) -> Iterator[pa.RecordBatch]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,19 @@ import pyarrow as pa
 
 from action100m import __version__
 from action100m.captioning.questions import FIELDS
-from action100m.config import MetadataConfig
-from action100m.dataset.write import node_rows, video_row, write_shards
+from action100m.config import MetadataConfig, available_cpus
+from action100m.dataset.swap import replaced
+from action100m.dataset.write import (
+    SHARD_NAME,
+    node_rows,
+    split_into_shards,
+    video_row,
+    write_shard,
+)
 from action100m.files import write_text
 from action100m.inference.answers import TEXTS, texts
 from action100m.locks import locked
+from action100m.processes import call_in_processes
 from action100m.runs.details import Details
 from action100m.runs.folder import RunFolder
 from action100m.runs.manifest import Manifest, Video
@@ -38,15 +45,17 @@ def export(folder: RunFolder, manifest: Manifest, settings: Settings) -> list[Pa
     Raises:
         OSError: the shards cannot be written; the previous ones are kept.
     """
-    done = folder.done_keys(settings.key("segment"))
-    videos = [video for video in manifest.videos if video.key in done]
-    return write_shards(
-        _rows(folder, videos, settings),
-        folder.data,
-        len(videos),
-        _file_metadata(settings),
-        settings.config.export.rows_per_shard,
-    )
+    done = {key.name: folder.done_keys(key) for key in settings.keys}
+    videos = [
+        (video, {stage for stage, keys in done.items() if video.key in keys})
+        for video in manifest.videos
+        if video.key in done["segment"]
+    ]
+    shards = split_into_shards(len(videos), settings.config.export.rows_per_shard)
+    with replaced(folder.data, SHARD_NAME) as fresh:
+        calls = [(folder, settings, videos[part], fresh / name) for name, part in shards.items()]
+        call_in_processes(_write_shard, calls, available_cpus())
+    return [folder.data / name for name in shards]
 
 
 def export_what_changed(folder: RunFolder, settings: Settings) -> list[Path] | None:
@@ -106,25 +115,31 @@ def published_row(
     return row
 
 
-def _rows(folder: RunFolder, videos: list[Video], settings: Settings) -> Iterator[pa.RecordBatch]:
-    done = {key.name: folder.done_keys(key) for key in settings.keys}
+def _write_shard(
+    folder: RunFolder, settings: Settings, videos: list[tuple[Video, set[str]]], path: Path
+) -> None:
+    """Write one file: the videos, each with the stages that have done it."""
     details = Details()
-    for video in videos:
-        part = folder.read_part(settings.key("segment"), video.key, WITHOUT_EMBEDDINGS)
-        segmentation = from_table(part)
-        tree = segmentation.tree(settings.config.cut)
-        fields: dict[str, pa.Array] = {}
-        if video.key in done.get("caption", ()):
-            part = folder.read_part(settings.key("caption"), video.key, TEXTS)
-            for name in FIELDS:
-                fields[name] = texts(part, name, len(tree))
-        if video.key in done.get("aggregate", ()):
-            part = folder.read_part(settings.key("aggregate"), video.key, TEXTS)
-            fields["gpt"] = _parsed(texts(part, "gpt", len(tree)))
-        nodes = node_rows(video.uid, tree, fields)
-        metadata, transcript = details.metadata(video), details.transcript(video)
-        about = metadata.row(segmentation.report.end, transcript)
-        yield video_row(video.uid, about, nodes)
+    rows = (_row(folder, settings, video, done, details) for video, done in videos)
+    write_shard(path, rows, _file_metadata(settings))
+
+
+def _row(
+    folder: RunFolder, settings: Settings, video: Video, done: set[str], details: Details
+) -> pa.RecordBatch:
+    part = folder.read_part(settings.key("segment"), video.key, WITHOUT_EMBEDDINGS)
+    segmentation = from_table(part)
+    tree = segmentation.tree(settings.config.cut)
+    fields: dict[str, pa.Array] = {}
+    if "caption" in done:
+        part = folder.read_part(settings.key("caption"), video.key, TEXTS)
+        fields = {name: texts(part, name, len(tree)) for name in FIELDS}
+    if "aggregate" in done:
+        part = folder.read_part(settings.key("aggregate"), video.key, TEXTS)
+        fields["gpt"] = _parsed(texts(part, "gpt", len(tree)))
+    metadata, transcript = details.metadata(video), details.transcript(video)
+    about = metadata.row(segmentation.report.end, transcript)
+    return video_row(video.uid, about, node_rows(video.uid, tree, fields))
 
 
 def _parsed(annotations: pa.StringArray) -> pa.StructArray:

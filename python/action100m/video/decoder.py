@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from action100m.errors import VideoError
+from action100m.processes import python_command
 from action100m.video.backends import Backend, require_backend
 from action100m.video.channel import Batch, Channel, Cut, Heartbeat, Open, Request, Seek
 from action100m.video.clip import Clip, Outcome
@@ -28,12 +28,7 @@ if TYPE_CHECKING:
 _FILES_PER_CHILD: dict[Backend, int] = {"pyav": 256, "dali-cpu": 256, "dali-gpu": 16}
 _FREE_MEMORY = "If memory ran out, use fewer --workers."
 _REPORT = "Re-encode it with ffmpeg, and report this crash."
-_START = """
-import ast, sys
-sys.path[:], *arguments = map(ast.literal_eval, sys.argv[1:])
-from action100m.video.child import main
-main(*arguments)
-"""
+_CHILD = "action100m.video.child"
 
 
 @dataclass(frozen=True)
@@ -241,12 +236,8 @@ class _Child:
         self._channel = Channel(ours)
         self._messages: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (kill closes it)
         with theirs:
-            # Our own search path, and no `-m`: a file named like a module in the working
-            # directory must not be imported. No multiprocessing: the user's script may lack
-            # a `__main__` guard.
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _START, repr([str(place) for place in sys.path])]
-                + [repr(word) for word in (theirs.fileno(), backend, threads, limits.memory)],
+                python_command(_CHILD, theirs.fileno(), backend, threads, limits.memory),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from action100m.config import SegmentationConfig
 from action100m.errors import ConfigError, RunStoppedError, UsageError
+from action100m.processes import python_command
 from action100m.runs.executors.local import run_stage
 from action100m.runs.folder import RunFolder
 from action100m.runs.manifest import Manifest
@@ -54,7 +55,7 @@ def helpers(folder: RunFolder, gpus: list[str], workers: int, console: Console) 
         workers: number of videos that each process decodes at once.
         console: where failed helpers are reported.
     """
-    command = [sys.executable, "-m", __name__, str(folder.root), str(workers)]
+    command = python_command(__name__, str(folder.root), workers)
     started = [
         subprocess.Popen(
             command, stdin=subprocess.PIPE, env={**os.environ, "CUDA_VISIBLE_DEVICES": gpu}
@@ -101,19 +102,14 @@ def _help(folder: RunFolder, workers: int) -> None:
             run_stage(stage, todo, folder, workers, progress)
 
 
-def main() -> int:
+def main(root: str, workers: int) -> int:
     """Help the run that started this process."""
-    root, workers = sys.argv[1:]
     try:
         threading.Thread(target=_end_with_the_run, daemon=True).start()
-        _help(RunFolder(Path(root)), int(workers))
+        _help(RunFolder(Path(root)), workers)
     except KeyboardInterrupt:
         pass
     except (ConfigError, UsageError, RunStoppedError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,122 @@
+"""Start Python processes, and distribute calls over several of them."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import Any
+
+from action100m.errors import RunStoppedError
+
+_START = """
+import ast, importlib, sys
+sys.path[:], module, *arguments = map(ast.literal_eval, sys.argv[1:])
+sys.exit(importlib.import_module(module).main(*arguments))
+"""
+
+
+def python_command(module: str, *arguments: object) -> list[str]:
+    """Return a command that calls `module.main(*arguments)` in a new Python process.
+
+    The process has our own search path, and is not started by `-m`: a file in the working directory
+    that is named like a module must not be imported. It is not started by multiprocessing either,
+    which requires a `__main__` guard in the user's script.
+
+    Args:
+        module: dotted name of the module.
+        arguments: values that are written as Python literals.
+    """
+    words = [str(place) for place in sys.path], module, *arguments
+    return [sys.executable, "-c", _START, *map(repr, words)]
+
+
+def call_in_processes(
+    function: Callable[..., object], calls: Sequence[tuple[Any, ...]], processes: int
+) -> None:
+    """Call a function once with each tuple of arguments; in this process if one is enough.
+
+    Args:
+        function: defined at the top level of a module; its result is ignored.
+        calls: arguments that can be pickled.
+        processes: maximum number of processes.
+
+    Raises:
+        Exception: what a call raised; calls that have not begun are dropped then.
+        RunStoppedError: a process died.
+    """
+    if min(processes, len(calls)) <= 1:
+        for arguments in calls:
+            function(*arguments)
+        return
+    waiting = deque(calls)
+    children: list[subprocess.Popen[bytes]] = []
+    with ThreadPoolExecutor(min(processes, len(calls))) as pool:
+        threads = [
+            pool.submit(_call_in_child, function, waiting, children)
+            for _ in range(min(processes, len(calls)))
+        ]
+        try:
+            for thread in as_completed(threads):
+                thread.result()
+        except BaseException:
+            waiting.clear()
+            for child in children:
+                child.kill()
+            raise
+
+
+def _call_in_child(
+    function: Callable[..., object],
+    waiting: deque[tuple[Any, ...]],
+    children: list[subprocess.Popen[bytes]],
+) -> None:
+    child = subprocess.Popen(
+        python_command(__name__),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C is handled by this process
+    )
+    children.append(child)
+    assert child.stdin is not None
+    assert child.stdout is not None
+    with child:  # closes its stdin, on which it ends
+        while waiting:
+            try:
+                pickle.dump((function, waiting.popleft()), child.stdin)
+                child.stdin.flush()
+                error = pickle.load(child.stdout)
+            except IndexError:  # another thread took the last one
+                return
+            except (EOFError, OSError):
+                raise RunStoppedError(_obituary(child.wait())) from None
+            if error is not None:
+                raise error
+
+
+def _obituary(code: int) -> str:
+    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
+    return f"A helper process {how}. If memory ran out, use fewer CPUs; then run the command again."
+
+
+def main() -> None:
+    """Make the calls that come through stdin until it is closed, and answer through stdout."""
+    with os.fdopen(os.dup(1), "wb") as answers:
+        os.dup2(2, 1)  # what a call prints must not mix with the answers
+        while True:
+            try:
+                function, arguments = pickle.load(sys.stdin.buffer)
+            except EOFError:
+                return
+            error = None
+            try:
+                function(*arguments)
+            except Exception as caught:
+                error = caught
+            pickle.dump(error, answers)
+            answers.flush()

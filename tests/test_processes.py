@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from action100m.errors import RunStoppedError
+from action100m.processes import call_in_processes, python_command
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+def test_every_call_is_made_once(processes: int, tmp_path: Path) -> None:
+    folders = [tmp_path / str(number) for number in range(10)]
+    call_in_processes(os.mkdir, [(folder,) for folder in folders], processes)  # not twice
+    assert sorted(tmp_path.iterdir()) == sorted(folders)
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+def test_an_error_is_raised_and_the_rest_is_dropped(processes: int, tmp_path: Path) -> None:
+    folders = [tmp_path / "gone" / "a", *(tmp_path / str(number) for number in range(2000))]
+    with pytest.raises(FileNotFoundError, match="gone"):
+        call_in_processes(os.mkdir, [(folder,) for folder in folders], processes)
+    assert len(list(tmp_path.iterdir())) < 2000
+
+
+@pytest.mark.parametrize(
+    ("function", "argument", "how"),
+    [
+        (os._exit, 3, "exited with code 3"),
+        (signal.raise_signal, signal.SIGKILL, "was killed by SIGKILL"),
+    ],
+)
+def test_a_process_that_dies_is_reported(
+    function: Callable[[Any], object], argument: int, how: str
+) -> None:
+    with pytest.raises(RunStoppedError, match=how):
+        call_in_processes(function, [(argument,)] * 2, 2)
+
+
+def test_what_a_call_prints_is_no_answer(capfd: pytest.CaptureFixture[str]) -> None:
+    call_in_processes(print, [("spoken",)] * 3, 2)
+    assert capfd.readouterr().err == "spoken\n" * 3
+
+
+def test_a_script_needs_no_guard_and_its_folder_is_not_searched(tmp_path: Path) -> None:
+    (tmp_path / "pickle.py").write_text("raise SystemExit('the wrong pickle')")
+    script = tmp_path / "elsewhere" / "script.py"
+    script.parent.mkdir()
+    script.write_text(
+        "import os\n"
+        "from action100m.processes import call_in_processes\n"
+        "call_in_processes(os.mkdir, [('a',), ('b',)], 2)\n"
+    )
+    subprocess.run([sys.executable, script], cwd=tmp_path, check=True, timeout=60)
+    assert (tmp_path / "a").is_dir()
+    assert (tmp_path / "b").is_dir()
+
+
+def test_an_interruption_ends_the_processes(tmp_path: Path) -> None:
+    script = (
+        "import time\n"
+        "from action100m.processes import call_in_processes\n"
+        "call_in_processes(time.sleep, [(97.25,)] * 2, 2)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL) as process:
+        while len(children_of(process.pid)) < 2:
+            assert process.poll() is None
+            time.sleep(0.05)
+        children = children_of(process.pid)
+        process.send_signal(signal.SIGINT)
+        process.wait(20)
+    for child in children:
+        with pytest.raises(ProcessLookupError):
+            os.kill(child, 0)
+
+
+def children_of(pid: int) -> list[int]:
+    found = Path(f"/proc/{pid}/task/{pid}/children")
+    if not found.exists():
+        pytest.skip("/proc does not list children here")
+    threads = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for thread in threads for child in thread.read_text().split()]
+
+
+def test_a_command_passes_literals() -> None:
+    command = python_command("test_support_that_is_not_there", "a b", 3)
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert "No module named 'test_support_that_is_not_there'" in result.stderr
