@@ -1,4 +1,4 @@
-"""Clips have the colours of their video, whatever matrix and range that has."""
+"""Clips have the colours of their video, whatever its matrix and range."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from action100m.video.clip import Clip, Obtained
 
 pytestmark = pytest.mark.skipif(not shutil.which("ffmpeg"), reason="ffmpeg is not installed")
 BARS = [(200, 40, 40), (40, 200, 40), (40, 40, 200), (200, 200, 40), (40, 200, 200), (200, 40, 200)]
-BARS += [(5, 5, 5), (250, 250, 250)]  # what a full range loses if it is taken for a limited one
+BARS += [(5, 5, 5), (250, 250, 250)]  # lost if full range is read as limited
 WIDTH, HEIGHT = 256, 96
 FINE = "flags=accurate_rnd+full_chroma_int+full_chroma_inp"
 
 
 def write_bars(path: Path, *options: str) -> Path:
-    """Ten pictures of the bars, coded by ffmpeg with some options."""
+    """Ten pictures of the bars, encoded by ffmpeg with some options."""
     picture = np.repeat(np.array(BARS, np.uint8), WIDTH // len(BARS), 0)
     raw = np.broadcast_to(picture, (10, HEIGHT, WIDTH, 3)).tobytes()
     command = ["ffmpeg", "-v", "error", "-f", "rawvideo", "-pix_fmt", "rgb24"]
@@ -69,7 +69,7 @@ def test_rgb(codec: str, pixels: str, tmp_path: Path) -> None:
 
 
 def assert_same(video: Path, matrix: int) -> None:
-    """A clip of it looks the same, and is limited in range."""
+    """A clip of the video looks the same and has limited range."""
     target = video.with_name("clip.mp4")
     with Decoder() as decoder:
         (outcome,) = decoder.cut(video, [Clip(0.0, 0.4, target)])

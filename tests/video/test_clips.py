@@ -1,4 +1,4 @@
-"""Clips hold the frames that ffmpeg finds in their span of a video, upright, at their times."""
+"""Clips contain the frames that ffmpeg finds in their span of a video, upright, at their times."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NO_VIDEO = {
     "m_trunc_nomoov.mp4",
     "m_zero.mp4",
 }
-NO_COPY = {  # no times, times that repeat, or a codec that MP4 has no place for
+NO_COPY = {  # no times, times that repeat, or a codec that MP4 does not support
     "m_flv1.flv",
     "m_raw.h264",
     "m_theora.ogv",
@@ -44,7 +44,7 @@ CODED = {"g": "12", "bf": "3", "keyint_min": "12", "sc_threshold": "0"}
 
 
 def ffmpeg_frames(path: Path, *, damaged: bool = False) -> NDArray[np.uint8]:
-    """All frames as ffmpeg shows them, without a complaint if the file is not damaged."""
+    """All frames as ffmpeg shows them, without error messages if the file is not damaged."""
     width, height = ffmpeg_size(path)
     command = ["ffmpeg", "-v", "error", "-i", f"file:{path}", "-vsync", "passthrough"]
     command += ["-enc_time_base", "1:90000", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
@@ -62,7 +62,7 @@ def ffprobe(path: Path, *options: str) -> dict[str, Any]:
 
 
 def ffmpeg_size(path: Path) -> tuple[int, int]:
-    """Width and height, turned upright."""
+    """Width and height, upright."""
     (stream,) = ffprobe(path, "-show_streams", "-select_streams", "v:0")["streams"]
     turned = any(abs(data.get("rotation", 0)) == 90 for data in stream.get("side_data_list", []))
     size = stream["width"], stream["height"]
@@ -199,7 +199,7 @@ def test_a_copy_is_refused_where_timestamps_leap_ahead(tmp_path: Path) -> None:
 
 
 def joined(first: Path, second: Path, path: Path) -> Path:
-    """An FLV that goes on with the tags of another, 2 s later."""
+    """An FLV that continues with the tags of another, 2 s later."""
     data = bytearray(first.read_bytes())
     rest = second.read_bytes()
     at = 13

@@ -47,7 +47,7 @@ def test_a_leap_goes_on_at_the_nominal_interval() -> None:
 
 
 def test_after_a_leap_time_goes_on_as_it_is_told() -> None:
-    """Ahead, and back again: one timestamp that is wrong spoils no other."""
+    """One wrong timestamp, a leap ahead and back again, does not affect the others."""
     clock = Clock(TICK, 0.5, 10.0)
     second = 90_000
     ticks = [0, second, 5000 * second, 5003 * second, 4 * second, 5 * second]

@@ -1,4 +1,4 @@
-"""The share of a file that was decoded, on intact, cut and rotten files."""
+"""The share of a file that was decoded, on intact, cut and corrupt files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SPEC = FrameSpec(stride=4, side=32)
 SECONDS = [1.0, 1.5, 1.0]
 FRAMES = 105
 
-# A cut MPEG-TS is a shorter MPEG-TS: nothing in it tells what is missing.
+# A cut MPEG-TS is a shorter MPEG-TS: nothing in it shows what is missing.
 FORMATS = [
     ("a.mkv", "libx264"),
     ("a.mp4", "libx264"),

@@ -32,7 +32,7 @@ STEADY = [round(number * 1000 / 30) for number in range(150)]
 
 
 class Read:
-    """All that a stream gives."""
+    """Everything that a stream returns."""
 
     def __init__(self, stream: FrameStream) -> None:
         try:
@@ -143,7 +143,7 @@ def test_colour_spaces(tmp_path: Path, colorspace: int) -> None:
 def refusals(folder: Path) -> list[tuple[Path, str]]:
     backwards = folder / "odd.webm"
     return [
-        (write_video(folder / "a.mkv", [0.2]), "decodes vp9 for us, not h264"),
+        (write_video(folder / "a.mkv", [0.2]), "used for vp9 only, not h264"),
         (write_video(folder / "a.avi", [0.2], codec="mpeg4"), "MP4, MOV, Matroska and WebM only"),
         (write_numbered(backwards, STEADY[:5], size=(129, 72)), "odd size such as 129 x 72"),
         (write_tagged(folder / "full.mkv", color_range=2), "full-range"),
@@ -193,7 +193,7 @@ def test_a_file_that_changes_is_read_anew(tmp_path: Path) -> None:
 
 
 def check_damaged(decoder: Decoder, path: Path) -> bool:
-    """Whether a damaged file decodes, and then as PyAV decodes it."""
+    """Return whether a damaged file decodes, and check that it decodes as with PyAV."""
     try:
         ours = Read(decoder.open(path, SPEC))
     except VideoError:

@@ -1,4 +1,4 @@
-"""Each odd or broken file ends as decoded, as ffmpeg decodes it, or with a plain reason."""
+"""Each odd or broken file is decoded as ffmpeg decodes it, or fails with a clear reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The child process: what it survives, and what survives it."""
+"""The decoder process: which failures it survives, and how the run survives its death."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The frame at a moment is the one that a pass over the whole file shows then."""
+"""The frame at a given time is the one that a pass over the whole file shows at that time."""
 
 from __future__ import annotations
 

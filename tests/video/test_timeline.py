@@ -1,4 +1,4 @@
-"""Numbers and times from packets alone are those of the decoded frames, or there are none."""
+"""Numbers and times from packets alone equal those of the decoded frames, or are refused."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_the_real_clips(shared: Path) -> None:
             continue
         stream.close()
         timeline, times, report = both(path)
-        if path.name == "m_bitrot.mp4":  # which packets cannot be decoded only a decoder tells
+        if path.name == "m_bitrot.mp4":  # only a decoder shows which packets are damaged
             assert (len(timeline.times), timeline.report.frames) == (120, report.expected)
         else:
             assert timeline.times.tolist() == times, path.name

@@ -1,4 +1,4 @@
-"""Reading videos: one pass, in order, every `stride`-th frame."""
+"""Read videos in one pass, in order, sampling every `stride`-th frame."""
 
 from action100m.errors import VideoError
 from action100m.video.decoder import DecodeLimits, Decoder

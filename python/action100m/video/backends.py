@@ -1,4 +1,4 @@
-"""What can decode, and whether it can do so here."""
+"""The decoding backends, and checks that they work on this machine."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ Backend = Literal["pyav", "dali-cpu", "dali-gpu"]
 
 
 def require_backend(backend: Backend) -> None:
-    """Check that a backend can work here, without loading it.
+    """Check that a backend works on this machine, without loading it.
 
     Raises:
-        ConfigError: DALI is not installed, there is no GPU, or its driver decodes no video.
+        ConfigError: DALI is not installed, there is no GPU, or its driver cannot decode video.
     """
     if backend == "pyav":
         return
     if not is_installed("nvidia.dali"):
         raise ConfigError(
-            "Decoding with DALI needs it installed: pip install 'action100m[dali]' "
+            "Decoding with DALI requires DALI: pip install 'action100m[dali]' "
             "(on Linux; the package is nvidia-dali-cuda130)."
         )
     if backend == "dali-gpu":
@@ -29,10 +29,10 @@ def require_backend(backend: Backend) -> None:
 
 
 def is_installed(module: str) -> bool:
-    """Whether a module can be found; it is not loaded."""
+    """Return whether a module can be found, without loading it."""
     try:
         return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # not even what it stands in
+    except ModuleNotFoundError:  # the parent package is missing
         return False
 
 
@@ -40,14 +40,14 @@ def _require_gpu() -> None:
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
-        raise ConfigError("Decoding on the GPU needs NVIDIA's driver: none is here.") from None
+        raise ConfigError("Decoding on the GPU needs NVIDIA's driver: none was found.") from None
     count = ctypes.c_int(0)
     if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
-        raise ConfigError("Decoding on the GPU needs one: CUDA shows none to this process.")
+        raise ConfigError("Decoding on the GPU needs a GPU: CUDA shows none to this process.")
     try:
         ctypes.CDLL("libnvcuvid.so.1")
     except OSError:
         raise ConfigError(
-            "Decoding on the GPU needs libnvcuvid.so.1, and the driver here comes without it: in "
-            "a container set NVIDIA_DRIVER_CAPABILITIES=video,compute,utility."
+            "Decoding on the GPU needs libnvcuvid.so.1, which is missing from this driver: in "
+            "a container, set NVIDIA_DRIVER_CAPABILITIES=video,compute,utility."
         ) from None

@@ -1,4 +1,4 @@
-"""Messages and pixels between a run and its decoding child, over a socket."""
+"""Exchange messages and pixels between a run and its decoder process over a socket."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LENGTH = struct.Struct("=Q")
 
 @dataclass(frozen=True)
 class Open:
-    """Asks for a file; the child answers with a `VideoInfo` or a `VideoError`."""
+    """Request to decode a file; the child answers with a `VideoInfo` or a `VideoError`."""
 
     path: str
     spec: FrameSpec
@@ -26,7 +26,7 @@ class Open:
 
 @dataclass(frozen=True)
 class Cut:
-    """Asks for clips of a file; the child answers with a list of `Outcome`, or an error."""
+    """Request for clips of a file; the child answers with a list of `Outcome`, or an error."""
 
     path: str
     clips: list[Clip]
@@ -35,7 +35,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class Seek:
-    """Asks for the frames at some seconds; the child answers with a `Batch` or a `VideoError`."""
+    """Request for the frames at given times; the child answers with a `Batch` or a `VideoError`."""
 
     path: str
     spec: FrameSpec
@@ -44,7 +44,7 @@ class Seek:
     def __post_init__(self) -> None:
         times = np.asarray(self.times, float)
         if not (times.size and np.isfinite(times).all() and (np.diff(times) >= 0).all()):
-            raise ValueError(f"Times must be finite seconds in order, not {self.times}.")
+            raise ValueError(f"Times must be finite seconds in order, but are {self.times}.")
 
 
 Request = Open | Cut | Seek
@@ -52,7 +52,7 @@ Request = Open | Cut | Seek
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Announces a `FrameBatch`, whose pixels follow as raw bytes of this shape."""
+    """Header of a `FrameBatch`, whose pixels follow as raw bytes of this shape."""
 
     index: NDArray[np.int64]
     times: NDArray[np.float64]
@@ -61,14 +61,14 @@ class Batch:
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """Tells that packets are being decoded though no batch is full."""
+    """Signals that packets are being decoded although no batch is complete yet."""
 
 
 class Channel:
     """Sends and receives pickled objects and raw arrays over a connected stream socket.
 
-    Only for a peer that we started ourselves: pickles are trusted. Receiving raises TimeoutError
-    when nothing comes for as long as the socket's timeout, EOFError when the peer is gone.
+    Use it only with a process that we started ourselves, because pickles are trusted. Receiving
+    raises TimeoutError after the socket's timeout, and EOFError if the peer has closed its end.
     """
 
     def __init__(self, connection: socket.socket) -> None:

@@ -1,4 +1,4 @@
-"""The process that decodes: it can be killed at any moment, and harms nobody when it dies."""
+"""The decoder process, which can crash or be killed at any time without harm to the run."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ _HEARTBEAT_SECONDS = 0.5
 
 
 def main(fileno: int, backend: Backend, threads: int, memory: int) -> None:
-    """Decode what the parent asks for until it closes its end of the socket.
+    """Serve the parent's requests until it closes its end of the socket.
 
     Args:
-        fileno: our end of the socket pair.
-        backend: what decodes.
-        threads: of the decoder.
-        memory: bytes of address space that decoding may take on top of what we hold already.
+        fileno: file descriptor of our end of the socket pair.
+        backend: the decoder to use.
+        threads: number of decoder threads.
+        memory: bytes of address space that decoding may use beyond what the process already holds.
     """
     connection = socket.socket(fileno=fileno)
     threading.Thread(target=_die_with_parent, args=(fileno,), daemon=True).start()
     _limit(resource.RLIMIT_CORE, 0)
-    # CUDA reserves address space for all the memory there is; macOS refuses to set the limit.
+    # CUDA reserves address space for all physical memory; macOS refuses to set the limit.
     if backend != "dali-gpu" and sys.platform != "darwin":
         _limit(resource.RLIMIT_AS, _address_space() + memory)
     channel = BeatingChannel(connection)
@@ -53,7 +53,7 @@ def main(fileno: int, backend: Backend, threads: int, memory: int) -> None:
 
 
 class BeatingChannel(Channel):
-    """A channel that is never silent for long while `beat` is called."""
+    """A channel that sends a heartbeat from `beat` if nothing else was sent recently."""
 
     _last = 0.0
 
@@ -85,7 +85,7 @@ def _serve(
 
 
 def _blamed(error: BaseException, reason: str) -> Exception:
-    """The reason why the file cannot be used, unless it is the disk that is written to."""
+    """Return a VideoError with this reason, or an OSError if writing the output failed."""
     if isinstance(error, TargetError):
         return OSError(error.errno, error.strerror, error.filename)
     if isinstance(error, OSError) and error.errno in DISK_ERRORS:
@@ -133,7 +133,7 @@ def _limit(what: int, amount: int) -> None:
 
 
 def _address_space() -> int:
-    """Bytes of address space that this process holds; 0 where the system does not say."""
+    """Return the bytes of address space that this process holds, or 0 if unknown."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
     except OSError:
@@ -142,10 +142,10 @@ def _address_space() -> int:
 
 
 def _die_with_parent(fileno: int) -> None:
-    """End this process, busy or not, once the parent's end of the socket is closed.
+    """Exit this process, even while it is busy, when the parent's end of the socket closes.
 
-    The kernel's own signal (PR_SET_PDEATHSIG) would not do: it comes when the thread that
-    started us ends, however well the process lives.
+    The kernel's own signal (PR_SET_PDEATHSIG) does not work here: it is sent when the thread that
+    started this process ends, even if the parent process is still running.
     """
     watch = select.poll()
     watch.register(fileno, 0)  # hang-ups and errors only

@@ -1,4 +1,4 @@
-"""Cuts a video into clips, many of them and nested ones in one pass over the file."""
+"""Clips of a video, and how to cut many, including nested ones, in one pass over the file."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ class TargetError(OSError):
 
 
 _SLACK = 0.5
-"""Seconds that a clip may lack at its end: the same video in another coding ends a little sooner or
-later, and a segment lasts at least this long."""
+"""Seconds that may be missing at the end of a clip: the same video in another encoding may end a
+little earlier or later, and a segment lasts at least this long."""
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A piece of a video that is wanted: what is shown from `start` on and before `end`.
+    """A requested clip: the part of a video shown from `start` (inclusive) to `end` (exclusive).
 
     Attributes:
         start, end: seconds since the first frame.
@@ -35,18 +35,18 @@ class Clip:
     def __post_init__(self) -> None:
         if math.isnan(self.start) or math.isnan(self.end):
             raise ValueError(
-                f"A clip must start and end at a time, not from {self.start} to {self.end}."
+                f"A clip must start and end at a time, but got {self.start} to {self.end}."
             )
 
 
 @dataclass(frozen=True)
 class Obtained:
-    """What a clip really holds.
+    """What a written clip contains.
 
     Attributes:
-        start, end: seconds of the video at which its first frame appears and its last one gives
-            way to the next.
-        frames: how many it has.
+        start, end: seconds of the video at which its first frame appears and its last frame
+            ends.
+        frames: number of frames.
     """
 
     start: float
@@ -55,13 +55,13 @@ class Obtained:
 
 
 Outcome = Obtained | VideoError
-"""Of one clip: what it holds, or why it could not be had."""
+"""The result for one clip: what it contains, or why it could not be written."""
 
 
 def tracks(clips: Iterable[Clip]) -> list[list[Clip]]:
-    """The clips in as few rows as can be, in each of which they follow one another.
+    """Arrange clips in as few rows as possible, so that the clips of a row do not overlap.
 
-    Of a tree there are as many rows as levels: that many clips are open at one time at most.
+    A tree gives as many rows as it has levels, so at most that many clips are open at one time.
     """
     rows: list[list[Clip]] = []
     for clip in sorted(clips, key=lambda clip: (clip.start, -clip.end)):
@@ -74,12 +74,12 @@ def tracks(clips: Iterable[Clip]) -> list[list[Clip]]:
 
 
 def judged(clip: Clip, obtained: Outcome | None, video_end: float) -> Outcome:
-    """The clip as it was obtained, if it is what was asked for.
+    """Return the outcome of a clip, or a VideoError if it is not the clip that was requested.
 
     Args:
-        clip: that was asked for.
-        obtained: or why it cannot be written; None where no frame appears in it.
-        video_end: seconds, as far as the video was read.
+        clip: the requested clip.
+        obtained: what was written, or why nothing was; None if no frame appears in the clip.
+        video_end: seconds at which the video ends, as far as it was read.
     """
     wanted = f"{clip.start:.2f} to {clip.end:.2f} s"
     if video_end < clip.end - _SLACK:

@@ -1,4 +1,4 @@
-"""Seconds from timestamps, made strictly increasing."""
+"""Convert timestamps to strictly increasing seconds."""
 
 from __future__ import annotations
 
@@ -9,38 +9,38 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 _DISCONTINUOUS = 0x200  # AVFMT_TS_DISCONT
-_LONGEST_STEP = 10.0  # seconds; the ffmpeg program too takes more for a break
+_LONGEST_STEP = 10.0  # seconds; the ffmpeg program also treats more as a discontinuity
 
 
 def longest_step(container: InputContainer) -> float:
-    """Seconds from one frame to the next that timestamps may tell; more is a break in them.
+    """Return the longest plausible step between two frames, in seconds.
 
-    Recordings of broadcasts are joined without a thought for their timestamps. In other containers
-    a frame may well be shown for hours.
+    A longer step is a discontinuity: broadcast recordings are often joined without adjusting their
+    timestamps. In other containers a frame can be shown for hours, so the result is infinity.
     """
     return _LONGEST_STEP if container.format.flags & _DISCONTINUOUS else math.inf
 
 
 class Clock:
-    """Turns the timestamps of consecutive frames into seconds since the first frame.
+    """Converts the timestamps of consecutive frames to seconds since the first frame.
 
-    A timestamp that is missing, does not advance or leaps gives the previous time plus the nominal
-    interval; after a leap times go on from there.
+    A timestamp that is missing, does not advance or leaps is replaced by the previous time plus the
+    nominal interval; after a leap, times continue from there.
 
     Attributes:
-        origin: seconds of the container's timeline at which the first frame stands.
-        now: seconds of the latest frame.
-        repaired: timestamps that were replaced.
+        origin: time of the first frame on the container's timeline, in seconds.
+        now: time of the latest frame, in seconds.
+        repaired: number of timestamps that were replaced.
     """
 
     def __init__(self, time_base: Fraction, interval: float | None, longest_step: float) -> None:
-        """Start before the first frame.
+        """Create a clock that has not seen a frame yet.
 
         Args:
-            time_base: seconds of one tick.
-            interval: nominal seconds between two frames; None where the file does not say, then
-                the latest gap counts.
-            longest_step: seconds; a timestamp that is later or earlier by more leaps.
+            time_base: seconds per tick.
+            interval: nominal seconds between two frames; if None, because the file does not say,
+                the latest gap is used.
+            longest_step: seconds; a timestamp that differs by more from the latest one is a leap.
         """
         self._numerator, self._denominator = time_base.numerator, time_base.denominator
         self._nominal, self._longest_step = interval, longest_step
@@ -53,7 +53,7 @@ class Clock:
 
     @classmethod
     def of(cls, container: InputContainer, stream: VideoStream, interval: float | None) -> Clock:
-        """A clock for the frames of a stream, `interval` as above."""
+        """Create a clock for the frames of a stream; `interval` is as in the constructor."""
         base = stream.time_base or Fraction(1, 90000)
         return cls(base, interval, longest_step(container))
 
@@ -63,11 +63,11 @@ class Clock:
 
     @property
     def interval(self) -> float:
-        # FFmpeg too takes 25 frames a second for a stream that tells nothing at all.
+        # FFmpeg also assumes 25 frames per second for a stream that gives no rate.
         return self._nominal or self._gap or 0.04
 
     def tick(self, timestamp: int | None) -> float:
-        """Seconds of the next frame."""
+        """Return the time of the next frame in seconds."""
         if not self._started:
             self._started, self._first = True, timestamp
             self.repaired += timestamp is None
@@ -85,14 +85,14 @@ class Clock:
         return time
 
     def end(self, duration: int | None) -> float:
-        """Seconds where the latest frame ends, given its own duration in ticks (or none)."""
+        """Return the second at which the latest frame ends, given its duration in ticks or None."""
         if duration and duration > 0:
             return self.now + duration * self._numerator / self._denominator
         return self.now + self.interval
 
     def at(self, timestamp: int | None) -> float | None:
-        """Seconds of a timestamp as it is; None before the first frame, or where there is none."""
+        """Return a timestamp in seconds, unrepaired; None without a timestamp or a first frame."""
         if timestamp is None or self._first is None:
             return None
-        # Integers up to the one division: the nearest double of the exact quotient.
+        # Integers until the only division, so the result is the double nearest to the quotient.
         return (timestamp - self._first) * self._numerator / self._denominator

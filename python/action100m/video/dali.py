@@ -1,19 +1,19 @@
-"""Decodes videos with NVIDIA DALI: on the GPU's video engine, or on the CPU (VP9 only).
+"""Decode videos with NVIDIA DALI: on the GPU's video engine, or on the CPU (VP9 only).
 
-`pip install 'action100m[dali]'` brings DALI. A machine without network wants only a part of it:
+`pip install 'action100m[dali]'` installs DALI. A machine without network needs only a part of it:
 fetch the wheel with `pip download nvidia-dali-cuda130 --no-deps --python-version 3.12
 --only-binary :all:`, unpack it, keep `nvidia/dali` without `include/` and without the
 `backend_impl*` and `python_function_plugin*` of other Python versions, and `strip --strip-debug`
-the libraries. Beside it DALI imports libcst, nvtx, optree, makefun, gast, astunparse and their
-needs (7 MB); nvimgcodec, nvcomp, nvjpeg and nvtiff serve still pictures and may stay behind.
-Put all of it in one folder and that folder in PYTHONPATH. The driver must bring
-`libnvcuvid.so.1`, in a container by NVIDIA_DRIVER_CAPABILITIES=video,compute,utility.
+the libraries. DALI also imports libcst, nvtx, optree, makefun, gast, astunparse and their
+dependencies (7 MB); nvimgcodec, nvcomp, nvjpeg and nvtiff are for still pictures and not needed.
+Put everything in one folder and add it to PYTHONPATH. The driver must provide
+`libnvcuvid.so.1`; in a container, set NVIDIA_DRIVER_CAPABILITIES=video,compute,utility.
 
-Why `fn.experimental.readers.video`: it reads the file piece by piece, where
-`fn.experimental.inputs.video` and `fn.decoders.video` want all of it in memory, and unlike
-`fn.readers.video` the same operator runs on both devices. It is trusted with as little as
-possible: numbers and times come from our own pass over the packets (`timeline`) and are
-compared with DALI's; what it would get wrong without a word is refused.
+We use `fn.experimental.readers.video` because it reads the file piece by piece, whereas
+`fn.experimental.inputs.video` and `fn.decoders.video` need all of it in memory, and because,
+unlike `fn.readers.video`, the same operator runs on both devices. We rely on it as little as
+possible: frame numbers and times come from our own pass over the packets (`timeline`) and are
+compared with DALI's, and files that it would silently decode wrongly are refused.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ Device = Literal["cpu", "gpu"]
 
 _CONTAINERS = ("mov,", "matroska,")
 _CODECS: dict[Device, set[str]] = {"cpu": {"vp9"}, "gpu": {"h264", "hevc", "vp9", "av1"}}
-# Red's and blue's share of luma, by FFmpeg's number of the colour space; as swscale knows them.
+# Shares of red and blue in luma, by FFmpeg's colour space number; the values of swscale.
 _BT601 = (0.299, 0.114)
 _LUMA = {
     1: (0.2126, 0.0722),
@@ -57,12 +57,12 @@ _LUMA = {
 }
 _SEQUENCE_FRAMES = 32
 _SEQUENCE_BYTES = 1 << 27
-_LEAP = 11  # from 12 frames on DALI seeks instead of decoding
+_LEAP = 11  # from 12 frames on, DALI seeks instead of decoding
 _ASSERTION = re.compile(r"^Assert on .*? failed: (.*)$|^(.*[Ee]rror.*)$", re.MULTILINE)
 
 
 class DeviceArray(Protocol):
-    """An array that others take without a copy: torch.from_dlpack, cupy, numpy."""
+    """An array that other libraries accept without a copy: torch.from_dlpack, cupy, numpy."""
 
     @property
     def shape(self) -> Any: ...
@@ -78,8 +78,8 @@ class DeviceBatch:
 
     Attributes:
         index, times: as in `FrameBatch`.
-        pixels: (b, h, w, 3) uint8 RGB; complete, whatever stream reads it; to be used before
-            the next batch is asked for.
+        pixels: (b, h, w, 3) uint8 RGB; complete on every CUDA stream; valid until the next
+            batch is requested.
     """
 
     index: NDArray[np.int64]
@@ -88,17 +88,17 @@ class DeviceBatch:
 
 
 class DaliStream:
-    """One pass over a video with DALI: a `FrameStream`, with `device_batches` besides.
+    """One pass over a video with DALI: a `FrameStream` that also has `device_batches`.
 
-    Same frame numbers, times, report and picture size as `PyAVStream`. Colours differ by less
-    than 2.5 of 255 on average over a picture: chroma is interpolated and pictures are scaled by
-    other filters (a triangle here, an area there). DALI knows only the BT.601 matrix; pictures
-    of another are corrected afterwards, saturated colours outside BT.601's range excepted. The
-    report holds the demuxer's errors only: NVDEC hides damage inside a picture without a word,
-    and the frames after the last sampled one are not decoded.
+    Frame numbers, times, report and picture size equal those of `PyAVStream`. Colours differ by
+    less than 2.5 of 255 on average over a picture, because chroma is interpolated and pictures are
+    scaled with other filters (a triangle here, an area there). DALI knows only the BT.601 matrix;
+    pictures with another matrix are corrected afterwards, except for saturated colours outside
+    BT.601's range. The report contains only the demuxer's errors: NVDEC silently conceals damage
+    inside a picture, and the frames after the last sampled one are not decoded.
 
-    A crash or a hang in DALI or in the driver takes the process along, and an error on the GPU
-    may spoil its context: use `Decoder(backend="dali-gpu")` where files are not trusted.
+    A crash or hang in DALI or in the driver affects the whole process, and an error on the GPU may
+    corrupt its context: use `Decoder(backend="dali-gpu")` for untrusted files.
     """
 
     def __init__(
@@ -114,14 +114,14 @@ class DaliStream:
 
         Args:
             path: a local file.
-            spec: which frames, at what size.
-            device: "gpu" is the first that CUDA shows to this process.
-            threads: of DALI's operators on the CPU.
-            on_progress: called for every packet that was read and every batch decoded.
+            spec: which frames to sample, and their size.
+            device: "gpu" is the first one that CUDA shows to this process.
+            threads: number of threads for DALI's CPU operators.
+            on_progress: called for every packet read and every batch decoded.
 
         Raises:
-            VideoError: no usable video, or one that DALI would not decode as PyAV does.
-            ConfigError: as `require_backend` raises it.
+            VideoError: the file is not a usable video, or DALI would not decode it as PyAV does.
+            ConfigError: DALI or the device is not available (`require_backend`).
         """
         require_backend("dali-gpu" if device == "gpu" else "dali-cpu")
         self._path, self._spec, self._device = path, spec, device
@@ -162,9 +162,9 @@ class DaliStream:
             yield FrameBatch(batch.index, batch.times, pixels)
 
     def device_batches(self) -> Iterator[DeviceBatch]:
-        """The batches, their pixels where they were decoded; instead of iterating the stream.
+        """Return the batches with pixels left on the device, instead of iterating the stream.
 
-        Pictures that `FrameSpec.aspect` pads or crops are still without bars, or whole, here.
+        The padding or cropping that `FrameSpec.aspect` asks for is not applied here.
         """
         return self._batches
 
@@ -180,7 +180,7 @@ class DaliStream:
             for start in range(0, frames, span):
                 numbers = np.arange(start, min(start + span, frames), self._step)
                 places = np.flatnonzero(numbers % self._spec.stride == 0)
-                # DALI takes no empty list; what it gives for this one is dropped.
+                # DALI does not accept an empty list; the result for this one is dropped.
                 order = places if len(places) else np.zeros(1, np.int64)
                 with self._giving_up(start):
                     pixels, index, times = pipeline.run(order=[order.astype(np.int32)])
@@ -193,12 +193,12 @@ class DaliStream:
 
     @contextmanager
     def _giving_up(self, frame: int) -> Iterator[None]:
-        """DALI's error while it decodes from this frame on, as a VideoError."""
+        """Turn an error of DALI while it decodes from this frame on into a VideoError."""
         try:
             yield
         except RuntimeError as error:
             seconds = self._timeline.times[frame]
-            reason = f"DALI gave up after {seconds:.1f} s of it: {_words(error)} {ADVICE}"
+            reason = f"DALI failed after {seconds:.1f} s of video: {_words(error)} {ADVICE}"
             raise VideoError(reason) from None
 
     def _pipeline(self, folder: Path) -> Any:
@@ -234,10 +234,10 @@ class DaliStream:
         return pipeline
 
     def _write_list(self, folder: Path) -> Path:
-        """Name the file and its frames to DALI.
+        """Write the list that names the file and its frames to DALI.
 
-        Under a name never used before: DALI remembers what it once read under a name, for the
-        life of the process; and one without spaces and colons, which mean something to it.
+        The name is new, because DALI caches what it has read under a name for the life of the
+        process, and has no spaces or colons, which have a meaning in the list.
         """
         link = folder / "video"
         link.symlink_to(self._path.absolute())
@@ -248,7 +248,7 @@ class DaliStream:
     def _compare(
         self, numbers: NDArray[np.int64], index: NDArray[np.int32], times: NDArray[np.float64]
     ) -> None:
-        """Raise VideoError where DALI counts or times frames otherwise than we do."""
+        """Raise VideoError if DALI's frame numbers or times differ from ours."""
         count = len(numbers)
         expected = self._timeline.times[numbers]
         if not (
@@ -257,7 +257,7 @@ class DaliStream:
             and np.allclose(times[:count], expected, rtol=0, atol=1e-6)
         ):
             raise VideoError(
-                f"DALI finds other frames in it than FFmpeg, from {expected[0]:.1f} s on. {ADVICE}"
+                f"DALI and FFmpeg find different frames from {expected[0]:.1f} s on. {ADVICE}"
             )
 
     def _on_host(self, array: Any) -> NDArray[Any]:
@@ -267,23 +267,23 @@ class DaliStream:
 def _check_file(container: InputContainer, stream: VideoStream, device: Device) -> None:
     kind, codec = container.format.name, stream.codec_context.codec.canonical_name
     if not kind.startswith(_CONTAINERS):
-        raise VideoError(f"DALI is given MP4, MOV, Matroska and WebM only, not {kind}. {ADVICE}")
+        raise VideoError(f"DALI is used on MP4, MOV, Matroska and WebM only, not {kind}. {ADVICE}")
     if codec not in _CODECS[device]:
         names = ", ".join(sorted(_CODECS[device]))
         where = device.upper()
-        raise VideoError(f"On the {where}, DALI decodes {names} for us, not {codec}. {ADVICE}")
+        raise VideoError(f"On the {where}, DALI is used for {names} only, not {codec}. {ADVICE}")
     if len(container.streams.video) > 1:
-        raise VideoError(f"It has several video streams, and DALI takes any. {ADVICE}")
+        raise VideoError(f"It has several video streams, and DALI may choose any. {ADVICE}")
 
 
 def _check_frame(frame: VideoFrame, device: Device) -> None:
     if frame.format.name not in {"yuv420p", "yuvj420p"}:
-        raise VideoError(f"DALI shows only 8-bit 4:2:0 right, not {frame.format.name}. {ADVICE}")
+        raise VideoError(f"DALI supports only 8-bit 4:2:0, not {frame.format.name}. {ADVICE}")
     if frame.width % 2 or frame.height % 2:
         size = f"{frame.width} x {frame.height}"
         raise VideoError(f"DALI's colours are wrong at an odd size such as {size}. {ADVICE}")
     if device == "cpu" and frame.color_range == ColorRange.JPEG:
-        raise VideoError(f"On the CPU, DALI takes its full-range colours for limited. {ADVICE}")
+        raise VideoError(f"On the CPU, DALI reads its full-range colours as limited. {ADVICE}")
 
 
 def _first_frame(container: InputContainer, stream: VideoStream) -> VideoFrame:
@@ -300,7 +300,7 @@ def _first_frame(container: InputContainer, stream: VideoStream) -> VideoFrame:
 
 
 def _correction(colorspace: int) -> list[float] | None:
-    """The matrix from RGB that BT.601 made to what the file's own colour space makes."""
+    """Return the matrix from RGB as BT.601 gives it to RGB of the file's colour space, or None."""
     luma = _LUMA.get(colorspace)
     if luma is None:
         return None
@@ -309,7 +309,7 @@ def _correction(colorspace: int) -> list[float] | None:
 
 
 def _to_rgb(red: float, blue: float) -> NDArray[np.float64]:
-    """(3, 3) from Y, Cb, Cr in -0.5 to 0.5, to RGB."""
+    """Return the (3, 3) matrix from Y, Cb, Cr, with chroma in -0.5 to 0.5, to RGB."""
     green = 1 - red - blue
     return np.array(
         [
@@ -331,7 +331,7 @@ def _upright(fn: Any, pixels: Any, orientation: Orientation) -> Any:
 
 
 def _words(error: RuntimeError) -> str:
-    """What DALI says went wrong, without its stack of frames around it."""
+    """Return the core of DALI's error message, without the stack trace around it."""
     text = str(error).split("encountered:")[-1]
     found = _ASSERTION.search(text)
     words = found[1] or found[2] if found else text

@@ -1,4 +1,4 @@
-"""Decodes videos in a child process, so that no file can hang or kill the run."""
+"""Decode videos in a child process, so that no file can hang or crash the run."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from action100m.video.frames import DecodeReport, FrameBatch, FrameSpec, FrameSt
 if TYPE_CHECKING:
     from action100m.config import VideoConfig
 
-# DALI keeps an index of every file that it has read (120 bytes a frame were measured), and on
-# the GPU a hardware decoder for each where the coded size is not the size that is shown.
+# DALI keeps an index of every file that it has read (measured: 120 bytes per frame) and, on the
+# GPU, a hardware decoder for each file whose coded size differs from its displayed size.
 _FILES_PER_CHILD: dict[Backend, int] = {"pyav": 256, "dali-cpu": 256, "dali-gpu": 16}
 _FREE_MEMORY = "If memory ran out, use fewer --workers."
 _REPORT = "Re-encode it with ffmpeg, and report this crash."
@@ -33,12 +33,12 @@ _CHILD = "action100m.video.child"
 
 @dataclass(frozen=True)
 class DecodeLimits:
-    """What one file may use up.
+    """Limits on what decoding one file may use.
 
     Attributes:
-        memory: bytes of address space that decoding may take, the idle process apart (on Linux;
-            on the GPU not limited).
-        stall_seconds: the longest time without any progress.
+        memory: bytes of address space that decoding may use beyond the idle process (on Linux;
+            not limited on the GPU).
+        stall_seconds: longest time in seconds without progress.
     """
 
     memory: int = 4 << 30
@@ -48,9 +48,9 @@ class DecodeLimits:
 class Decoder:
     """Decodes one video after another in one child process.
 
-    The child starts with the first video, serves many, and is replaced when it dies, stalls,
-    fails while decoding (a GPU context may be spoilt then), or a stream is closed before its
-    end. One thread at a time uses a `Decoder`; any number of them work side by side.
+    The child starts with the first video, serves many, and is replaced if it dies, stalls or
+    fails while decoding (the GPU context may then be corrupt), or if a stream is closed before its
+    end. Only one thread may use a `Decoder` at a time; several decoders can work in parallel.
     """
 
     def __init__(
@@ -60,15 +60,15 @@ class Decoder:
         backend: Backend = "pyav",
         threads: int = 1,
     ) -> None:
-        """Start nothing yet.
+        """Create a decoder; its child process starts later.
 
         Args:
-            limits: of each file.
-            backend: what decodes; a file that DALI cannot take is a `VideoError`.
-            threads: of the decoder.
+            limits: limits for each file.
+            backend: the decoder to use; a file that DALI cannot decode raises `VideoError`.
+            threads: number of decoder threads.
 
         Raises:
-            ConfigError: DALI or its device is not here (`require_backend`).
+            ConfigError: DALI or its device is not available (`require_backend`).
         """
         require_backend(backend)
         self._limits, self._backend = limits or DecodeLimits(), backend
@@ -78,16 +78,16 @@ class Decoder:
 
     @classmethod
     def of(cls, config: VideoConfig, *, threads: int) -> Decoder:
-        """A decoder as a configuration wants it."""
+        """Create a decoder from a configuration."""
         memory = int(config.memory_limit_gib * 2**30)
         limits = DecodeLimits(memory, config.stall_seconds)
         return cls(limits, backend=config.decoder, threads=threads)
 
     def open(self, path: str | os.PathLike[str], spec: FrameSpec) -> FrameStream:
-        """Open a video; an earlier stream of this decoder is closed.
+        """Open a video, closing any earlier stream of this decoder.
 
         Raises:
-            VideoError: the file is no usable video.
+            VideoError: the file is not a usable video.
         """
         self._stream = _ChildStream(self._ready(), Path(path).absolute(), spec)
         return self._stream
@@ -95,20 +95,20 @@ class Decoder:
     def cut(
         self, path: str | os.PathLike[str], clips: list[Clip], *, copy: bool = False
     ) -> list[Outcome]:
-        """Write clips of a video as silent MP4 files, in one pass as far as memory allows.
+        """Write clips of a video as silent MP4 files, in one pass if memory allows.
 
         Args:
             path: the video.
-            clips: in any order.
-            copy: take the coded pictures as they are, from the key frame before a clip's start on;
+            clips: the clips to write, in any order.
+            copy: if true, copy the coded pictures from the key frame before a clip's start on;
                 else a clip is H.264, exact to the frame, upright, with square pixels.
 
         Returns:
-            What became of each clip, in the order of `clips`.
+            The outcome of each clip, in the order of `clips`.
 
         Raises:
-            VideoError: no clip can be had.
-            OSError: the clips cannot be written: a full disk.
+            VideoError: no clip can be obtained from the file.
+            OSError: the clips cannot be written, for example because the disk is full.
         """
         absolute = [Clip(clip.start, clip.end, clip.target.absolute()) for clip in clips]
         answer = self._ask(Cut(str(Path(path).absolute()), absolute, copy), "cutting it")
@@ -118,10 +118,10 @@ class Decoder:
     def frames_at(
         self, path: str | os.PathLike[str], times: list[float], spec: FrameSpec
     ) -> FrameBatch:
-        """The frame that is shown at each of some moments, found by seeking: `seek.frames_at`.
+        """Return the frame that is shown at each of the given times, as `seek.frames_at` does.
 
         Raises:
-            VideoError: the file is no usable video, or ends before one of the times.
+            VideoError: the file is not a usable video, or ends before one of the times.
             ValueError: there are no times, or they are not finite or not in order.
         """
         answer = self._ask(Seek(str(Path(path).absolute()), spec, times), "seeking in it")
@@ -134,11 +134,11 @@ class Decoder:
         try:
             return child.receive(doing)
         except BaseException:
-            child.kill()  # it may be in the midst of anything
+            child.kill()  # its state is unknown
             raise
 
     def _ready(self) -> _Child:
-        """A child that waits for a request."""
+        """Return a child that is waiting for a request."""
         if self._stream is not None:
             self._stream.close()
             self._stream = None
@@ -148,14 +148,14 @@ class Decoder:
         return self._child
 
     def interrupt(self) -> None:
-        """From another thread: end what is being done; who waits for it gets a VideoError."""
+        """End the current work from another thread; whoever waits for it gets a VideoError."""
         child = self._child
         if child is not None:
             child.interrupt()
 
     @property
     def pid(self) -> int | None:
-        """Process id of the child, if one runs."""
+        """Process id of the child, or None if none is running."""
         return self._child.pid if self._child is not None and self._child.alive else None
 
     def close(self) -> None:
@@ -221,12 +221,12 @@ class _ChildStream:
             self._busy = False  # the child waits for the next file, or is dead
             raise
         except BaseException:
-            self.close()  # an answer is half read: nothing after it can be understood
+            self.close()  # an answer was read only in part, so the next ones cannot be parsed
             raise
 
 
 class _Child:
-    """The process, and our end of the socket to it."""
+    """The child process and our end of the socket to it."""
 
     def __init__(self, limits: DecodeLimits, backend: Backend, threads: int) -> None:
         self._stall_seconds = limits.stall_seconds
@@ -242,8 +242,8 @@ class _Child:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._messages,
-                start_new_session=True,  # Ctrl-C is ours to answer
-                # The address space that OpenBLAS reserves for many cores would count.
+                start_new_session=True,  # only this process handles Ctrl-C
+                # OpenBLAS reserves address space per core, which would count towards the limit.
                 env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
             )
 
@@ -261,12 +261,17 @@ class _Child:
 
     def send(self, message: Request) -> None:
         self._files_left -= 1
-        # A child that is gone shows when its answer is awaited.
+        # If the child has died, `receive` reports it.
         with contextlib.suppress(OSError):
             self._channel.send(message)
 
     def receive(self, doing: str) -> object:
-        """The next answer, heartbeats left out; VideoError for what went wrong `doing` that."""
+        """Return the next answer other than a heartbeat.
+
+        Raises:
+            VideoError: the child failed while `doing` this.
+            OSError: the output cannot be written.
+        """
         try:
             while isinstance(answer := self._channel.receive(), Heartbeat):
                 pass
@@ -285,7 +290,7 @@ class _Child:
         return answer
 
     def interrupt(self) -> None:
-        """End the process; all else is left to whoever waits for its answer."""
+        """End the process; whoever waits for its answer cleans up."""
         self._process.kill()
 
     def kill(self) -> None:
@@ -296,7 +301,7 @@ class _Child:
         self._messages.close()
 
     def _obituary(self, doing: str) -> str:
-        """How the process died, its last words, and what to do."""
+        """Describe how the process ended, its last message, and what to do."""
         code = self._process.wait()
         self._messages.seek(max(0, self._messages.seek(0, os.SEEK_END) - 2000))
         words = self._messages.read().decode(errors="replace").strip().split("\n")[-1]

@@ -1,4 +1,4 @@
-"""Clips exact to the frame: every frame is decoded once, and goes to all encoders that are open."""
+"""Frame-exact clips: each frame is decoded once and passed to every open encoder."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from action100m.video.mp4 import TOO_LONG, Mp4, longest
 from action100m.video.pictures import Pictures
 
 ENCODER = "libx264"
-# No B-frames: then a file needs no edit list, and every reader finds the first frame at 0.
+# Without B-frames a file needs no edit list, and every reader finds the first frame at 0.
 _OPTIONS = {"preset": "veryfast", "crf": "20", "bf": "0", "threads": "1"}
 _TIME_BASE = Fraction(1, 90000)
 _ENCODERS_MEMORY = 2 << 30
-_BYTES_PER_PIXEL = 100  # of one encoder with these options: what it looks ahead and back
+_BYTES_PER_PIXEL = 100  # of one encoder with these options: its lookahead and reference frames
 _MOST_OPEN = 16
 _RGB, _BT709 = 0, 1
-# What the filter calls FFmpeg's numbers of colour spaces; all others it takes for BT.601.
+# The filter's names for FFmpeg's colour space numbers; it treats all others as BT.601.
 _MATRICES = {_BT709: "bt709", 4: "fcc", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
 
 
@@ -38,21 +38,21 @@ def encode_clips(
 ) -> list[Outcome]:
     """Write clips of a video, silent, upright, with square pixels, as H.264 in MP4.
 
-    Each holds the frames that appear from its start on and before its end, at their own times, the
-    last one for as long as it is shown in the video. However deep clips are nested, the file is
-    decoded once for as many of their levels as fit the memory.
+    Each clip contains the frames that appear from its start on and before its end, at their own
+    times; the last frame lasts as long as in the video. For nested clips, one pass over the file
+    writes as many levels as fit in memory.
 
     Args:
         path: the video.
-        clips: in any order; each `target` is written.
-        threads: of the decoder.
+        clips: the clips to write, in any order; each `target` is written.
+        threads: number of decoder threads.
         on_progress: called for every packet decoded and every frame encoded.
 
     Returns:
-        What became of each clip, in the order of `clips`.
+        The outcome of each clip, in the order of `clips`.
 
     Raises:
-        VideoError: no clip can be had.
+        VideoError: no clip can be obtained from the file.
         OSError: the targets cannot be written.
     """
     if ENCODER not in av.codecs_available:
@@ -73,7 +73,7 @@ def encode_clips(
 
 
 class _Pass:
-    """One pass over the file, to the end of the last clip."""
+    """One pass over the file, up to the end of the last clip."""
 
     def __init__(
         self, pictures: Pictures, clips: list[Clip], on_progress: Callable[[], None]
@@ -100,7 +100,7 @@ class _Pass:
         return {clip.target: judged(clip, obtained, end) for clip, obtained in self._done}
 
     def _shown(self) -> Iterator[tuple[float, float, VideoFrame]]:
-        """Every frame, with when it appears and when it gives way to the next."""
+        """Yield every frame with the times at which it appears and ends."""
         before: tuple[float, VideoFrame] | None = None
         for time, frame in self._pictures:
             if before is not None:
@@ -110,7 +110,7 @@ class _Pass:
             yield before[0], self._pictures.end, before[1]
 
     def _turn_to(self, time: float) -> None:
-        """Close the clips that end by then, open those that have begun."""
+        """Close the clips that end by `time` and open those that start by then."""
         for encoder in [one for one in self._open if one.clip.end <= time]:
             self._open.remove(encoder)
             self._done.append((encoder.clip, encoder.finish()))
@@ -143,7 +143,7 @@ class _Encoder:
         stream.width, stream.height = upright.size
         stream.pix_fmt = "yuv420p"
         context.time_base = _TIME_BASE
-        context.flags |= Flags.frame_duration  # else the last one lasts as long as the rate says
+        context.flags |= Flags.frame_duration  # else the last frame's duration follows the rate
         source = pictures.stream.codec_context
         context.colorspace, context.color_range = upright.colorspace, ColorRange.MPEG
         context.color_primaries, context.color_trc = source.color_primaries, source.color_trc
@@ -167,7 +167,7 @@ class _Encoder:
         self._end, self._last, self._frames = until, ticks, self._frames + 1
 
     def finish(self) -> Outcome:
-        """Complete the file; what it holds."""
+        """Complete the file and return what it contains."""
         assert self._begin is not None
         if self._torn:
             self.abandon()
@@ -185,11 +185,11 @@ def _ticks(seconds: float) -> int:
 
 
 class _Upright:
-    """Brings frames to one size with square pixels, upright, in the encoder's pixel format.
+    """Converts frames to one size, upright, with square pixels, in the encoder's pixel format.
 
     Attributes:
-        size: even width and height.
-        colorspace: FFmpeg's number; of all frames, whose range is limited.
+        size: even width and height in pixels.
+        colorspace: FFmpeg's number of the colour space of the converted frames (limited range).
     """
 
     def __init__(self, pictures: Pictures) -> None:
@@ -210,7 +210,7 @@ class _Upright:
             if form != self._made_for:
                 self._graph, self._made_for = self._make(frame, orientation, full), form
             assert self._graph is not None
-            frame.pts = 0  # the graph is to hand on every frame, whatever its time
+            frame.pts = 0  # so that the graph passes on every frame, whatever its time
             self._graph.push(frame)
             upright = self._graph.vpull()
         upright.pict_type = PictureType.NONE  # else the encoder would repeat the source's choice
@@ -226,7 +226,7 @@ class _Upright:
                 time_base=_TIME_BASE,
             )
         ]
-        # Transpose 0 mirrors too, over the other diagonal: `cclock_flip` is a plain transpose.
+        # Despite its name, `cclock_flip` (transpose 0) is a plain transpose.
         turns = [
             ("transpose", "cclock_flip", orientation.transpose),
             ("hflip", "", orientation.mirror_x),
@@ -242,7 +242,7 @@ class _Upright:
         return graph
 
     def _scaling(self, colorspace: int, full: bool) -> str:
-        """Options of the filter, which takes all it is not told of for BT.601 of limited range."""
+        """Return the filter's options; it assumes limited-range BT.601 for what is not given."""
         matrix_in, matrix_out = (
             _MATRICES.get(number, "bt601") for number in (colorspace, self.colorspace)
         )

@@ -1,4 +1,4 @@
-"""What the indexes between the fragments of an MP4 file promise: `sidx`, as DASH has them."""
+"""Read the indexes between the fragments of an MP4 file: `sidx` boxes, as used by DASH."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import BinaryIO
 import numpy as np
 
 _HEAD = 16
-_MOST = 48 + 12 * 0xFFFF  # bytes of an index
+_MOST = 48 + 12 * 0xFFFF  # bytes of the largest index
 
 
 def promised_end(path: Path) -> float | None:
-    """Seconds of the timeline at which a fragmented file should end.
+    """Return the second of the timeline at which an incomplete fragmented file should end.
 
-    A fragment that is not there leaves no trace but its entry in an index, which counts the bytes
-    that follow it. Durations elsewhere in the file count for nothing: they may be those of another.
+    A missing fragment leaves no trace but its entry in an index, which gives its length in bytes.
+    Durations elsewhere in the file are ignored, because they may belong to another file.
 
     Args:
         path: an MP4 file.
 
     Returns:
-        None where all fragments are there, or no index tells.
+        Seconds, or None if no fragment is missing according to the indexes.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -39,7 +39,7 @@ def promised_end(path: Path) -> float | None:
 
 
 def _boxes(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int, int]]:
-    """Kind, start of the content and end of each box at the top, as far as they follow another."""
+    """Yield type, start of the content and end of each top-level box until one is malformed."""
     at = 0
     while at + _HEAD <= size:
         length, kind, long = struct.unpack(">I4sQ", _read(file, at, at + _HEAD))
@@ -47,14 +47,14 @@ def _boxes(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int, int]]:
         if length == 1:
             length, start = long, at + _HEAD
         if length < start - at:
-            return  # the last one, which is as long as the file, or no box
+            return  # the last box, which extends to the end of the file, or not a box
         yield kind, start, at + length
         at += length
 
 
 def _promise(content: bytes) -> Iterator[tuple[int, float]]:
-    """Bytes from the end of an index to that of its last fragment, and where that ends in time."""
-    form = ">4xIQQ2xH" if content[:1] > b"\0" else ">4xIII2xH"  # after 4 bytes that both have
+    """Yield the bytes from an index's end to its last fragment's end, and that end in seconds."""
+    form = ">4xIQQ2xH" if content[:1] > b"\0" else ">4xIII2xH"  # after 4 bytes common to both
     start = 4 + struct.calcsize(form)
     if len(content) < start:
         return

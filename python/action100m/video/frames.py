@@ -1,4 +1,4 @@
-"""What a decoder gives: batches of sampled frames, in order, and an account of the whole file."""
+"""What a decoder returns: batches of sampled frames, in order, and a report on the whole file."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Progress = Callable[[float, float | None], None]
-"""Called with the seconds of video seen so far and the duration that the file claims; may raise to
-give up."""
+"""Called with the seconds of video decoded so far and the duration that the file claims (or None);
+may raise an exception to stop."""
 
 
 Aspect = Literal["keep", "stretch", "pad", "crop"]
@@ -23,9 +23,10 @@ class FrameSpec:
 
     Attributes:
         stride: every `stride`-th raw frame is sampled, starting with the first (the paper: 4).
-        side: pixels, after rotation and sample aspect ratio: of the shorter display side if the
-            aspect is kept, so that the other follows from it; else of a square.
-        aspect: how a picture becomes square: "stretch", "pad" with black, or "crop" to its middle.
+        side: length in pixels, after rotation and sample aspect ratio are applied: of the shorter
+            side if the aspect is kept, else of the square.
+        aspect: "keep", or how a picture becomes square: "stretch", "pad" with black bars, or
+            "crop" to its middle.
     """
 
     stride: int
@@ -34,7 +35,7 @@ class FrameSpec:
 
     def __post_init__(self) -> None:
         if self.stride < 1 or self.side < 1:
-            raise ValueError(f"stride and side must be at least 1, not {self}")
+            raise ValueError(f"stride and side must be at least 1, not {self}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +54,7 @@ class FrameBatch:
 
 
 def check_pixels(pixels: NDArray[np.uint8]) -> None:
-    """Refuse what is not (b, h, w, 3) uint8 RGB with h, w >= 1.
+    """Check that pixels are (b, h, w, 3) uint8 RGB with h, w >= 1.
 
     Raises:
         TypeError: pixels are not uint8.
@@ -67,13 +68,13 @@ def check_pixels(pixels: NDArray[np.uint8]) -> None:
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What the container and the first frame say.
+    """Properties of a video from its container and first frame.
 
     Attributes:
-        width, height: display size in pixels of the first frame, rotation and sample aspect
+        width, height: display size of the first frame in pixels, with rotation and sample aspect
             ratio applied.
-        frame_rate: average frames per second, or None where the file does not say.
-        duration: claimed seconds, or None. Containers lie: use it for estimates only.
+        frame_rate: average frames per second, or None if the file does not say.
+        duration: claimed seconds, or None. It may be wrong: use it for estimates only.
         codec, container: FFmpeg's names.
     """
 
@@ -86,21 +87,22 @@ class VideoInfo:
 
     @property
     def interval(self) -> float | None:
-        """Nominal seconds between two frames, or None where the file does not say."""
+        """Nominal seconds between two frames, or None if the file does not say."""
         return 1 / self.frame_rate if self.frame_rate else None
 
 
 @dataclass(frozen=True)
 class DecodeReport:
-    """What one whole pass over a file found.
+    """Results of one complete pass over a file.
 
     Attributes:
-        frames: raw frames decoded.
-        expected: raw frames that the file should have given.
-        end: seconds; where the last raw frame ends.
-        repaired_times: timestamps that did not advance, or leapt ahead, and were replaced.
-        errors: decoder and demuxer errors.
-        first_error: the first of them in FFmpeg's words, or "".
+        frames: number of raw frames decoded.
+        expected: number of raw frames that the file should contain.
+        end: second at which the last raw frame ends.
+        repaired_times: number of timestamps replaced because they were missing, did not advance
+            or leapt.
+        errors: number of decoder and demuxer errors.
+        first_error: FFmpeg's message for the first error, or "".
     """
 
     frames: int
@@ -112,7 +114,7 @@ class DecodeReport:
 
     @property
     def coverage(self) -> float:
-        """Share of the expected frames that were decoded, 0 to 1."""
+        """Fraction of the expected frames that were decoded, 0 to 1."""
         return min(1.0, self.frames / self.expected) if self.expected else 0.0
 
 
@@ -124,7 +126,7 @@ class FrameStream(Protocol):
 
     @property
     def report(self) -> DecodeReport:
-        """Complete once the iteration has ended; RuntimeError before."""
+        """The report, available once the iteration has ended; raises RuntimeError before."""
         ...
 
     def __iter__(self) -> Iterator[FrameBatch]: ...

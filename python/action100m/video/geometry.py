@@ -1,4 +1,4 @@
-"""How a coded frame becomes a small upright RGB picture."""
+"""Convert coded frames to small upright RGB pictures."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from action100m.errors import VideoError
 from action100m.video.frames import FrameSpec
 
-# libswscale's numbers, as PyAV before 18 names only the first. AREA averages all source pixels;
-# ACCURATE_RND and BITEXACT give the same bits whatever vector instructions the CPU has.
+# libswscale's flags, of which PyAV before 18 names only the first. AREA averages all source pixels;
+# ACCURATE_RND and BITEXACT give the same bits on every CPU, whatever its vector instructions.
 _AREA, _ACCURATE_RND, _BITEXACT = 0x20, 0x40000, 0x80000
 _SCALER = _AREA | _ACCURATE_RND | _BITEXACT
 _MAX_ASPECT = 50
@@ -26,7 +26,7 @@ _MAX_ASPECT = 50
 
 @dataclass(frozen=True)
 class Orientation:
-    """What the display matrix asks for: first transpose, then mirror."""
+    """The transformation that the display matrix asks for: first transpose, then mirror."""
 
     transpose: bool = False
     mirror_x: bool = False
@@ -34,8 +34,8 @@ class Orientation:
 
     @classmethod
     def of(cls, frame: VideoFrame) -> Orientation:
-        """The nearest of the eight orientations to the frame's display matrix."""
-        sides = cast("Mapping[str, Buffer]", frame.side_data)  # PyAV's own hint is too narrow
+        """Return the orientation, one of eight, that is nearest to the frame's display matrix."""
+        sides = cast("Mapping[str, Buffer]", frame.side_data)  # PyAV's type hint is too narrow
         if "DISPLAYMATRIX" not in sides:
             return cls()
         a, b, _, c, d = struct.unpack_from("=5i", bytes(sides["DISPLAYMATRIX"]))
@@ -44,17 +44,17 @@ class Orientation:
         return cls(transpose, x < 0, y < 0)
 
     def apply(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """A view of an (h, w, 3) picture set upright."""
+        """Return an upright view of an (h, w, 3) picture."""
         if self.transpose:
             picture = picture.transpose(1, 0, 2)
         return picture[:: -1 if self.mirror_y else 1, :: -1 if self.mirror_x else 1]
 
 
 def display_size(frame: VideoFrame, sample_aspect: Fraction | None) -> tuple[int, int]:
-    """Width and height of a frame as shown: square pixels, upright.
+    """Return the width and height of a frame as displayed: upright, with square pixels.
 
     Raises:
-        VideoError: its shape is absurd.
+        VideoError: one side is more than 50 times as long as the other, or a side is zero.
     """
     width, height = _lengths(frame, sample_aspect)
     if not 1 <= max(width, height) <= _MAX_ASPECT * min(width, height):
@@ -65,18 +65,18 @@ def display_size(frame: VideoFrame, sample_aspect: Fraction | None) -> tuple[int
 
 
 def _lengths(frame: VideoFrame, sample_aspect: Fraction | None) -> tuple[Fraction, Fraction]:
-    """Width and height in square pixels, before a frame is turned."""
+    """Return width and height in square pixels, before the frame is set upright."""
     return frame.width * (sample_aspect or Fraction(1)), Fraction(frame.height)
 
 
 class Scaler:
-    """Scales frames to one small size in one pass from their own pixel format to RGB.
+    """Scales frames to one small size and converts them to RGB in one step.
 
     Attributes:
-        orientation: how the coded pictures have to be turned.
-        size: width, height of the scaled pictures before they are turned.
-        display: width, height of the first frame as shown.
-        shape: (h, w, 3) of the pictures.
+        orientation: how to set the coded pictures upright.
+        size: width, height of the scaled pictures before they are set upright.
+        display: width, height of the first frame as displayed.
+        shape: (h, w, 3) of the resulting pictures.
     """
 
     def __init__(self, first: VideoFrame, sample_aspect: Fraction | None, spec: FrameSpec) -> None:
@@ -95,9 +95,9 @@ class Scaler:
         self.shape = (height_out, width_out, 3)
 
     def draw(self, frame: VideoFrame, out: NDArray[np.uint8]) -> None:
-        """Write the frame, scaled and upright, to `out` of shape `shape`."""
+        """Write the frame, scaled and upright, to `out`, which has shape `shape`."""
         width, height = self.size
-        # One thread: at this size a second costs more than it gives.
+        # At this size, a second thread costs more time than it saves.
         small = self._reformatter.reformat(
             frame, width, height, "rgb24", interpolation=_SCALER, threads=1
         )
@@ -107,9 +107,9 @@ class Scaler:
         self.frame(self.orientation.apply(picture), out)
 
     def frame(self, pictures: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
-        """Write (..., h, w, 3) upright pictures of the scaled size to `out` of (..., *shape).
+        """Write upright pictures (..., h, w, 3) of the scaled size to `out` (..., *shape).
 
-        Their middle goes to the middle; black bars fill what they leave.
+        Pictures are centred: what is too large is cropped, what is too small gets black bars.
         """
         size, room = pictures.shape[-3:-1], self.shape[:2]
         (top, above), (left, before) = map(_middles, size, room)
@@ -125,7 +125,7 @@ class Scaler:
 
 
 def _middles(length: int, room: int) -> tuple[int, int]:
-    """Where the part to take begins, and where it goes."""
+    """Return where a centred part begins in the source and where it begins in the target."""
     return max(0, length - room) // 2, max(0, room - length) // 2
 
 

@@ -1,4 +1,4 @@
-"""FFmpeg's error messages, caught before they reach the terminal."""
+"""Capture FFmpeg's error messages before they reach the terminal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 import av.logging
 
-# What FFmpeg calls damage when an allocation fails or no thread can be started.
+# Messages that FFmpeg reports as damage when an allocation fails or no thread can be started.
 _OUT_OF_MEMORY = re.compile(
     "out of memory|cannot allocate|cannot add index entry|resource temporarily unavailable",
     re.IGNORECASE,
@@ -15,9 +15,9 @@ _ADDRESS = re.compile(r" @ 0x[0-9a-f]+")
 
 
 class FFmpegLog:
-    """Catches what FFmpeg reports as an error, in all threads of the process.
+    """Captures the errors that FFmpeg reports in all threads of the process.
 
-    FFmpeg has one log for the whole process: use one of these at a time.
+    FFmpeg has one log for the whole process: use only one instance at a time.
     """
 
     def __enter__(self) -> FFmpegLog:
@@ -28,17 +28,17 @@ class FFmpegLog:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # PyAV's own type hints speak of one exception class only.
+        # PyAV's type hints allow only one exception class.
         self._capture.__exit__(None, None, None)
         av.logging.set_level(None)
 
     def take(self) -> list[str]:
-        """The messages since the last call, without memory addresses.
+        """Return the messages since the last call, without memory addresses.
 
         Raises:
             MemoryError: one of them says that memory ran out.
         """
-        # Decoder threads append meanwhile: take exactly what was read.
+        # Decoder threads append concurrently: remove exactly what was read.
         count = len(self._records)
         records = self._records[:count]
         del self._records[:count]
@@ -49,5 +49,5 @@ class FFmpegLog:
 
 
 def clean(message: str) -> str:
-    """One line without memory addresses."""
+    """Return a message as one line of at most 300 characters, without memory addresses."""
     return " ".join(_ADDRESS.sub("", message).split())[:300]

@@ -1,4 +1,4 @@
-"""Writes MP4 files."""
+"""Write MP4 files."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ TOO_LONG = (
 
 
 def longest(base: Fraction) -> float:
-    """Seconds that a frame can be shown in a file, given the time base of what it is made from."""
-    # FFmpeg counts ticks in 31 bits, and halves coarse ones until there are 10,000 a second.
+    """Return the longest duration of a frame in seconds, given the time base of its source."""
+    # FFmpeg counts ticks in 31 bits, and halves coarse ticks until there are 10,000 per second.
     return 2e9 / max(20_000, base.denominator)
 
 
@@ -29,9 +29,9 @@ class Mp4:
         """Open the file.
 
         Raises:
-            TargetError: that cannot be done.
+            TargetError: the file cannot be opened for writing.
         """
-        # A file of our own: FFmpeg's would not always tell that the disk is full.
+        # We open the file ourselves, because FFmpeg does not always report that the disk is full.
         try:
             self._file = target.open("wb")
         except OSError as error:
@@ -43,14 +43,14 @@ class Mp4:
             raise
 
     def finish(self) -> None:
-        """Write the index.
+        """Write the index and close the file.
 
         Raises:
-            OSError: the disk takes no more.
+            OSError: the file cannot be written, for example because the disk is full.
         """
         self.container.close()
         self._file.close()
 
     def abandon(self) -> None:
-        """Leave it as it is."""
+        """Close the file, leaving it incomplete."""
         self._file.close()

@@ -1,4 +1,4 @@
-"""Opens a file as a video, or says in a sentence why it is none."""
+"""Open a file as a video, or explain in a sentence why it is not one."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from action100m.errors import VideoError
 from action100m.video.frames import VideoInfo
 from action100m.video.log import FFmpegLog
 
-# Files are untrusted: formats that only list other files or addresses stay out, and whatever
-# slips through may open nothing but local files.
+# Files are untrusted: formats that only list other files or addresses are excluded, and any
+# that slip through can open only local files.
 _FORMATS = (
     "3g2,3gp,apng,asf,av1,avi,bink,cavsvideo,dirac,dv,dvd,evc,f4v,flic,flv,gif,gxf,h261,h263,"
     "h264,hevc,ivf,ivr,live_flv,lvf,m4a,m4v,matroska,mj2,mjpeg,mov,mp4,mpeg,mpegts,mpegvideo,"
     "mpjpeg,msnwc_tcp,mtv,mv,mvi,mxf,nsv,nut,obu,ogg,r3d,rawvideo,rm,roq,smk,swf,thp,vc1,"
     "vc1test,vivo,vob,vvc,webm,wtv,xmv,yuv4mpegpipe"
 )
-# Titles in any encoding; PyAV 19 takes them all and knows no such option.
+# Accept titles in any encoding. PyAV 19 always accepts them and does not have this option.
 _METADATA: dict[str, Any] = (
     {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 )
@@ -41,13 +41,13 @@ def open_video(path: Path, log: FFmpegLog) -> tuple[InputContainer, VideoStream]
     """Open a file and choose its video stream; all other streams are discarded.
 
     Raises:
-        VideoError: the file cannot be read, is no video, or has no video stream that this
-            machine decodes.
+        VideoError: the file cannot be read, is not a video, or has no video stream that this
+            machine can decode.
     """
     head = _read_head(path)
     log.take()
     try:
-        # "file:" keeps names such as `concat:a` or `a%03d.mp4` from being more than names.
+        # "file:" keeps FFmpeg from interpreting names such as `concat:a` or `a%03d.mp4`.
         container = av.open(
             f"file:{path.absolute()}",
             container_options={"protocol_whitelist": "file", "format_whitelist": _FORMATS},
@@ -65,14 +65,14 @@ def open_video(path: Path, log: FFmpegLog) -> tuple[InputContainer, VideoStream]
 
 
 def describe(container: InputContainer, stream: VideoStream, display: tuple[int, int]) -> VideoInfo:
-    """What an open file says about its video, of which the first frame has been decoded.
+    """Return what an open file says about its video, after its first frame has been decoded.
 
     Args:
-        container, stream: as `open_video` gives them.
-        display: width, height of the first frame as shown.
+        container, stream: as returned by `open_video`.
+        display: width, height of the first frame as displayed.
     """
-    # Without timestamps there is nothing to average: the codec's own word is better. FFmpeg gives
-    # raw DV its rate of ticks for an average.
+    # Without timestamps there is nothing to average, so the codec's rate is better. For raw DV,
+    # FFmpeg gives its tick rate as the average.
     untimed = container.format.flags & _NO_TIMESTAMPS or container.format.name == "dv"
     rate = stream.guessed_rate if untimed else stream.average_rate or stream.guessed_rate
     return VideoInfo(
@@ -147,7 +147,7 @@ def _choose_stream(container: InputContainer) -> VideoStream:
     chosen = next((s for s in defaults if s is best), defaults[0])
     if chosen.codec_context is None:
         raise VideoError("PyAV has no decoder for its video codec. Re-encode it with ffmpeg.")
-    discard = getattr(av.stream, "Discard", None)  # PyAV 17 must read the others and drop them
+    discard = getattr(av.stream, "Discard", None)  # PyAV 17 has to read and drop the others
     for stream in container.streams:
         if discard is not None and stream is not chosen:
             stream.discard = discard.all

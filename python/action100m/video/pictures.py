@@ -1,4 +1,4 @@
-"""A file's pictures as FFmpeg decodes them, in order and with their times, whatever is damaged."""
+"""Decode a file's pictures with FFmpeg, in order and with their times, despite damage."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from action100m.video.tally import Tally
 class Pictures:
     """One pass over a video in this process, from its first frame on.
 
-    FFmpeg's log is one for the whole process: have one of these at a time.
+    FFmpeg has one log for the whole process: use only one instance at a time.
 
     Attributes:
-        container, stream: that are read.
-        info: what they say.
-        first: the first frame, until the iteration begins.
-        clock: gives the frames their times.
+        container, stream: the open container and its video stream.
+        info: what they say about the video.
+        first: the first frame, or None once the iteration has begun.
+        clock: computes the times of the frames.
     """
 
     def __init__(
@@ -40,11 +40,11 @@ class Pictures:
 
         Args:
             path: a local file.
-            threads: of the decoder.
-            on_progress: called for every packet that has been decoded.
+            threads: number of decoder threads.
+            on_progress: called for every decoded packet.
 
         Raises:
-            VideoError: no video that this machine decodes.
+            VideoError: the file is not a video that this machine can decode.
         """
         self._on_progress = on_progress
         self._tally = Tally()
@@ -67,16 +67,16 @@ class Pictures:
         self._duration: int | None = None
 
     def __iter__(self) -> Iterator[tuple[float, VideoFrame]]:
-        """Every frame with its seconds since the first one, which increase strictly."""
+        """Yield every frame with its seconds since the first one, which are strictly increasing."""
         for frame in self._all_frames():
             time, self._duration = self.clock.tick(frame.pts), frame.duration
             self._tally.frames += 1
             yield time, frame
 
     def jump(self, time: float) -> Iterator[tuple[float, VideoFrame]]:
-        """Every frame from the last key frame before a time on, by the container's index.
+        """Yield every frame from the last key frame before a time on, by the container's index.
 
-        Times are the file's own from here on, and there is no report.
+        From here on, times are the file's own timestamps, unrepaired, and `report` is meaningless.
         """
         base = self.stream.time_base or Fraction(1, 90000)
         self.container.seek(int((time + self.clock.origin) / base), stream=self.stream)
@@ -90,11 +90,11 @@ class Pictures:
 
     @property
     def end(self) -> float:
-        """Seconds where the latest frame ends."""
+        """Second at which the latest frame ends."""
         return self.clock.end(self._duration)
 
     def report(self) -> DecodeReport:
-        """An account of the pass, once the file was read to its end."""
+        """Return the report on the pass, once the file has been read to its end."""
         tally = self._tally
         return DecodeReport(
             frames=tally.frames,
@@ -118,14 +118,14 @@ class Pictures:
         if self.first is not None:
             first, self.first = self.first, None
             yield first
-            del first  # a frame kept is a buffer that the decoder cannot reuse
+            del first  # the decoder cannot reuse the buffer of a frame that is still referenced
         yield from self._frames
 
     def _decode(self) -> Iterator[VideoFrame]:
         cut: Packet[VideoStream] | None = None
         for packet in self._tally.demux(self.container, self.stream, self._log):
             if not packet.size:
-                continue  # it would tell the decoder that the stream has ended
+                continue  # an empty packet would tell the decoder that the stream has ended
             if cut is not None:
                 yield from self._decode_packet(cut)
             cut = packet if packet.is_corrupt else None
@@ -136,10 +136,10 @@ class Pictures:
             yield from self._decode_cut(cut)
 
     def _decode_cut(self, packet: Packet[VideoStream]) -> Iterator[VideoFrame]:
-        """Decode the packet that the file's end cuts off, apart from all others.
+        """Decode the packet that the file's end cuts off, separately from all others.
 
-        An error while a decoder with several threads is emptied would take the frames before
-        with it. A packet that needs those frames is lost.
+        An error while a decoder with several threads is flushed would lose the frames before it.
+        If the packet is not a key frame, it is lost, because it needs those frames.
         """
         self._tally.complain(["The file ends inside a packet."])
         if packet.is_keyframe:

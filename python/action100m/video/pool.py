@@ -1,4 +1,4 @@
-"""A few decoders that many threads take turns at."""
+"""A few decoders shared by many threads."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from queue import Empty, LifoQueue
 
 from action100m.video.decoder import Decoder
 
-_POLL = 0.2  # seconds between looks at whether to go on waiting
+_POLL = 0.2  # seconds between checks of whether to keep waiting
 
 
 class DecoderPool:
-    """Lends its decoders, one borrower each at a time; a context manager that ends them."""
+    """Lends each decoder to one borrower at a time; a context manager that closes them on exit."""
 
     def __init__(self, decoders: list[Decoder]) -> None:
-        """`decoders` belong to the pool from now on."""
+        """Create a pool, which owns `decoders` from now on."""
         self._decoders = decoders
         self._idle: LifoQueue[Decoder] = LifoQueue()
         for decoder in decoders:
@@ -23,7 +23,7 @@ class DecoderPool:
 
     @contextmanager
     def borrow(self, check: Callable[[], None]) -> Iterator[Decoder]:
-        """Wait for a decoder and hold it for the block. `check` may raise to give up waiting."""
+        """Wait for a decoder and hold it for the block; `check` may raise to stop waiting."""
         decoder = self._wait(check)
         try:
             yield decoder
@@ -38,7 +38,7 @@ class DecoderPool:
                 check()
 
     def interrupt(self) -> None:
-        """End what the decoders are doing; their borrowers get a VideoError."""
+        """End the decoders' current work; their borrowers get a VideoError."""
         for decoder in self._decoders:
             decoder.interrupt()
 

@@ -1,4 +1,4 @@
-"""Decodes a video in this process with PyAV."""
+"""Decode a video in this process with PyAV."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _BATCH_BYTES = 1 << 25
 class PyAVStream:
     """One pass over a video in this process: a `FrameStream`.
 
-    A hostile file can hang or kill the process that reads it, and FFmpeg's log is one for the
-    whole process: have one of these at a time, in a process of its own (`Decoder` does that).
+    A malicious file can hang or crash the process that reads it, and FFmpeg has one log for the
+    whole process: use one instance at a time, in a separate process (as `Decoder` does).
     """
 
     def __init__(
@@ -36,12 +36,12 @@ class PyAVStream:
 
         Args:
             path: a local file.
-            spec: which frames, at what size.
-            threads: of the decoder.
-            on_progress: called for every packet that has been decoded.
+            spec: which frames to sample, and their size.
+            threads: number of decoder threads.
+            on_progress: called for every decoded packet.
 
         Raises:
-            VideoError: no video that this machine decodes.
+            VideoError: the file is not a video that this machine can decode.
         """
         self._spec = spec
         self._report: DecodeReport | None = None

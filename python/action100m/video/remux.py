@@ -1,4 +1,4 @@
-"""Clips without decoding: the coded pictures as they are, from the key frame before on."""
+"""Clips without decoding: coded pictures are copied from the key frame before the start on."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ from action100m.video.log import FFmpegLog, clean
 from action100m.video.mp4 import TOO_LONG, Mp4, longest
 from action100m.video.opening import open_video
 
-_MOST_OPEN = 64  # files; a process may have 1024 as a rule
-_MOST_MOVED = 32  # places between coded and shown order; H.264 and HEVC move 16 at most
+_MOST_OPEN = 64  # files; a process may usually have 1024
+_MOST_MOVED = 32  # places between coded and display order; H.264 and HEVC allow at most 16
 _INSTEAD = "Cut it without --copy."
 
 
 def copy_clips(path: Path, clips: list[Clip], on_progress: Callable[[], None]) -> list[Outcome]:
-    """Write clips of a video, silent, its coded pictures as they are, in MP4.
+    """Write clips of a video as silent MP4 files, copying the coded pictures.
 
-    A clip begins with the last key frame that does not come after its start, and ends with the last
-    coded picture that it needs.
+    A clip begins with the last key frame at or before its start, and ends with the last coded
+    picture that it needs.
 
     Args:
         path: the video.
-        clips: in any order; each `target` is written.
+        clips: the clips to write, in any order; each `target` is written.
         on_progress: called for every packet read.
 
     Returns:
-        What became of each clip, in the order of `clips`.
+        The outcome of each clip, in the order of `clips`.
 
     Raises:
-        VideoError: no clip can be had.
+        VideoError: no clip can be obtained from the file.
         OSError: the targets cannot be written.
     """
     with FFmpegLog() as log:
@@ -68,7 +68,7 @@ def copy_clips(path: Path, clips: list[Clip], on_progress: Callable[[], None]) -
 
 @dataclass(frozen=True)
 class _Part:
-    """Packets `first` up to and with `last`; those that appear before `begin` are left out."""
+    """Packets `first` to `last` (inclusive), without those that appear before `begin`."""
 
     first: int
     last: int
@@ -82,11 +82,11 @@ class _Table:
 
     Attributes:
         time: (p,) int64 ticks at which each picture appears.
-        until: (p,) int64 ticks at which it gives way to the next.
-        key: (p,) True for key frames.
-        base: seconds of a tick.
-        origin: ticks of the first frame.
-        longest: ticks that a picture can be shown in MP4.
+        until: (p,) int64 ticks at which the next picture replaces it.
+        key: (p,) bool, True for key frames.
+        base: seconds per tick.
+        origin: ticks at which the first frame appears.
+        longest: longest duration of a picture in MP4, in ticks.
     """
 
     time: NDArray[np.int64]
@@ -126,16 +126,16 @@ class _Table:
         return cls(time, until, key.astype(bool), base, int(shown.min()), most)
 
     def duration(self, number: int) -> int:
-        """Ticks that a picture is shown. Not the file's own: MPEG-TS need not say, MP4 must."""
+        """Return the ticks that a picture is shown, computed because MPEG-TS may not give them."""
         return min(int(self.until[number] - self.time[number]), self.longest)
 
     @property
     def end(self) -> float:
-        """Seconds where the video ends."""
+        """Second at which the video ends."""
         return self._seconds(int(self.until.max()))
 
     def part(self, clip: Clip) -> _Part | None:
-        """The packets of a clip; None where no picture appears in it."""
+        """Return the packets of a clip, or None if no picture appears in it."""
         seconds = (self.time - self.origin) * float(self.base)
         inside = np.flatnonzero((seconds >= clip.start) & (seconds < clip.end))
         before = np.flatnonzero(self.key & (seconds <= max(clip.start, 0.0)))
@@ -153,12 +153,12 @@ class _Table:
         return _Part(first, last, begin, obtained)
 
     def decoded(self, part: _Part) -> list[int]:
-        """Ticks by which each packet of a part that is taken is decoded."""
+        """Return the decoding time, in ticks, of each packet that is copied for a part."""
         ticks: list[int] = _decoded(self._taken(part.first, part.last)).tolist()
         return ticks
 
     def _taken(self, first: int, last: int) -> NDArray[np.int64]:
-        """(n,) ticks of the packets of a part that need none before its first, in coded order."""
+        """Return (n,) ticks of the packets to copy, in coded order; none is before the first."""
         time = self.time[first : last + 1]
         return np.asarray(time[time >= time[0]])
 
@@ -167,9 +167,9 @@ class _Table:
 
 
 def _decoded(time: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Ticks by which packets in coded order are decoded: increasing, and never after `time`.
+    """Return decoding times for packets in coded order: increasing, and never after `time`.
 
-    Not the file's own: Matroska has none.
+    They are computed because Matroska does not store any.
     """
     shown = np.sort(time)
     return np.asarray(shown - (shown - time).max())
@@ -178,7 +178,7 @@ def _decoded(time: NDArray[np.int64]) -> NDArray[np.int64]:
 def _packets(
     container: InputContainer, stream: VideoStream, on_progress: Callable[[], None]
 ) -> Iterator[Packet[VideoStream]]:
-    """The packets that hold pictures with times, all for a decoder that is set up the same way."""
+    """Yield the packets with pictures, after checking that they have times and one codec setup."""
     setup = stream.codec_context.extradata
     for packet in container.demux(stream):
         on_progress()
@@ -186,7 +186,7 @@ def _packets(
             continue
         if packet.pts is None:
             raise VideoError(f"Its coded pictures bear no times. {_INSTEAD}")
-        # A live stream repeats what stands in its head; MP4 as we write it has room for one.
+        # A live stream repeats its codec header; an MP4 file as we write it holds only one.
         anew = packet.has_sidedata("new_extradata")
         if anew and bytes(packet.get_sidedata("new_extradata")) != setup:
             raise VideoError(
@@ -237,7 +237,7 @@ class _Copy:
     def add(self, packet: Packet[VideoStream], duration: int) -> None:
         assert packet.pts is not None
         if packet.pts < self.part.begin:
-            return  # it needs pictures before the key frame
+            return  # it may need pictures before the key frame
         copied = Packet(bytes(packet))
         copied.pts = packet.pts - self.part.begin
         copied.dts = next(self._decoded) - self.part.begin

@@ -1,4 +1,4 @@
-"""A few pictures of a video, by their times: for reading at random, as training does."""
+"""Read a few pictures of a video by their times: random access, as for training."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from action100m.video.geometry import Scaler
 from action100m.video.pictures import Pictures
 
 _INDEXED = ("mov,", "matroska")
-"""Containers in which a time can be looked up. In others, a seek may land anywhere."""
-_FAR = 10.0  # seconds; from here on a seek is cheaper than decoding what lies between
-_SLACK = 0.5  # seconds that a time may lie after the last frame's end
+"""Containers with an index of times. In others, a seek may land anywhere."""
+_FAR = 10.0  # seconds ahead; beyond it, seeking is cheaper than decoding the frames in between
+_SLACK = 0.5  # seconds by which a time may exceed the end of the last frame
 
 
 def frames_at(
@@ -27,23 +27,23 @@ def frames_at(
     threads: int = 1,
     on_progress: Callable[[], None] = lambda: None,
 ) -> FrameBatch:
-    """The frame that is shown at each of some moments.
+    """Return the frame that is shown at each of the given times.
 
-    Where the container has no index to seek by, the file is decoded from its start.
+    If the container has no index to seek by, the file is decoded from its start.
 
     Args:
         path: the video.
-        times: (b,) seconds since the first frame, in order.
-        spec: `side` and `aspect` count.
-        threads: of the decoder.
+        times: (b,) seconds since the first frame, in ascending order.
+        spec: size and aspect of the frames; `stride` is ignored.
+        threads: number of decoder threads.
         on_progress: called for every packet decoded.
 
     Returns:
-        b frames, a frame as often as it was asked for; `times` tells when each appears, `index` is
-        -1: a seek does not count frames.
+        b frames, one per time, repeated if several times show the same frame. Their `times` are
+        those at which they appear; `index` is -1, because a seek does not count frames.
 
     Raises:
-        VideoError: no such video, or it ends before one of the times.
+        VideoError: the file is not a usable video, or it ends before one of the times.
     """
     with Pictures(path, threads=threads, on_progress=on_progress) as pictures:
         assert pictures.first is not None
@@ -80,7 +80,7 @@ def _at(pictures: Pictures, times: list[float]) -> Iterator[tuple[float, VideoFr
 
 
 def _jump(pictures: Pictures, time: float) -> Iterator[tuple[float, VideoFrame]]:
-    """Every frame from one on that appears no later than a time."""
+    """Yield every frame, starting with one that appears no later than `time`."""
     target, step = time, 1.0
     while True:
         frames = pictures.jump(target)
@@ -90,6 +90,6 @@ def _jump(pictures: Pictures, time: float) -> Iterator[tuple[float, VideoFrame]]
         if not target:
             reason = f"Its index is wrong: no seek reaches {time:.2f} s or earlier."
             raise VideoError(f"{reason} Rewrite it with ffmpeg -c copy.")
-        # An index may tell when pictures are decoded, or name a key frame with which those that
-        # appear before it cannot be decoded.
+        # An index may hold decoding times, or name a key frame that does not allow decoding the
+        # pictures that appear before it.
         target, step = max(0.0, target - step), 2 * step

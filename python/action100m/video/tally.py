@@ -1,4 +1,4 @@
-"""Counts what one pass over a file finds, and what it should have found."""
+"""Count what one pass over a file finds, and what it should have found."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Tally:
     """Running counts of one pass.
 
     Attributes:
-        frames: raw frames decoded.
-        demuxed: packets of the stream, empty and hidden ones included.
-        packets: packets that should have given a picture.
-        stops_short: the demuxer says that the file does.
-        cut_packet: the file ended inside the latest packet.
-        errors: error messages of decoder and demuxer.
-        first_error: the first of them.
+        frames: number of raw frames decoded.
+        demuxed: number of packets of the stream, including empty and hidden ones.
+        packets: number of packets that should give a picture.
+        stops_short: whether the demuxer reports that the file ends early.
+        cut_packet: whether the file ended inside the latest packet.
+        errors: number of error messages of decoder and demuxer.
+        first_error: the first error message.
     """
 
     frames: int = 0
@@ -44,7 +44,7 @@ class Tally:
     def demux(
         self, container: InputContainer, stream: VideoStream, log: FFmpegLog
     ) -> Iterator[Packet[VideoStream]]:
-        """The packets of the stream, counted; an error of the demuxer ends them."""
+        """Yield and count the packets of the stream, up to the first demuxer error."""
         packets = container.demux(stream)
         while True:
             try:
@@ -62,10 +62,10 @@ class Tally:
 
     def _count(self, packet: Packet[VideoStream]) -> None:
         if not packet.size:
-            self.demuxed += packet.pos is not None  # PyAV ends with a packet from nowhere
+            self.demuxed += packet.pos is not None  # PyAV's final flush packet has no position
             return
         self.demuxed += 1
-        # Edit lists make a decoder digest packets whose pictures nobody is to see.
+        # With edit lists, some packets must be decoded although their pictures are not shown.
         self.packets += not packet.is_discard
         self.cut_packet = packet.is_corrupt
 
@@ -76,22 +76,22 @@ class Tally:
         self.stops_short |= any(_EARLY_END.search(message) for message in messages)
 
     def expected(self, container: InputContainer, stream: VideoStream, clock: Clock) -> int:
-        """Raw frames that the file should have given, from what it holds and what it promises.
+        """Return the number of raw frames that the file should contain, by its packets and headers.
 
-        A claimed duration counts only where the file is known to stop short: complete files
+        A claimed duration counts only if the file is known to end early, because complete files
         often claim too much.
         """
         return self.frames + self.lost + self.missing(container, stream, clock)
 
     @property
     def lost(self) -> int:
-        """Pictures whose packets were read and gave none."""
-        # Not every packet makes a picture in an intact file (alternate references, second
-        # fields): only as many are missed as there were errors.
+        """Number of packets that were read but gave no picture because of an error."""
+        # Even in an intact file, not every packet gives a picture (alternate references, second
+        # fields), so at most as many pictures are lost as there were errors.
         return min(max(0, self.packets - self.frames), self.errors)
 
     def missing(self, container: InputContainer, stream: VideoStream, clock: Clock) -> int:
-        """Pictures that should have come after the last packet, once all were read."""
+        """Return how many pictures are missing after the last packet, once all have been read."""
         kind = container.format.name
         if kind.startswith("mov,"):
             unread = max(0, len(stream.index_entries) - self.demuxed)
@@ -102,13 +102,13 @@ class Tally:
         if not (self.stops_short or self.cut_packet):
             return 0
         claimed = container.duration / 1e6 if container.duration else 0.0
-        if kind.startswith("matroska"):  # counts from 0, wherever the first frame stands
+        if kind.startswith("matroska"):  # its duration counts from 0, not from the first frame
             claimed -= clock.origin
         return _until(claimed, clock)
 
 
 def _until(end: float, clock: Clock) -> int:
-    """Pictures between the latest one and the end, in seconds since the first one."""
+    """Return how many pictures lie between the latest one and `end`, in seconds of the clock."""
     return max(0, round((end - clock.now) / clock.interval) - 1)
 
 
@@ -117,7 +117,7 @@ def _path(container: InputContainer) -> Path:
 
 
 def _riff_is_cut(container: InputContainer) -> bool:
-    """Whether an AVI file is shorter than its first chunk says."""
+    """Return whether an AVI file is shorter than its first chunk says."""
     path = _path(container)
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8)[4:], "little")

@@ -1,4 +1,4 @@
-"""Frame numbers and times from the packets alone, for decoders that tell neither."""
+"""Frame numbers and times from the packets alone, for decoders that give neither."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Timeline:
 
     Attributes:
         times: (n,) float64 seconds, as `FrameBatch.times`.
-        report: of a pass that decodes every frame; only the demuxer's errors are in it.
+        report: the report of a pass that decodes every frame, with only the demuxer's errors.
     """
 
     times: NDArray[np.float64]
@@ -42,13 +42,13 @@ def read_timeline(
     """Demux a file to its end, without decoding.
 
     Args:
-        container, stream: freshly opened.
-        log: where FFmpeg's messages go.
-        info: of the same file.
+        container, stream: the newly opened file and its video stream.
+        log: the log that captures FFmpeg's messages.
+        info: properties of the same file.
         on_progress: called for every packet.
 
     Raises:
-        VideoError: the packets do not tell which frames a decoder will give, and when.
+        VideoError: the packets do not determine which frames a decoder returns and their times.
     """
     tally = Tally()
     shown: list[tuple[int, int]] = []
@@ -63,7 +63,7 @@ def read_timeline(
         elif _is_shown(packet, first=tally.demuxed == 1, codec=info.codec):
             assert packet.pts is not None
             shown.append((packet.pts, packet.duration or 0))
-            # These two never reorder, whatever a decoding timestamp may say.
+            # These two codecs never reorder pictures, whatever the decoding timestamps say.
             place = packet.pts if info.codec in {"vp9", "av1"} else packet.dts
             order += [] if place is None else [place]
     if not shown:
@@ -95,7 +95,7 @@ def _packets(
     tally: Tally,
     on_progress: Callable[[], None],
 ) -> Iterator[Packet[VideoStream]]:
-    """The packets that hold something."""
+    """Yield the packets that contain data; VideoError for an empty packet inside the file."""
     for packet in tally.demux(container, stream, log):
         if messages := log.take():
             tally.complain(messages)
@@ -107,7 +107,7 @@ def _packets(
 
 
 def _is_shown(packet: Packet[VideoStream], *, first: bool, codec: str) -> bool:
-    """Whether a packet gives a picture; VideoError where decoders may disagree."""
+    """Return whether a packet gives a picture; raise VideoError if decoders may disagree."""
     if packet.pts is None:
         raise VideoError(_doubt("timestamps are missing"))
     if first and not packet.is_keyframe:
@@ -117,14 +117,14 @@ def _is_shown(packet: Packet[VideoStream], *, first: bool, codec: str) -> bool:
     if packet.is_discard:
         return False
     if codec == "vp9" and _is_hidden_vp9(bytes(packet)):
-        raise VideoError(_doubt("pictures that are not shown stand in packets of their own"))
+        raise VideoError(_doubt("pictures that are not shown have packets of their own"))
     return True
 
 
 def _is_hidden_vp9(data: bytes) -> bool:
-    """Whether a packet is one frame that is not to be shown; superframes always show one.
+    """Return whether a packet is one frame that is not shown; superframes always show one.
 
-    In profile 0, of 8-bit 4:2:0.
+    Only for profile 0 (8-bit 4:2:0).
     """
     if data[-1] & 0xE0 == 0xC0:
         return False
@@ -133,7 +133,7 @@ def _is_hidden_vp9(data: bytes) -> bool:
 
 
 def _doubt(what: str) -> str:
-    return f"Which picture is which cannot be told from its packets alone: {what}. {ADVICE}"
+    return f"Its packets alone do not identify its pictures: {what}. {ADVICE}"
 
 
 ADVICE = "Process it in another run with video.decoder = pyav."
