@@ -105,7 +105,7 @@ def test_taken_up_in_the_middle_the_rest_comes(place: Path) -> None:
     assert sorted(seen) == sorted(keys(whole[5:]))
     again.load_state_dict(whole[-1]["state"])
     assert loaded(again) == []
-    with pytest.raises(ValueError, match="of seed 5, and here is"):
+    with pytest.raises(ValueError, match="to seed 5, not"):
         segments(place).load_state_dict(state)
 
 
@@ -131,7 +131,7 @@ def test_a_video_that_cannot_be_read_is_told_once(
         seen = keys(loaded(segments(place, videos=tmp_path, batch_size=20)))
     assert sorted(seen) == sorted(key for key in nodes if key[0] == "second")
     absent, broken = [record.getMessage() for record in caplog.records]
-    assert absent == "1 video of the dataset not here, so left out"
+    assert absent == "1 video of the dataset not found: left out."
     assert "first cannot be read" in broken
     with pytest.raises(VideoError, match="None of the 1 segments"):
         loaded(segments(place, videos=tmp_path / "first.mkv"))
@@ -161,7 +161,7 @@ def test_arguments_out_of_their_range(place: Path) -> None:
         ({"texts": ["title"]}, "no text"),
         ({"frames": 0}, "one frame"),
         ({"rank": 2, "world_size": 2}, "no rank 2"),
-        ({"rank": 1}, "go together"),
+        ({"rank": 1}, "both rank and world_size"),
         ({"words": "!"}, "no word"),
     ]:
         with pytest.raises(ValueError, match=complaint):

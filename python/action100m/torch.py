@@ -1,4 +1,4 @@
-"""Training on segments of local videos with PyTorch: frames, what is said of them, and when."""
+"""Train on segments of local videos with PyTorch: their frames, texts and times."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ try:
     from torch import Tensor, distributed
     from torch.utils.data import IterableDataset, get_worker_info
 except ImportError as error:
-    raise ImportError("action100m.torch needs: pip install 'action100m[torch]'.") from error
+    raise ImportError("action100m.torch needs PyTorch: pip install 'action100m[torch]'.") from error
 
 __all__ = ["Batch", "Segments", "State"]
 
@@ -35,12 +35,12 @@ _log = logging.getLogger(__name__)
 
 
 class State(TypedDict):
-    """How far an epoch is; as JSON or in a checkpoint.
+    """The position within an epoch, which can be stored as JSON or in a checkpoint.
 
     Attributes:
-        seed, epoch: decide the order.
-        segments: what there is to draw from; see `Pool.identity`.
-        done: those at its beginning that all ranks together have had.
+        seed, epoch: determine the order.
+        segments: identity of the segments to draw from; see `Pool.identity`.
+        done: number of segments of the epoch that all ranks together have used.
     """
 
     seed: int
@@ -50,16 +50,16 @@ class State(TypedDict):
 
 
 class Batch(TypedDict):
-    """Some segments; b of them, t frames of each.
+    """A batch of b segments with t frames each.
 
     Attributes:
         frames: (b, t, side, side, 3) uint8 RGB.
-        times: (b, t) float64: seconds of the video at which each frame appears.
-        texts: by field, b texts each; None where the dataset has none.
-        uid, node_id: b each.
-        level: (b,) int64.
+        times: (b, t) float64, seconds of the video at which each frame appears.
+        texts: for each field, b texts, which are None if the dataset has none.
+        uid, node_id: b uids and node ids.
+        level: (b,) int64, levels in the tree.
         start, end: (b,) float64 seconds.
-        state: to go on after this batch, by `Segments.load_state_dict`.
+        state: resumes after this batch, with `Segments.load_state_dict`.
     """
 
     frames: Tensor
@@ -76,10 +76,10 @@ class Batch(TypedDict):
 class Segments(IterableDataset[Batch]):
     """Batches of segments in random order, for ``DataLoader(segments, batch_size=None)``.
 
-    The order depends on the seed and the epoch alone. Batches are made here and not by the
-    DataLoader, so that any number of workers gives the same batches in the same order; how they are
-    dealt to the ranks, and what becomes of a remainder, is told in `Dealing`. Each batch carries
-    the state to go on from, with as many ranks and workers as one likes:
+    The order depends only on the seed and the epoch. Batches are made by this class and not by the
+    DataLoader, so any number of workers gives the same batches in the same order; `Dealing`
+    describes how they are distributed to the ranks and what happens to a remainder. Each batch
+    carries the state to resume from, with any number of ranks and workers:
 
         segments = Segments("run", frames=8, side=224, batch_size=16, index="index.parquet")
         loader = DataLoader(segments, batch_size=None, num_workers=4)
@@ -89,10 +89,10 @@ class Segments(IterableDataset[Batch]):
                 ...
                 checkpoint["segments"] = batch["state"]
 
-    A video that cannot be read is told once, by logging, and its samples are left out of their
-    batches; a batch of which nothing can be read is an error. Beside the pixels, memory is taken by
-    the segments: 8 bytes each, and 16 in every worker for the order of an epoch; with an index 8
-    more, and some 50 while it is read.
+    A video that cannot be read is logged once, and its samples are left out of their batches; a
+    batch of which nothing can be read raises `VideoError`. Besides the pixels, each segment takes
+    memory: 8 bytes, and 16 in every worker for the order of an epoch; with an index 8 more, and
+    about 50 while it is read.
     """
 
     def __init__(
@@ -116,26 +116,26 @@ class Segments(IterableDataset[Batch]):
         """Read the trees of the dataset.
 
         Args:
-            where: as `action100m.open` takes it.
-            videos: files, folders or globs of videos, if `where` is no run folder or more are
-                elsewhere.
-            frames: t; those shown in the middle of t equal parts of a segment.
-            side: pixels.
+            where: the dataset, as for `action100m.open`.
+            videos: files, folders or globs of videos; needed if `where` is not a run folder, or if
+                some videos are elsewhere.
+            frames: t, the number of frames, taken from the middles of t equal parts of a segment.
+            side: side of the square frames in pixels.
             aspect: how a picture becomes square; see `FrameSpec`.
-            texts: columns of the SQL view `segments` that are wanted.
-            batch_size: of each rank.
-            selection: which segments; by default all.
-            words: only segments that `search` finds by them.
-            index: a file that `balance` wrote: segments come as often as its draws say, else N of
-                them are drawn by weight, anew in each epoch.
-            seed: of the order; the same for all ranks.
-            drop_last: leave out a last block that is short, so that all ranks have as many batches.
-            rank, world_size: by default those of torch.distributed, if that is initialised.
+            texts: columns of the SQL view `segments` to include.
+            batch_size: number of segments per batch of each rank.
+            selection: the segments to use; by default all.
+            words: use only segments that `search` finds with these words.
+            index: a file written by `balance`: segments are repeated as its draws say; if it has no
+                draws, N segments are drawn by weight, again in each epoch.
+            seed: seed of the order; the same for all ranks.
+            drop_last: whether to drop a short last block, so that all ranks have as many batches.
+            rank, world_size: by default those of torch.distributed, if it is initialised.
 
         Raises:
             FileNotFoundError, DatasetError: see `open_dataset` and `gather_pool`.
-            UsageError: there is no such video, or two have one uid.
-            ValueError: an argument is out of its range.
+            UsageError: a video does not exist, or two videos have the same uid.
+            ValueError: an argument is out of range.
         """
         _check(texts, frames, batch_size, seed)
         self._spec, self._frames = FrameSpec(1, side, aspect), frames
@@ -149,16 +149,16 @@ class Segments(IterableDataset[Batch]):
         self._pool, absent = gather_pool(open_dataset(places), choice, found, self._videos)
         self._identity = self._pool.identity  # once, and not in every worker
         if absent:
-            _log.warning("%s of the dataset not here, so left out", counted(absent, "video"))
-        # Shared memory, so that workers which live on from epoch to epoch hear of it.
+            _log.warning("%s of the dataset not found: left out.", counted(absent, "video"))
+        # Shared memory, so that persistent workers see changes from epoch to epoch.
         self._place = torch.zeros(2, dtype=torch.int64).share_memory_()
 
     def __len__(self) -> int:
-        """How many batches of this epoch are left to this rank."""
+        """Return how many batches of this epoch remain for this rank."""
         return len(self._dealing())
 
     def set_epoch(self, epoch: int) -> None:
-        """Begin with another order at the next iteration.
+        """Start this epoch, with its own order, at the next iteration.
 
         Raises:
             ValueError: epoch < 0.
@@ -168,15 +168,15 @@ class Segments(IterableDataset[Batch]):
         self._place.copy_(torch.tensor([epoch, 0]))
 
     def load_state_dict(self, state: State) -> None:
-        """Go on after the batch that bore this state, in the epoch that it belongs to.
+        """Resume after the batch that has this state, in the same epoch.
 
         Raises:
-            ValueError: it is of other segments or of another seed.
+            ValueError: the state belongs to other segments or another seed.
         """
         if state.get("segments") != self._identity:
-            raise ValueError("The state is of other segments than these.")
+            raise ValueError("The state belongs to other segments.")
         if state["seed"] != self._seed:
-            raise ValueError(f"The state is of seed {state['seed']}, and here is {self._seed}.")
+            raise ValueError(f"The state belongs to seed {state['seed']}, not {self._seed}.")
         self._place.copy_(torch.tensor([state["epoch"], state["done"]]))
 
     def __iter__(self) -> Iterator[Batch]:
@@ -202,7 +202,7 @@ class Segments(IterableDataset[Batch]):
                 yield self._batch(samples, state)
 
     def _read(self, segment: int, decoder: Decoder, told: set[str]) -> _Sample | None:
-        """A segment with its pixels; None, and a word in the log, where they cannot be had."""
+        """Return a segment with its frames, or None, with a log message, if they cannot be read."""
         video, node = self._pool.read(segment, {*Selection.FIELDS, *self._texts.values()})
         at = int(video.batch.offsets[video.row]) + node
         start, end = _seconds(video.batch.start[at]), _seconds(video.batch.end[at])
@@ -247,7 +247,7 @@ class Segments(IterableDataset[Batch]):
 
 @dataclass(frozen=True, eq=False)
 class _Sample:
-    """A segment, its place in the rows that it was read with, and its frames."""
+    """A segment: its video, its position in the rows read with it, and its frames."""
 
     video: Video
     node: int
@@ -256,7 +256,7 @@ class _Sample:
 
 def _check(texts: Sequence[str], frames: int, batch_size: int, seed: int) -> None:
     if unknown := set(texts) - set(TEXTS):
-        raise ValueError(f"There is no text {sorted(unknown)}; there are {', '.join(TEXTS)}.")
+        raise ValueError(f"There is no text {sorted(unknown)}; choose from {', '.join(TEXTS)}.")
     if frames < 1 or batch_size < 1:
         raise ValueError("A batch needs at least one segment, and a segment one frame.")
     if seed < 0:
@@ -264,18 +264,18 @@ def _check(texts: Sequence[str], frames: int, batch_size: int, seed: int) -> Non
 
 
 def _ranks(rank: int | None, world_size: int | None) -> tuple[int, int]:
-    """Who we are of how many."""
+    """Return the rank of this process and the number of ranks."""
     if (rank is None) != (world_size is None):
-        raise ValueError("rank and world_size go together.")
+        raise ValueError("Give both rank and world_size, or neither.")
     if rank is None or world_size is None:
         if not (distributed.is_available() and distributed.is_initialized()):
             return 0, 1
         return distributed.get_rank(), distributed.get_world_size()
     if not 0 <= rank < world_size:
-        raise ValueError(f"There is no rank {rank} of {world_size}.")
+        raise ValueError(f"There is no rank {rank} in a world of size {world_size}.")
     return rank, world_size
 
 
 def _seconds(stored: float) -> float:
-    """As it was before it became a float32."""
+    """Undo the rounding of seconds to float32."""
     return round(float(stored), TIME_DECIMALS)

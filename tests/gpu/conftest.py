@@ -1,4 +1,4 @@
-"""What the tests on a GPU need, and why they skip without it."""
+"""Skip the GPU tests, with a reason, if there is no GPU."""
 
 from __future__ import annotations
 
@@ -9,4 +9,4 @@ import pytest
 def _needs_a_gpu() -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed")
     if not torch.cuda.is_available():
-        pytest.skip("no NVIDIA GPU is here")
+        pytest.skip("no NVIDIA GPU is available")

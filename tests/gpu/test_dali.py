@@ -1,4 +1,4 @@
-"""DALI on the GPU's video engine against PyAV, on what YouTube serves: H.264, HEVC, VP9, AV1."""
+"""DALI on the GPU's video engine against PyAV, with YouTube's codecs: H.264, HEVC, VP9, AV1."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.gpu
 
 TOLERANCE = 2.5  # of 255, mean over a picture: what DaliStream promises
 SPEC = FrameSpec(stride=4, side=96)
-SIZE = (320, 180)  # the smallest sides that NVDEC takes lie between 48 and 144
+SIZE = (320, 180)  # the smallest sides that NVDEC accepts are between 48 and 144
 STEADY = [round(number * 1000 / 30) for number in range(240)]
 
 

@@ -35,7 +35,7 @@ def current_stream() -> int:
 
 
 def prepare(frames: Any, short_side: int, size: int, dtype: Any) -> Any:
-    """Prepared frames, in memory that was poisoned before."""
+    """Prepared frames, in memory that was filled with other values before."""
     prepared = torch.full(
         (len(frames), 3, size, size), float("nan"), dtype=dtype, device=frames.device
     )

@@ -25,7 +25,7 @@ def twice(items: Sequence[float]) -> Rows:
 
 
 class Gate:
-    """A model that stands still until it is let go; remembers its batches."""
+    """A model that blocks until it is released, and records its batches."""
 
     def __init__(self) -> None:
         self.batches: list[list[float]] = []
@@ -208,7 +208,7 @@ def test_out_of_device_memory_halves_the_batch_and_says_so(
     last = too_large[-1]
     assert caplog.messages[-1] == (
         f"A batch of {last} windows does not fit into the device's memory: "
-        f"going on with {last // 2}."
+        f"continuing with {last // 2}."
     )
 
 

@@ -16,7 +16,7 @@ VIDEO = random_video(N)
 
 
 def encode(folder: Path, model: SmallModel, limit: int = N) -> NDArray[np.float32]:
-    """Encode until `limit` rows have come, as if interrupted there."""
+    """Encode until there are `limit` rows, as if interrupted there."""
     taken = [np.empty((0, model.dimension), np.float32)]
     with WindowedEncoder(model) as encoder:
         pieces = Pieces(folder, model.dimension)

@@ -158,7 +158,7 @@ def test_the_cuda_module_needs_no_cuda_library() -> None:
 
 
 class Lent:
-    """An array that claims to lie on a GPU: as far as the checks before a launch can see."""
+    """An array that claims to be on a GPU, as far as the checks before a launch can see."""
 
     def __init__(self, array: NDArray[np.generic], device: int = 0) -> None:
         self.array = array
@@ -273,7 +273,7 @@ kernels.pool_on_gpu(Lent(), Lent())
 
 @needs_kernels
 def test_says_so_where_there_is_no_gpu() -> None:
-    # GPUs are hidden from a process of its own, so that this holds where there are some.
+    # In a separate process from which any GPUs are hidden.
     answer = subprocess.run(
         [sys.executable, "-c", _CALL],
         env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
@@ -287,5 +287,5 @@ def test_says_so_where_there_is_no_gpu() -> None:
 def test_says_so_where_the_kernels_were_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "_cuda", None)
     array = np.zeros((1, 4, 8), np.float32)
-    with pytest.raises(RuntimeError, match="no CUDA kernels: there was no nvcc"):
+    with pytest.raises(RuntimeError, match="no CUDA kernels: nvcc was missing"):
         kernels.pool_on_gpu(array, array)

@@ -44,7 +44,7 @@ def encode(model: WindowModel, frames: Iterator[FrameBatch], first_row: int = 0)
 
 
 def windows_of(n: int, layout: WindowLayout) -> list[tuple[int, list[int]]]:
-    """Where windows start, and which frames they see."""
+    """Where windows start, and which frames they contain."""
     sliding = SlidingWindows(layout, lambda count, like: np.full(count, -1))
     seen = [*sliding.push(np.arange(n)), *sliding.finish()]
     return [(start, np.asarray(frames).tolist()) for start, frames in seen]
@@ -160,7 +160,7 @@ def test_memory_does_not_grow_with_the_video() -> None:
 
     model = Counted()
     encode(model, batches_of(random_video(5000), (100,)))
-    # Two batches under way span this many frames, and each buffer adds a window of them.
+    # Two batches in progress span this many frames, and each buffer adds a window of them.
     span = 2 * model.batch * model.stride + model.window
     assert model.peak <= span / model.window + 2
     assert model.alive == 0
@@ -207,7 +207,7 @@ def test_an_encoder_left_early_serves_the_next_video() -> None:
 
 @dataclass
 class FullModel(SmallModel):
-    """Has room for so many windows, and for no frames beside more than two."""
+    """Fits a limited number of windows, and no frames next to more than two of them."""
 
     room: int = 3
 
@@ -245,9 +245,9 @@ def test_an_error_of_the_frames_comes_through() -> None:
 @pytest.mark.parametrize(
     ("window", "stride", "tubelet", "message"),
     [
-        (63, 8, 2, "63 frames cannot be made of tubelets of 2"),
-        (0, 1, 1, "cannot be made"),
-        (8, 2, 0, "cannot be made"),
+        (63, 8, 2, "63 frames cannot be split into tubelets of 2"),
+        (0, 1, 1, "cannot be split"),
+        (8, 2, 0, "cannot be split"),
         (8, 9, 2, "leave frames out"),
         (8, 0, 2, "leave frames out"),
     ],

@@ -1,1 +1,1 @@
-"""Stage 1: frames to embeddings to a tree of segments."""
+"""Stage 1: from frames to embeddings to a tree of segments."""

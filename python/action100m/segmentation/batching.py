@@ -1,4 +1,4 @@
-"""Fills a model's batches from many videos at once: one thread calls the model for all of them."""
+"""Fill a model's batches from many videos at once; one thread calls the model for all of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-_LINGER = 0.005  # seconds that a part-filled batch waits for other videos: little beside a window
+_LINGER = 0.005  # seconds that a partial batch waits for other videos; short next to one window
 
 Key = TypeVar("Key")
 Item = TypeVar("Item")
@@ -25,14 +25,14 @@ _log = logging.getLogger(__name__)
 
 
 class OutOfDeviceMemoryError(Exception):
-    """What a model raises when a batch does not fit; all that the batch took is free again."""
+    """Raised by a model if a batch does not fit; the memory that the batch took is free again."""
 
 
 @dataclass(eq=False)
 class _Lane:
     """One video, from its first item to its last result."""
 
-    waiting: bool = False  # for a result: until that comes, no item will
+    waiting: bool = False  # for a result; no further item comes before it
 
 
 @dataclass(eq=False)
@@ -45,20 +45,20 @@ class _Request(Generic[Item]):
 class Batcher(Generic[Item]):
     """Collects items from many threads and calls the model with full batches, from one thread.
 
-    An error of the model reaches everyone with an item in that batch, and nobody else. When a
-    batch does not fit into the device's memory, or something beside it (see `fit`), the batches
-    are halved from then on, and a warning is logged.
+    An error of the model is raised only for those with an item in that batch. If a batch, or
+    something next to it (see `fit`), does not fit into the device's memory, later batches are
+    halved and a warning is logged.
 
     Use as a context manager, or call `close`.
     """
 
     def __init__(self, embed: Callable[[Sequence[Item]], Rows], batch: int) -> None:
-        """Start no thread yet: that is left to the first item.
+        """Create a batcher; its thread starts with the first item.
 
         Args:
-            embed: (b, ...) float32, fresh at every call, for a list of 1 <= b <= `batch` items.
-                May raise OutOfDeviceMemoryError.
-            batch: the most items at once.
+            embed: function that takes 1 <= b <= `batch` items and returns a new array of shape
+                (b, ...), float32. May raise OutOfDeviceMemoryError.
+            batch: maximum number of items in a batch.
 
         Raises:
             ValueError: batch < 1.
@@ -74,7 +74,7 @@ class Batcher(Generic[Item]):
         self._thread: threading.Thread | None = None
         self._in_model = 0  # items
         self._answered = 0  # batches
-        self._halved_at = -1  # batches answered when room was made last
+        self._halved_at = -1  # batches answered when `fit` last halved the batches
         self._closed = False
 
     def __enter__(self) -> Batcher[Item]:
@@ -84,7 +84,7 @@ class Batcher(Generic[Item]):
         self.close()
 
     def close(self) -> None:
-        """End the thread after the batch in hand. Items that still wait get a RuntimeError."""
+        """End the thread after the current batch; waiting items get a RuntimeError."""
         with self._changed:
             self._closed = True
             abandoned, self._pending = self._pending, deque()
@@ -97,12 +97,12 @@ class Batcher(Generic[Item]):
     def map(self, items: Iterable[tuple[Key, Item]]) -> Generator[tuple[Key, Rows], None, None]:
         """Yield (key, rows) for every (key, item), in the order of the items.
 
-        At most two batches of items are under way; then the oldest result is waited for before
-        another item is taken. Closing the generator drops the items that have not begun.
+        At most two batches of items are in progress; beyond that, another item is taken only after
+        the oldest result. Closing the generator drops the items that are still waiting.
 
         Raises:
             RuntimeError: the batcher is closed.
-            Exception: whatever the model raised.
+            Exception: any error of the model.
         """
         lane = self._open_lane()
         under_way: deque[tuple[Key, Future[Rows]]] = deque()
@@ -118,15 +118,15 @@ class Batcher(Generic[Item]):
             self._close_lane(lane)
 
     def fit(self, take: Callable[[], Taken]) -> Taken:
-        """Take memory of the device beside the model's; what is full gets room by halving batches.
+        """Call a function that allocates device memory, halving the batches until it succeeds.
 
         Raises:
-            OutOfDeviceMemoryError: it does not fit beside single items.
+            OutOfDeviceMemoryError: the memory is too small even next to single items.
         """
         while True:
             with self._changed:
                 limit = self._limit
-                single = limit == 1 and self._in_model <= 1  # a larger batch may not be out yet
+                single = limit == 1 and self._in_model <= 1  # a larger batch may still be running
             try:
                 return take()
             except OutOfDeviceMemoryError:
@@ -137,7 +137,7 @@ class Batcher(Generic[Item]):
     def _make_room(self, tried: int) -> None:
         with self._changed:
             before = self._answered
-            # Once for all threads that do not fit beside the same batch.
+            # Halve only once for all threads that do not fit next to the same batch.
             halved = self._in_model and self._halved_at == before
             if self._limit == tried > 1 and not halved:
                 self._halve(tried)
@@ -180,9 +180,9 @@ class Batcher(Generic[Item]):
             return key, result.result()
         finally:
             lane.waiting = False
-            del result  # its error refers to this frame: a cycle would keep the windows for long
+            del result  # its error refers to this frame: a reference cycle would keep the windows
 
-    # What follows runs in the model's thread.
+    # The methods below run in the model's thread.
 
     def _work(self) -> None:
         while self._work_once():
@@ -218,16 +218,16 @@ class Batcher(Generic[Item]):
         )
 
     def _answer(self, part: list[_Request[Item]]) -> list[_Request[Item]]:
-        """Answer all of `part`, or return it, to be tried again in smaller batches."""
+        """Answer all requests of `part`, or return them to be tried again in smaller batches."""
         try:
             rows = self._embed([request.item for request in part])
             if len(rows) != len(part):
                 raise ValueError(f"The model gave {len(rows)} results for {len(part)} windows.")
-        except BaseException as error:  # the thread must live on, or everyone would wait for ever
+        except BaseException as error:  # if the thread ended, all callers would wait forever
             if isinstance(error, OutOfDeviceMemoryError) and len(part) > 1:
                 self._halve(len(part))
                 return part
-            while part:  # popped, so that the error, which refers to this frame, holds no window
+            while part:  # pop, because the error refers to this frame and would keep the windows
                 part.pop().result.set_exception(error)
         else:
             for request, row in zip(part, rows, strict=True):
@@ -237,7 +237,7 @@ class Batcher(Generic[Item]):
     def _halve(self, tried: int) -> None:
         self._limit = tried // 2
         _log.warning(
-            "A batch of %d windows does not fit into the device's memory: going on with %d.",
+            "A batch of %d windows does not fit into the device's memory: continuing with %d.",
             tried,
             self._limit,
         )

@@ -1,4 +1,4 @@
-"""A few small pictures of a video, taken as its frames go by."""
+"""Collect a few small pictures of a video while its frames are decoded."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _QUALITY = 70
 
 
 class Thumbnail(NamedTuple):
-    """A small picture of one moment.
+    """A small picture of the video at one time.
 
     Attributes:
-        seconds: when in the video.
+        seconds: time in the video.
         jpeg: the encoded picture.
     """
 
@@ -29,10 +29,10 @@ class Thumbnail(NamedTuple):
 
 
 class Filmstrip:
-    """Keeps between 16 and 32 evenly spaced frames of a stream whose length is not known.
+    """Keeps between 16 and 32 evenly spaced frames of a stream of unknown length.
 
-    Memory does not grow with the video: whenever it is full, every second frame goes and only
-    every second one is taken from then on.
+    Memory does not grow with the video: when the filmstrip is full, every second frame is dropped,
+    and from then on only half as many frames are kept.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class Filmstrip:
         self._seen = 0
 
     def add(self, batch: FrameBatch) -> None:
-        """Look at the next frames."""
+        """Consider the next frames."""
         for time, pixels in zip(batch.times.tolist(), batch.pixels, strict=True):
             if self._seen % self._step == 0:
                 self._take(time, pixels)
@@ -56,7 +56,7 @@ class Filmstrip:
         self._frames.append((time, pixels.copy()))
 
     def thumbnails(self) -> list[Thumbnail]:
-        """The pictures, in time order."""
+        """Return the pictures in time order."""
         return [Thumbnail(time, _jpeg(pixels)) for time, pixels in self._frames]
 
 

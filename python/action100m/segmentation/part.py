@@ -1,4 +1,4 @@
-"""A segmentation as one row of Parquet: what stage 1 leaves for everything after it."""
+"""A segmentation as one Parquet row: the output of stage 1 for all later stages."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ _SCHEMA = pa.schema(
 
 
 WITHOUT_EMBEDDINGS = [name for name in _SCHEMA.names if name != "embeddings"]
-"""Columns for those who do not need the embeddings, which may be a hundred times as large."""
+"""Columns for readers that do not need the embeddings, which may be a hundred times larger."""
 
 
 def to_table(segmentation: Segmentation) -> pa.Table:
-    """One row."""
+    """Convert a segmentation to a table with one row."""
     embeddings = segmentation.embeddings
     columns = {
         "times": _one_list(segmentation.times, pa.float64()),
@@ -70,7 +70,7 @@ def to_table(segmentation: Segmentation) -> pa.Table:
 
 
 def from_table(table: pa.Table) -> Segmentation:
-    """The way back; without embeddings where the table has no such column."""
+    """Convert a table with one row to a segmentation; the column "embeddings" is optional."""
     row: dict[str, Any] = {name: table.column(name)[0] for name in table.column_names}
     times = row["times"].values.to_numpy()
     embeddings = row["embeddings"].values if "embeddings" in row else None

@@ -1,4 +1,4 @@
-"""Keeps the rows of an unfinished video, so that an interruption costs minutes, not the video."""
+"""Store the rows of an unfinished video, so that an interruption loses only minutes of work."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from action100m.segmentation.windows import WindowedEncoder
 from action100m.video.frames import FrameBatch
 
 ROWS_PER_PIECE = 512
-"""Over a minute of video at 7.5 sampled frames a second."""
+"""Over a minute of video at 7.5 sampled frames per second."""
 
 Rows = NDArray[np.float32]
 
@@ -22,14 +22,15 @@ _log = logging.getLogger(__name__)
 
 
 class Pieces:
-    """A folder of `<number of the first row>.npy`, each put in place whole."""
+    """A folder of files `<number of the first row>.npy`, each written atomically."""
 
     def __init__(self, folder: Path, dimension: int) -> None:
-        """Touch nothing yet.
+        """Create an instance without accessing the folder.
 
         Args:
-            folder: of one video, one version of its file and one encoder identity; ours alone.
-            dimension: d.
+            folder: a folder used only by this process, for one video, one version of its file and
+                one encoder identity.
+            dimension: d, the length of a row.
         """
         self._folder = folder
         self._dimension = dimension
@@ -37,7 +38,7 @@ class Pieces:
         self._waiting: list[Rows] = []
 
     def read(self) -> Rows:
-        """(m, d): the rows that are known, from the first row on. New rows go after them."""
+        """Return the (m, d) rows stored so far; `append` continues after them."""
         known = [np.empty((0, self._dimension), np.float32)]
         self._written, self._waiting = 0, []
         while (piece := self._read_piece(self._path(self._written))) is not None:
@@ -46,7 +47,7 @@ class Pieces:
         return np.concatenate(known)
 
     def append(self, rows: Rows) -> None:
-        """Take the next (b, d) rows; write a piece whenever enough have come.
+        """Add the next (b, d) rows; write a piece whenever there are enough.
 
         Raises:
             OSError: the folder cannot be written.
@@ -78,15 +79,15 @@ class Pieces:
 def encode_in_pieces(
     encoder: WindowedEncoder, frames: Iterable[FrameBatch], pieces: Pieces
 ) -> Iterator[Rows]:
-    """What `encoder.encode(frames)` yields, bit for bit, but known rows are not computed again.
+    """Yield the rows of `encoder.encode(frames)`, bit for bit, without computing stored rows again.
 
     Args:
-        encoder: must be the one that the pieces came from.
+        encoder: the encoder that produced the stored pieces.
         frames: the whole video.
-        pieces: takes the new rows; the run removes the folder once the part stands.
+        pieces: stores the new rows; the run removes the folder once the part is written.
 
     Raises:
-        ValueError: the video has fewer frames than there are rows: they are another video's.
+        ValueError: the video has fewer frames than stored rows, which are thus of another video.
         OSError: the pieces cannot be written.
     """
     known = pieces.read()

@@ -1,4 +1,4 @@
-"""A single video's tree for people and for programs."""
+"""Present the tree of a single video as text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from action100m.tree import Tree
 
 
 def as_lines(tree: Tree) -> Iterator[str]:
-    """The tree, depth first, a line per segment: start, end, duration, place in the tree."""
+    """Yield the tree depth first, one line per segment: start, end, duration, place in the tree."""
     leaf = tree.is_leaf
     for row in np.lexsort((tree.level, tree.start)).tolist():
         times = f"{_moment(tree.start[row])}  {_moment(tree.end[row])}  {tree.duration[row]:9.2f} s"
@@ -21,7 +21,7 @@ def as_lines(tree: Tree) -> Iterator[str]:
 
 
 def _moment(seconds: float) -> str:
-    """To the hundredth, as the dataset has it."""
+    """Format seconds to the hundredth, the precision of the dataset."""
     minutes, rest = divmod(round(seconds * 100), 6000)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest / 100:05.2f}"

@@ -1,4 +1,4 @@
-"""Stage 1: a video in, its dendrogram and frame times out."""
+"""Stage 1: from a video to its dendrogram and frame times."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from action100m.tree import ABSORB_ABOVE, MIN_DURATION, Dendrogram, Tree, cut, w
 from action100m.video import Decoder, FrameSpec
 from action100m.video.frames import DecodeReport, FrameBatch, FrameStream, Progress, VideoInfo
 
-_VERSION = 1  # of everything here that decides a part's content
+_VERSION = 1  # of everything here that affects a part's content
 _PIECE_ROWS = 4096
 
 
 class IncompleteVideoError(VideoError):
-    """A file of which too few frames could be decoded.
+    """Raised if too few frames of a file could be decoded.
 
     Attributes:
-        coverage: share of the expected frames, 0 to 1.
+        coverage: fraction of the expected frames that were decoded, 0 to 1.
     """
 
     def __init__(self, report: DecodeReport, least: float) -> None:
@@ -45,15 +45,15 @@ class IncompleteVideoError(VideoError):
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """What stage 1 found in one video.
+    """The result of stage 1 for one video.
 
     Attributes:
-        dendrogram: over the n sampled frames.
-        times: (n,) float64 seconds, the sampled frames' presentation times.
-        info: what the container says.
-        report: what decoding found.
-        thumbnails: 16 to 32 evenly spaced pictures, fewer for a shorter video.
-        embeddings: (n, d) float32 where the configuration asks to keep them, else None.
+        dendrogram: the dendrogram of the n sampled frames.
+        times: (n,) float64, the sampled frames' presentation times in seconds.
+        info: properties of the video from its container.
+        report: results of decoding.
+        thumbnails: 16 to 32 evenly spaced pictures, or fewer for a very short video.
+        embeddings: (n, d) float32 if the configuration keeps embeddings, else None.
     """
 
     dendrogram: Dendrogram
@@ -65,7 +65,7 @@ class Segmentation:
 
     @property
     def edges(self) -> NDArray[np.float64]:
-        """(n+1,) seconds: sampled frame i stands for the time from edges[i] to edges[i+1]."""
+        """(n+1,) seconds: sampled frame i represents the time from edges[i] to edges[i+1]."""
         middles = (self.times[:-1] + self.times[1:]) / 2
         return np.concatenate(([0.0], middles, [self.report.end]))
 
@@ -74,13 +74,13 @@ class Segmentation:
         return cut(self.dendrogram, self.edges, config.min_duration, config.absorb_above)
 
     def notes(self, tree: Tree) -> list[str]:
-        """What is unusual about the video or its tree, as sentences."""
+        """Describe in sentences what is unusual about the video or its tree."""
         notes = []
         if self.report.coverage < 1:
             notes.append(f"{self.report.frames} of {self.report.expected} frames were decoded.")
         if self.report.repaired_times:
             repaired = self.report.repaired_times
-            notes.append(f"{repaired} timestamps were missing or did not advance: repaired.")
+            notes.append(f"{repaired} timestamps were missing or irregular, and were repaired.")
         if self.report.errors:
             notes.append(f"{self.report.errors} decoding errors, first: {self.report.first_error}")
         if tree.absorbed:
@@ -89,7 +89,7 @@ class Segmentation:
 
 
 def segment_identity(config: Config, encoder: Encoder) -> dict[str, Any]:
-    """What decides a segment part's content, as plain values."""
+    """Return everything that determines the content of a segment part, as plain values."""
     return {
         "version": _VERSION,
         "decoder": config.video.decoder,
@@ -100,9 +100,9 @@ def segment_identity(config: Config, encoder: Encoder) -> dict[str, Any]:
 
 
 class Segmenter:
-    """Segments one video after the other; owns a decoding process. A context manager.
+    """Segments one video after another; a context manager that owns a decoder process.
 
-    Many of them, each in its own thread, may share an encoder.
+    Several segmenters, each in its own thread, may share an encoder.
     """
 
     def __init__(self, config: Config, encoder: Encoder, *, threads: int = 1) -> None:
@@ -123,12 +123,13 @@ class Segmenter:
 
         Args:
             path: a video file.
-            progress: may raise to give up; the next call works all the same.
-            journal: a folder of this video's own, where an encoder with a model keeps its rows
-                until they stand elsewhere; an interruption costs minutes, not the video.
+            progress: called after each batch of frames; may raise to stop, which does not affect
+                later calls.
+            journal: a folder for this video alone, in which an encoder with a model stores its rows
+                while the video is unfinished, so that an interruption loses only minutes of work.
 
         Raises:
-            VideoError: the file cannot be used, or too little of it.
+            VideoError: the file cannot be used, or too few of its frames can be decoded.
         """
         spec = FrameSpec(self._config.video.stride, self._encoder.short_side)
         stream = self._decoder.open(path, spec)
@@ -182,10 +183,10 @@ class Segmenter:
 
 
 def _gathered(batches: Iterable[NDArray[np.float32]], dimension: int) -> NDArray[np.float32]:
-    """All rows in one array, in little more memory than that takes.
+    """Concatenate all rows with a peak memory of little more than the result.
 
-    Joined batch by batch into pieces that go back to the system one by one as they are copied:
-    a plain concatenation would hold everything twice.
+    Batches are joined into pieces, and each piece is freed once it has been copied; a plain
+    concatenation would hold all rows twice.
     """
     pieces: deque[NDArray[np.float32]] = deque()
     count = 0
@@ -205,10 +206,10 @@ def _gathered(batches: Iterable[NDArray[np.float32]], dimension: int) -> NDArray
 
 
 def segment_file(path: Path, config: Config) -> Segmentation:
-    """Segment a single video with all of this machine's CPUs.
+    """Segment a single video, using all CPUs of this machine.
 
     Raises:
-        VideoError: the file cannot be used, or too little of it.
+        VideoError: the file cannot be used, or too few of its frames can be decoded.
     """
     with (
         open_encoder(config.segmentation) as encoder,
@@ -230,13 +231,13 @@ def segment(
 
     Args:
         video: path of a video file.
-        encoder: which frame encoder; "descriptor" needs no model.
-        stride: every stride-th raw frame is sampled.
-        min_duration, absorb_above: seconds, see `action100m.cut`.
+        encoder: name of the frame encoder; "descriptor" needs no model.
+        stride: every `stride`-th raw frame is sampled.
+        min_duration, absorb_above: seconds; see `action100m.cut`.
 
     Raises:
-        VideoError: the file cannot be used, with the reason.
-        ConfigError: an argument is out of its range.
+        VideoError: the file cannot be used; the message gives the reason.
+        ConfigError: an argument is out of range.
     """
     config = parse_config(
         {

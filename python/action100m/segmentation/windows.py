@@ -1,4 +1,4 @@
-"""Encodes frames in overlapping windows and averages what the windows say of every frame."""
+"""Encode frames in overlapping windows, and average each frame over its windows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from action100m.segmentation.batching import Batcher
 from action100m.trace import span
 from action100m.video.frames import FrameBatch
 
-_VERSION = 1  # of everything here that decides the numbers
+_VERSION = 1  # of everything here that affects the results
 
 
 class Frames(Protocol):
@@ -29,17 +29,17 @@ class Frames(Protocol):
 
 
 class WindowModel(Protocol):
-    """A model that sees a window of frames at once.
+    """A model that encodes a window of frames at once.
 
     Attributes:
-        name: how a config names it.
-        identity: everything that decides its numbers (weights, precision, version).
-        window: sampled frames in a window.
+        name: name of the encoder.
+        identity: everything that determines its results (weights, precision, version).
+        window: sampled frames per window.
         stride: sampled frames from the start of one window to that of the next.
         tubelet: consecutive frames that share one vector.
-        dimension: d.
-        short_side: the frame size that it wants, see FrameSpec.
-        batch: the most windows at once.
+        dimension: d, the length of a vector.
+        short_side: the frame size that it expects, as `FrameSpec.side`.
+        batch: maximum number of windows at once.
     """
 
     @property
@@ -67,22 +67,22 @@ class WindowModel(Protocol):
     def batch(self) -> int: ...
 
     def load(self) -> None:
-        """Load what it needs. Called once, before all else."""
+        """Load the model. Called once, before any other method."""
         ...
 
     def prepare(self, pixels: NDArray[np.uint8]) -> Any:
-        """(b, h, w, 3) uint8 -> Frames (b, ...) as the model takes them. Called from any thread."""
+        """Convert (b, h, w, 3) uint8 to the model's Frames (b, ...). Called from any thread."""
         ...
 
     def empty(self, frames: int, like: Any) -> Any:
-        """Room for so many Frames of the kind of `like`, writable from any thread.
+        """Allocate a buffer for `frames` Frames like `like`, writable from any thread.
 
-        In torch: made outside of `inference_mode`, or slices could be assigned only inside it.
+        In torch, allocate it outside `inference_mode`, or else it is writable only inside it.
         """
         ...
 
     def embed(self, windows: Sequence[Any]) -> NDArray[np.float32]:
-        """b Frames (window, ...) -> (b, window / tubelet, d), a fresh array. From one thread only.
+        """Encode b Frames (window, ...) to a new array (b, window / tubelet, d), from one thread.
 
         Raises:
             OutOfDeviceMemoryError: b windows are too many.
@@ -92,10 +92,10 @@ class WindowModel(Protocol):
 
 @dataclass(frozen=True)
 class WindowLayout:
-    """Where windows lie: over frames 0, stride, 2 stride...; the last one ends with the video.
+    """Where windows start: at frames 0, stride, 2 stride...; the last one ends with the video.
 
     Attributes:
-        window, stride, tubelet: sampled frames, see WindowModel.
+        window, stride, tubelet: numbers of sampled frames; see WindowModel.
     """
 
     window: int
@@ -105,38 +105,38 @@ class WindowLayout:
     def __post_init__(self) -> None:
         if self.tubelet < 1 or self.window < 1 or self.window % self.tubelet:
             raise ValueError(
-                f"A window of {self.window} frames cannot be made of tubelets of {self.tubelet}: "
-                "choose a multiple."
+                f"A window of {self.window} frames cannot be split into tubelets of "
+                f"{self.tubelet}: choose a multiple."
             )
         if not 1 <= self.stride <= self.window:
             raise ValueError(
-                f"Windows of {self.window} frames every {self.stride} leave frames out: choose a "
-                f"stride from 1 to {self.window}."
+                f"Windows of {self.window} frames every {self.stride} frames leave frames out: "
+                f"choose a stride from 1 to {self.window}."
             )
 
     def first_frame(self, row: int) -> int:
-        """The frame from which on frames must be seen to compute the rows from `row` on.
+        """Return the first frame that is needed to compute the rows from `row` on.
 
-        A window starts there, and all of a video from there on holds at least one window (if the
-        video does), so that the rows have the same bits as those of the whole video.
+        A window starts there, and the rest of the video from there on contains at least one window
+        (if the video does), so the rows have the same bits as those of the whole video.
         """
         return max(0, row - self.window) // self.stride * self.stride
 
 
 class SlidingWindows:
-    """Cuts windows out of frames that come in a few at a time.
+    """Cuts windows out of frames that arrive a few at a time.
 
-    A window is a view of a buffer of two windows' length. When that is full, a fresh one takes
-    its place, so views stay valid for as long as anyone holds them.
+    A window is a view of a buffer with the length of two windows. When the buffer is full, a new
+    one replaces it, so views stay valid while they are referenced.
 
     Attributes:
-        end: number of frames seen, counting those before `first`.
+        end: number of frames seen, including those before `first`.
     """
 
     def __init__(
         self, layout: WindowLayout, empty: Callable[[int, Any], Frames], first: int = 0
     ) -> None:
-        """Begin with frame number `first`, where a window starts."""
+        """Start with frame number `first`, at which a window starts."""
         self._layout = layout
         self._empty = empty
         self._buffer: Frames | None = None
@@ -145,7 +145,7 @@ class SlidingWindows:
         self.end = first
 
     def push(self, frames: Frames) -> Iterator[tuple[int, Frames]]:
-        """Take the next frames; yield (start, frames) of every window that they complete."""
+        """Add the next frames; yield (start, frames) of every window that they complete."""
         while len(frames):
             buffer = self._buffer_with_room(frames)
             used = self.end - self._origin
@@ -158,7 +158,7 @@ class SlidingWindows:
                 self._next += self._layout.stride
 
     def finish(self) -> Iterator[tuple[int, Frames]]:
-        """Yield the window that covers the last frames, unless one has."""
+        """Yield a window that covers the last frames, unless one already did."""
         if self._buffer is None:
             return
         window = self._layout.window
@@ -186,20 +186,21 @@ class SlidingWindows:
 
 
 class OverlapMean:
-    """Averages, frame by frame, windows that come in the order of their starts.
+    """Averages windows frame by frame; windows arrive in the order of their starts.
 
-    In float64, whose sums of a few float32 are exact: frames that the model sees as equal stay so.
+    Sums are float64, in which sums of a few float32 are exact, so frames with equal vectors have
+    equal means.
     """
 
     def __init__(self, layout: WindowLayout, dimension: int, first: int = 0) -> None:
-        """Begin with the window that starts at frame `first`."""
+        """Start with the window that starts at frame `first`."""
         tubelets = layout.window // layout.tubelet
         self._tubelet = layout.tubelet
         self._shape = (tubelets, dimension)
         self._start = first
         self._sums = np.zeros((layout.window, dimension))
         self._counts = np.zeros((layout.window, 1))
-        # Fresh arrays at every window would cost more than the arithmetic.
+        # Allocating these arrays for every window would cost more than the arithmetic.
         self._vectors = np.empty((tubelets + 2, dimension))
         self._steps = np.empty((tubelets + 1, dimension))
         self._share = np.empty((tubelets, dimension))
@@ -208,9 +209,9 @@ class OverlapMean:
         """Add the window at `start`; return the rows that are final: those before `start`.
 
         Args:
-            start: number of its first frame; no less than that of the window before.
-            tubelets: (window / tubelet, d), each at the middle of its frames. Between two middles
-                frames are interpolated linearly; before the first and after the last, repeated.
+            start: number of its first frame; not less than that of the previous window.
+            tubelets: (window / tubelet, d), each at the middle of its frames. Frames between two
+                middles are interpolated linearly; those before the first or after the last repeat.
 
         Raises:
             ValueError: tubelets have another shape.
@@ -229,12 +230,12 @@ class OverlapMean:
         return final
 
     def finish(self, end: int) -> NDArray[np.float32]:
-        """The remaining rows, up to frame `end`."""
+        """Return the remaining rows, up to frame `end`."""
         return self._pop(end - self._start)
 
     def _add_phase(self, phase: int) -> None:
-        """Add to the frames that are number `phase` of their tubelets."""
-        place = (phase + 0.5) / self._tubelet + 0.5  # 1 is the middle of the tubelet, 0 of the last
+        """Add to the frames at position `phase` of their tubelets."""
+        place = (phase + 0.5) / self._tubelet + 0.5  # 1: middle of the tubelet, 0: of the previous
         left = int(place)
         tubelets = len(self._share)
         np.multiply(self._steps[left : left + tubelets], place - left, out=self._share)
@@ -251,17 +252,17 @@ class OverlapMean:
 
 
 class WindowedEncoder:
-    """An Encoder over a WindowModel; one for all threads, so that videos fill batches together.
+    """An Encoder that uses a WindowModel; threads share it, so that videos fill batches together.
 
-    For each video under way, memory holds the frames of two batches of windows and at most four
-    windows' length of frames besides. Use as a context manager, or call `close`.
+    For each video in progress, memory holds the frames of two batches of windows, plus at most four
+    windows of frames. Use as a context manager, or call `close`.
     """
 
     def __init__(self, model: WindowModel) -> None:
         """Wrap a model.
 
         Raises:
-            ValueError: the model's window, stride, tubelet or batch make no sense.
+            ValueError: the model's window, stride, tubelet or batch is invalid.
         """
         self._model = model
         self._layout = WindowLayout(model.window, model.stride, model.tubelet)
@@ -274,14 +275,14 @@ class WindowedEncoder:
         self.close()
 
     def close(self) -> None:
-        """End the model's thread. Videos still being encoded get a RuntimeError."""
+        """End the model's thread; encoding unfinished videos raises a RuntimeError."""
         self._batcher.close()
 
     def load(self) -> None:
         """Load the model.
 
         Raises:
-            Exception: whatever the model raises.
+            Exception: any error of the model.
         """
         with span("load"):
             self._model.load()
@@ -307,25 +308,25 @@ class WindowedEncoder:
     def encode(
         self, frames: Iterable[FrameBatch], *, first_row: int = 0
     ) -> Generator[NDArray[np.float32], None, None]:
-        """Yield (b, d) float32 rows in frame order, one row for every frame that came in.
+        """Yield (b, d) float32 rows in frame order, one row per frame.
 
-        The rows have the same bits however the frames are batched and whatever other videos are
-        being encoded, if those of the model do.
+        If the model's results do not depend on the batch, neither do the rows: they have the same
+        bits for any batches of frames and any other videos being encoded.
 
         Args:
             frames: the whole video.
-            first_row: yield the rows from here on only. Frames that these do not depend on are
-                neither prepared nor embedded.
+            first_row: the first row to yield. Frames that the rows from here on do not depend on
+                are neither prepared nor embedded.
 
         Raises:
             ValueError: the video has fewer frames than `first_row`.
             RuntimeError: the encoder is closed.
-            Exception: whatever the model or the frames raise.
+            Exception: any error of the model or the frames.
         """
         first = self._layout.first_frame(first_row)
         sliding = SlidingWindows(self._layout, self._empty, first)
         mean = OverlapMean(self._layout, self.dimension, first)
-        extra = first_row - first  # rows at the front that are known already
+        extra = first_row - first  # rows at the front that are already stored
 
         with closing(self._batcher.map(self._windows(frames, sliding))) as results:
             for start, tubelets in results:
@@ -335,8 +336,8 @@ class WindowedEncoder:
                 extra = max(0, extra - len(rows))
         if sliding.end < first_row:
             raise ValueError(
-                f"Rows up to {first_row} are known of a video that ends before frame "
-                f"{first_row}: they are another video's."
+                f"Rows up to {first_row} are stored, but the video ends before frame "
+                f"{first_row}: they belong to another video."
             )
         yield mean.finish(sliding.end)[extra:]
 

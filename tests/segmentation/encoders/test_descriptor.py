@@ -34,7 +34,7 @@ def spans(side: int, n: int) -> list[slice]:
 
 
 def describe_by_numpy(frame: Frames) -> NDArray[np.float64]:
-    """The published maths of the descriptor, written the slow way."""
+    """The published maths of the descriptor, in a slow and simple form."""
     red, green, blue = np.moveaxis(frame.astype(np.int64), 2, 0)
     luma = (77 * red + 150 * green + 29 * blue) >> 8
     padded = np.pad(luma, 1, mode="edge")

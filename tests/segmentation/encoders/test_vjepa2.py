@@ -49,7 +49,7 @@ def random_pixels(windows: int, frames: int, crop: int) -> Any:
 
 
 def around(forward: Any, tiny: Path, batch: int) -> VJepa2Model:
-    """A model that computes something else."""
+    """A different forward pass in the same model."""
     model = VJepa2Model(
         lambda: forward,
         open_checkpoint(str(tiny)).architecture,

@@ -116,7 +116,7 @@ def test_other_architectures_are_refused(
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("{", "cannot be read as JSON"), ("[]", "does not hold a JSON object")]
+    ("text", "message"), [("{", "cannot be read as JSON"), ("[]", "does not contain a JSON object")]
 )
 def test_a_damaged_config_is_said_plainly(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "config.json").write_text(text, "utf-8")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[3] / "python/action100m/segmentation/encoders/vjepa2/tensorrt.py"
-# How the source names its TensorRT objects.
+# The names of TensorRT objects in the source.
 CLASSES = {
     "builder": "Builder",
     "network": "INetworkDefinition",
@@ -41,7 +41,7 @@ def dotted(node: ast.expr) -> str | None:
 
 
 def uses() -> Iterator[tuple[str, int | None]]:
-    """What the source takes from TensorRT, and with how many arguments it is called."""
+    """What the source uses from TensorRT, and with how many arguments."""
     for node in ast.walk(ast.parse(SOURCE.read_text("utf-8"))):
         if isinstance(node, ast.Call) and (name := dotted(node.func)):
             assert not node.keywords
@@ -53,7 +53,7 @@ def uses() -> Iterator[tuple[str, int | None]]:
 
 
 def argument_counts(documentation: str, name: str) -> set[int]:
-    """How many arguments the signatures in a docstring take, self aside."""
+    """How many arguments the signatures in a docstring take, without self."""
     counts: set[int] = set()
     for arguments in re.findall(rf"^(?:\d+\. )?{name}\((.*)\) ->", documentation, re.MULTILINE):
         given = re.sub(r"\[[^\]]*\]|<[^>]*>", "", arguments).split(", ")[1:]
@@ -121,7 +121,7 @@ def test_an_engine_for_something_else_is_refused(tmp_path: Path) -> None:
     engine_key.check_key(here, here, path)
     for name, value in {"gpu": "NVIDIA A100", "tensorrt": "10.1", "weights": "sha256:34"}.items():
         other = dataclasses.replace(here, **{name: value})
-        with pytest.raises(engine_key.EngineError, match=f"made for {name} {value}, and here is"):
+        with pytest.raises(engine_key.EngineError, match=f"built for {name} {value}, not for"):
             engine_key.check_key(other, here, path)
 
 

@@ -1,4 +1,4 @@
-"""Frame encoders, behind one protocol."""
+"""Frame encoders with a common protocol."""
 
 from action100m.segmentation.encoders.base import Encoder
 from action100m.segmentation.encoders.choice import (

@@ -12,14 +12,14 @@ from action100m.video.frames import FrameBatch
 
 
 class Encoder(Protocol):
-    """Turns sampled frames into embeddings.
+    """Converts sampled frames to embeddings.
 
     Attributes:
-        name: how a config names it.
-        identity: everything that decides its numbers (version, weights, precision): part of the
+        name: name of the encoder.
+        identity: everything that determines its results (version, weights, precision); part of the
             fingerprint of what is computed with it.
-        short_side: the frame size that it wants, see FrameSpec.
-        dimension: d.
+        short_side: the frame size that it expects, as `FrameSpec.side`.
+        dimension: d, the length of an embedding.
     """
 
     @property
@@ -35,12 +35,12 @@ class Encoder(Protocol):
     def dimension(self) -> int: ...
 
     def load(self) -> None:
-        """Load what encoding needs; what can be said of an encoder is known before."""
+        """Load what encoding needs; the attributes are available before."""
         ...
 
     def encode(self, frames: Iterable[FrameBatch]) -> Iterator[NDArray[np.float32]]:
-        """Yield (b, d) float32 rows in frame order, one row for every frame that came in.
+        """Yield (b, d) float32 rows in frame order, one row per frame.
 
-        Rows may lag behind the frames, and need not come in the same batches.
+        Rows may lag behind the frames, and their batches may differ from those of the frames.
         """
         ...

@@ -1,4 +1,4 @@
-"""From a configuration to an encoder. What needs PyTorch is imported only when asked for."""
+"""Create the encoder that a configuration names; PyTorch is imported only if it needs it."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def open_encoder(config: SegmentationConfig) -> Iterator[Encoder]:
-    """The encoder that a configuration names, to be shared by threads once it is loaded.
+    """Open the encoder that a configuration names; threads may share it once it is loaded.
 
     Raises:
-        ConfigError: a package, a checkpoint or a device that it needs is not to be had.
+        ConfigError: a package, checkpoint or device that it needs is not available.
     """
     if config.encoder == "descriptor":
         yield DescriptorEncoder()
@@ -37,10 +37,10 @@ def open_encoder(config: SegmentationConfig) -> Iterator[Encoder]:
 
 
 def load_encoder(encoder: Encoder) -> None:
-    """Load an opened encoder, and find out whether it works here.
+    """Load an opened encoder and check that it works on this machine.
 
     Raises:
-        ConfigError: it does not, or its weights cannot be used.
+        ConfigError: it does not work, or its weights cannot be used.
     """
     try:
         with as_config_errors():
@@ -49,16 +49,16 @@ def load_encoder(encoder: Encoder) -> None:
         raise ConfigError(f"Not even one window can be encoded. {error}") from error
     except RuntimeError as error:
         raise ConfigError(
-            f"The encoder does not run here: {error}. (Compiling it takes a C compiler; "
+            f"The encoder does not run on this machine: {error}. (Compiling it needs a C compiler; "
             "with TORCH_COMPILE_DISABLE=1 nothing is compiled.)"
         ) from error
 
 
 def pin(config: SegmentationConfig) -> SegmentationConfig:
-    """The same configuration with the commit that its revision means now.
+    """Return the configuration with its revision replaced by the commit it currently refers to.
 
     Raises:
-        ConfigError: the checkpoint is not to be had.
+        ConfigError: the checkpoint is not available.
     """
     if config.encoder == "descriptor":
         return config
@@ -73,16 +73,16 @@ def build_tensorrt_engine(config: SegmentationConfig) -> Path:
     """Build the engine for this GPU, or find it in the cache.
 
     Raises:
-        ConfigError: TensorRT, the checkpoint or the GPU is not to be had.
+        ConfigError: TensorRT, the checkpoint or the GPU is not available.
     """
     with as_config_errors():
         from action100m.segmentation.encoders.vjepa2.tensorrt import build_engine
 
         settings = config.vjepa2
         if settings.precision == "fp8":
-            raise ValueError("fp8 runs in PyTorch only: choose bf16 for TensorRT.")
+            raise ValueError("fp8 works only in PyTorch: choose bf16 for TensorRT.")
         if settings.attention != "cudnn":
-            raise ValueError("TensorRT has its own attention: leave the setting out.")
+            raise ValueError("TensorRT chooses its own attention kernel: remove that setting.")
         return build_engine(
             _open_checkpoint(config),
             _cache() / "tensorrt",

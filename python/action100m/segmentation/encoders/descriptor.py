@@ -1,4 +1,4 @@
-"""The built-in encoder: a hand-made descriptor of edges and colours, with no model."""
+"""The built-in encoder: a hand-crafted descriptor of edges and colours, without a model."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from action100m.video.frames import FrameBatch, check_pixels
 
 
 class DescriptorEncoder:
-    """Describes every frame by itself: on a grid of 8 x 12 cells, where edges point and the colour.
+    """Describes each frame by the edge directions and colour in each cell of an 8 x 12 grid.
 
-    Scene cuts are far apart in it, then changes of what stands where; noise, brightness and small
-    shakes are near. Same bits on every machine, however the frames are batched.
+    Distances are largest across scene cuts, smaller if the layout changes, and small for noise,
+    brightness and camera shake. Results are the same bits on every machine and for any batches.
     """
 
     name = "descriptor"
-    identity = "descriptor/1"  # raise with every change of its numbers
+    identity = "descriptor/1"  # increase the number whenever results change
     short_side = 96
     dimension = _core.DESCRIPTOR_DIMENSION
 
     def load(self) -> None:
-        """There is nothing to load."""
+        """Do nothing: there is nothing to load."""
 
     def encode(self, frames: Iterable[FrameBatch]) -> Iterator[NDArray[np.float32]]:
-        """Yield (b, 672) float32 for every batch, see `describe`."""
+        """Yield (b, 672) float32 for every batch; see `describe`."""
         for batch in frames:
             with span("describe", frames=len(batch.times)):
                 rows = describe(batch.pixels)
@@ -36,15 +36,15 @@ class DescriptorEncoder:
 
 
 def describe(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Describe frames, each by itself.
+    """Compute the descriptor of each frame.
 
     Args:
         pixels: (b, h, w, 3) uint8 RGB, h, w >= 1. Read in place if C-contiguous.
 
     Returns:
-        (b, 672) float32: for each of 8 x 12 cells (12 x 8 where h > w), row by row, the square
+        (b, 672) float32: for each of 8 x 12 cells (12 x 8 if h > w), row by row, the square
         roots of the shares of edges that brighten to the right, left, down and up, then mean luma,
-        red-blue and green-magenta. Meant for squared Euclidean distances.
+        red-blue and green-magenta. Intended for squared Euclidean distances.
 
     Raises:
         TypeError: pixels are not uint8.

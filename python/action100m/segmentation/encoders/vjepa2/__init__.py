@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 try:
-    import safetensors  # noqa: F401 (tried, to say in one sentence which is missing)
-    import torch  # noqa: F401 (the same)
-    import transformers  # noqa: F401 (the same)
+    import safetensors  # noqa: F401 (imported to report which package is missing)
+    import torch  # noqa: F401 (for the same reason)
+    import transformers  # noqa: F401 (for the same reason)
 except ImportError as error:
     raise ImportError(
         f"V-JEPA 2 needs {error.name}, which is not installed: pip install 'action100m[vjepa2]'."

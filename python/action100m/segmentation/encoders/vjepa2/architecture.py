@@ -11,18 +11,18 @@ from transformers import VJEPA2Config
 
 @dataclass(frozen=True)
 class Architecture:
-    """What decides an encoder's shapes.
+    """The values that determine an encoder's shapes.
 
     Attributes:
-        dimension: of a token.
-        heads: of attention, dimension / heads numbers each.
-        layers: transformer blocks.
+        dimension: size of a token.
+        heads: number of attention heads, of size dimension / heads.
+        layers: number of transformer blocks.
         hidden: width of the blocks' MLP.
         patch: side of a token's square of pixels.
-        tubelet: frames of a token.
-        crop: side of the square frames.
-        frames: of a window in training.
-        epsilon: of the layer norms.
+        tubelet: number of frames per token.
+        crop: side of the square frames in pixels.
+        frames: number of frames of a window in training.
+        epsilon: epsilon of the layer norms.
         qkv_bias: whether queries, keys and values have a bias.
     """
 
@@ -39,10 +39,10 @@ class Architecture:
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Architecture:
-        """Read the values of a `config.json`, those of transformers' VJEPA2Config.
+        """Read the values of a `config.json`, which are those of transformers' VJEPA2Config.
 
         Raises:
-            ValueError: this code does not compute such a model.
+            ValueError: such a model is not supported.
         """
         config = VJEPA2Config.from_dict(dict(values))
         _check(config)
@@ -61,7 +61,7 @@ class Architecture:
 
     @property
     def head_size(self) -> int:
-        """Numbers of one attention head."""
+        """Size of one attention head."""
         return self.dimension // self.heads
 
     @property
@@ -71,24 +71,24 @@ class Architecture:
 
     @property
     def grid(self) -> int:
-        """Tokens along each side of a frame."""
+        """Number of tokens along each side of a frame."""
         return self.crop // self.patch
 
     def tubelets(self, frames: int) -> int:
-        """How many tubelets a window of so many frames has.
+        """Return the number of tubelets in a window of `frames` frames.
 
         Raises:
-            ValueError: the frames do not fill whole tubelets.
+            ValueError: the number of frames is not a multiple of the tubelet.
         """
         if frames < 1 or frames % self.tubelet:
             raise ValueError(
                 f"A window of {frames} frames does not fill tubelets of {self.tubelet} frames: "
-                f"take a multiple of {self.tubelet}."
+                f"choose a multiple of {self.tubelet}."
             )
         return frames // self.tubelet
 
     def operations(self, frames: int) -> float:
-        """Floating point operations (multiplications and additions) of one window."""
+        """Return the floating-point operations (multiplications and additions) of one window."""
         tokens = self.tubelets(frames) * self.grid**2
         patches = 2 * tokens * 3 * self.tubelet * self.patch**2 * self.dimension
         linear = 2 * tokens * self.dimension * (4 * self.dimension + 2 * self.hidden)

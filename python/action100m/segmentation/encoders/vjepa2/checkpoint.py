@@ -1,4 +1,4 @@
-"""Finds a V-JEPA 2 checkpoint and reads the encoder's weights, from safetensors only."""
+"""Find a V-JEPA 2 checkpoint and read the encoder's weights, from safetensors only."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from action100m.segmentation.encoders.vjepa2.architecture import Architecture
 _CONFIG = "config.json"
 _INDEX = "model.safetensors.index.json"
 _WHOLE = "model.safetensors"
-_PREFIXES = ("encoder.", "vjepa2.encoder.")  # of the bare model; below a classifier
+_PREFIXES = ("encoder.", "vjepa2.encoder.")  # in the bare model; in a classifier
 
 
 @dataclass(frozen=True)
 class Checkpoint(Found):
-    """A V-JEPA 2 checkpoint that lies on this machine.
+    """A V-JEPA 2 checkpoint on this machine.
 
     Attributes:
-        architecture: its encoder's sizes.
+        architecture: the sizes of its encoder.
     """
 
     architecture: Architecture
@@ -35,17 +35,17 @@ class Checkpoint(Found):
         """Read the encoder's weights, and only those, onto a device.
 
         Returns:
-            The tensors as they are stored, by transformers' names below `encoder.`.
+            The tensors as stored, by transformers' names without the prefix `encoder.`.
 
         Raises:
-            CheckpointError: the files are damaged or hold no V-JEPA 2 encoder.
+            CheckpointError: the files are damaged or do not contain a V-JEPA 2 encoder.
         """
         try:
             weights = dict(_read_encoder(self._files(), str(device)))
         except (OSError, SafetensorError) as error:
             raise CheckpointError(f"Cannot read the weights of {self.source}: {error}.") from error
         if not weights:
-            raise CheckpointError(f"{self.source} holds no weights of a V-JEPA 2 encoder.")
+            raise CheckpointError(f"{self.source} contains no weights of a V-JEPA 2 encoder.")
         return weights
 
     def _files(self) -> list[Path]:
@@ -65,11 +65,11 @@ class Checkpoint(Found):
 
 
 def open_checkpoint(source: str, revision: str | None = None) -> Checkpoint:
-    """Find a checkpoint, and download it where it is not here.
+    """Find a checkpoint, and download it if it is not on this machine.
 
     Args:
         source: a local folder, or a name on the Hugging Face hub, such as
-            "facebook/vjepa2-vitg-fpc64-384". With HF_HUB_OFFLINE=1 the hub's cache is used alone.
+            "facebook/vjepa2-vitg-fpc64-384". With HF_HUB_OFFLINE=1, only the hub's cache is used.
         revision: a commit, branch or tag of the hub; by default the newest commit.
 
     Raises:
@@ -100,7 +100,7 @@ def _read_json(path: Path, source: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{source}: {path.name} cannot be read as JSON: {error}.") from error
     if not isinstance(values, dict):
-        raise CheckpointError(f"{source}: {path.name} does not hold a JSON object.")
+        raise CheckpointError(f"{source}: {path.name} does not contain a JSON object.")
     return values
 
 

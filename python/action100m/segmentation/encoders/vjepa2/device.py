@@ -1,4 +1,4 @@
-"""Finds the device, and tells when its memory is full or it fails."""
+"""Find the device, and translate its errors."""
 
 from __future__ import annotations
 
@@ -16,40 +16,40 @@ _FLOAT8_SINCE = (8, 9)
 
 
 def find_device(name: str, precision: str) -> torch.device:
-    """The device of that name, if it is there and can compute in that precision.
+    """Return the device with this name, after checking that it supports this precision.
 
     Raises:
-        ValueError: it is not, or it cannot.
+        ValueError: the device does not exist or does not support the precision.
     """
     device = find_named(name)
     if precision == "fp8" and (
         device.type != "cuda" or torch.cuda.get_device_capability(device) < _FLOAT8_SINCE
     ):
-        raise ValueError(f"fp8 needs an NVIDIA GPU from Ada or Hopper on, not {name!r}: take bf16.")
+        raise ValueError(f"fp8 needs an NVIDIA GPU (Ada, Hopper or later), not {name!r}: use bf16.")
     return device
 
 
 @contextmanager
 def device_errors() -> Iterator[None]:
-    """Turn what PyTorch and the kernels raise into ours; where memory is full, free what is cached.
+    """Translate errors of PyTorch and the kernels; if memory is full, also free cached memory.
 
     Raises:
         OutOfDeviceMemoryError: the memory is full.
-        EngineStoppedError: the device failed. After that CUDA refuses all that this process asks.
+        EngineStoppedError: the device failed; CUDA then rejects all later calls of this process.
     """
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
-        # Or the traceback would keep what the failed batch took.
+        # Otherwise the traceback would keep the memory of the failed batch.
         traceback.clear_frames(error.__traceback__)
         torch.cuda.empty_cache()
         raise OutOfDeviceMemoryError(f"The device's memory is full: {error}") from error
     except torch.AcceleratorError as error:
         raise _stopped(error) from error
-    except RuntimeError:  # a library's: cuBLAS, cuDNN, Triton, our kernels
+    except RuntimeError:  # from a library: cuBLAS, cuDNN, Triton, our kernels
         try:
             if torch.cuda.is_initialized():
-                torch.cuda.synchronize()  # raises if it was the device
+                torch.cuda.synchronize()  # raises if the device failed
         except RuntimeError as error:
             raise _stopped(error) from error
         raise

@@ -1,4 +1,4 @@
-"""What a TensorRT engine is made for, written beside it and compared before it is loaded."""
+"""What a TensorRT engine was built for, stored next to it and checked before it is loaded."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from action100m.segmentation.encoders.vjepa2.onnx import ExportType
 
 
 class EngineError(ValueError):
-    """An engine that cannot be built or cannot be used here."""
+    """Raised if an engine cannot be built, or cannot be used on this machine."""
 
 
 @dataclass(frozen=True)
 class EngineKey:
-    """What an engine is made for; another value of any of them needs another engine.
+    """What an engine was built for; if any value differs, another engine is needed.
 
     Attributes:
-        version: of this code.
+        version: version of this code.
         weights: the checkpoint's identity.
-        window: sampled frames a window.
-        batch: the most windows at once.
-        precision: of the matrix products.
-        tensorrt: its version.
-        gpu: its name.
-        capability: its compute capability, such as "9.0".
+        window: sampled frames per window.
+        batch: maximum number of windows at once.
+        precision: precision of the matrix products.
+        tensorrt: version of TensorRT.
+        gpu: name of the GPU.
+        capability: compute capability of the GPU, such as "9.0".
     """
 
     version: int
@@ -39,30 +39,30 @@ class EngineKey:
 
 
 def read_key(path: Path) -> EngineKey:
-    """What the engine at that path is made for.
+    """Read what the engine at this path was built for.
 
     Raises:
-        EngineError: there is none, or its description is damaged.
+        EngineError: the description next to the engine is missing or damaged.
     """
     try:
         return EngineKey(**json.loads(path.with_suffix(".json").read_text("utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise EngineError(
-            f"{path} is no engine with its description beside it ({error}): build it with "
+            f"The description of the engine {path} cannot be read ({error}): build it with "
             "action100m tensorrt build."
         ) from error
 
 
 def check_key(engine: EngineKey, here: EngineKey, path: Path) -> None:
-    """Refuse an engine that is made for something else.
+    """Check that an engine was built for what is used here.
 
     Raises:
-        EngineError: names what differs.
+        EngineError: a value differs; the message names it.
     """
     wanted = asdict(here)
     for name, value in asdict(engine).items():
         if value != wanted[name]:
             raise EngineError(
-                f"The engine {path} is made for {name} {value}, and here is {wanted[name]}: "
+                f"The engine {path} was built for {name} {value}, not for {wanted[name]}: "
                 "build another with action100m tensorrt build."
             )

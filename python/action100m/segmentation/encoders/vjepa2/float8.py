@@ -1,4 +1,4 @@
-"""Linear layers in 8-bit floating point, with a scale for every row."""
+"""Linear layers in 8-bit floating point, with one scale per row."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ def quantise_rows(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         x: (m, k).
 
     Returns:
-        (m, k) float8_e4m3fn and (m, 1) float32 scales: their product is near x.
+        (m, k) float8_e4m3fn and (m, 1) float32 scales, whose product approximates x.
     """
     scale = x.abs().amax(1, keepdim=True).float().clamp(min=1e-12) / _LARGEST
     return (x / scale).clamp(-_LARGEST, _LARGEST).to(_TYPE), scale
 
 
 class Float8Linear(nn.Module):
-    """x W^T + b in bfloat16, its product in float8: weights quantised once, x at every call.
+    """x W^T + b in bfloat16, with the product in float8: W is quantised once, x at every call.
 
     Args:
-        linear: in bfloat16; both sizes multiples of 16.
+        linear: a bfloat16 layer whose sizes are multiples of 16.
     """
 
     def __init__(self, linear: nn.Linear) -> None:
@@ -38,7 +38,7 @@ class Float8Linear(nn.Module):
         self.bias = linear.bias
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(..., k) bfloat16 to (..., n) bfloat16."""
+        """Map (..., k) bfloat16 to (..., n) bfloat16."""
         rows, scale = quantise_rows(x.flatten(0, -2))
         product = torch._scaled_mm(
             rows,
@@ -53,16 +53,16 @@ class Float8Linear(nn.Module):
 
 
 def use_float8(block: nn.Module) -> None:
-    """Replace the linear layers of a transformer block.
+    """Replace the linear layers of a transformer block by float8 layers.
 
     Raises:
-        ValueError: a layer's sizes do not suit the float8 product.
+        ValueError: a layer's sizes are not multiples of 16.
     """
     for name in _LAYERS:
         linear = getattr(block, name)
         if linear.in_features % 16 or linear.out_features % 16:
             raise ValueError(
                 f"fp8 needs layers whose sizes are multiples of 16, and {name} is "
-                f"{linear.in_features} x {linear.out_features}: take bf16."
+                f"{linear.in_features} x {linear.out_features}: use bf16."
             )
         setattr(block, name, Float8Linear(linear))

@@ -1,4 +1,4 @@
-"""Replays a forward pass as one CUDA graph."""
+"""Replay a forward pass as one CUDA graph."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class GraphedForward:
     """Captures the forward pass once for every batch size, then replays it.
 
     Args:
-        forward: one CUDA tensor to another, without reading anything back.
+        forward: maps one CUDA tensor to another, without copying anything to the host.
     """
 
     def __init__(self, forward: Callable[[torch.Tensor], torch.Tensor]) -> None:
@@ -21,7 +21,7 @@ class GraphedForward:
         self._captured: dict[int, tuple[torch.cuda.CUDAGraph, torch.Tensor, torch.Tensor]] = {}
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
-        """As the forward pass. The result is the caller's own."""
+        """Run the forward pass; the result is a new tensor."""
         if len(pixels) not in self._captured:
             self._captured[len(pixels)] = self._capture(pixels)
         graph, given, result = self._captured[len(pixels)]
@@ -33,7 +33,7 @@ class GraphedForward:
         self, pixels: torch.Tensor
     ) -> tuple[torch.cuda.CUDAGraph, torch.Tensor, torch.Tensor]:
         given = pixels.clone()
-        # What is compiled or tuned at the first calls may not be captured.
+        # Compilation and tuning in the first calls must not be captured.
         side = torch.cuda.Stream(pixels.device)
         side.wait_stream(torch.cuda.current_stream(pixels.device))
         with torch.cuda.stream(side):
@@ -41,7 +41,7 @@ class GraphedForward:
                 self._forward(given)
         torch.cuda.current_stream(pixels.device).wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        # Other threads, which prepare frames, may allocate meanwhile.
+        # Other threads, which prepare frames, may allocate during the capture.
         with (
             torch.cuda.device(pixels.device),
             torch.cuda.graph(graph, capture_error_mode="thread_local"),

@@ -1,4 +1,4 @@
-"""V-JEPA 2 as the windows want it: frames prepared once, windows embedded in batches."""
+"""V-JEPA 2 as a window model: frames are prepared once, windows are embedded in batches."""
 
 from __future__ import annotations
 
@@ -30,27 +30,28 @@ from action100m.video.frames import check_pixels
 
 Precision = Literal["float32", "bf16", "fp8"]
 Forward = Callable[[torch.Tensor], torch.Tensor]
-"""(b, window, 3, crop, crop) prepared frames to (b, window / tubelet, d) float32, on a device."""
+"""Maps (b, window, 3, crop, crop) prepared frames to (b, window / tubelet, d) float32."""
 
 _log = logging.getLogger(__name__)
 
-_VERSION = 2  # of everything here that decides the numbers
+_VERSION = 2  # of everything here that affects the results
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp8": torch.bfloat16}
 
 
 class VJepa2Model:
-    """A WindowModel around a forward pass, PyTorch's or TensorRT's; see `open_vjepa2`.
+    """A WindowModel around a forward pass in PyTorch or TensorRT; see `open_vjepa2`.
 
     Attributes:
-        name: how a config names it.
-        identity: weights, precision and version: what decides the numbers, kernels aside.
-        window: sampled frames a window.
-        stride: sampled frames from one window to the next.
-        tubelet: sampled frames for which there is one vector.
-        dimension: d, of a vector.
-        short_side: the frame size that needs no resampling here.
-        batch: windows at once.
-        device: where prepared frames lie.
+        name: name of the encoder.
+        identity: weights, precision, version and windows: what determines the results, except for
+            the choice of kernels.
+        window: sampled frames per window.
+        stride: sampled frames from the start of one window to that of the next.
+        tubelet: sampled frames per vector.
+        dimension: d, the length of a vector.
+        short_side: frame size at which frames are not resampled.
+        batch: maximum number of windows at once.
+        device: device of the prepared frames.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class VJepa2Model:
     ) -> None:
         if stride < 1 or batch < 1:
             raise ValueError(f"stride {stride} and batch {batch} must be at least 1.")
-        architecture.tubelets(window)  # refuses an odd number of frames
+        architecture.tubelets(window)  # raises if the window is not a multiple of the tubelet
         self.name = name
         self.identity = f"{name}/{_VERSION} {identity} {window}/{stride}"
         self.window = window
@@ -86,7 +87,7 @@ class VJepa2Model:
         self._uploads = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def load(self) -> None:
-        """Load the weights; on a GPU, encode black frames too: what cannot work fails at once.
+        """Load the weights and, on a GPU, encode black frames, so that errors appear at once.
 
         Raises:
             CheckpointError: the weights cannot be used.
@@ -104,20 +105,20 @@ class VJepa2Model:
     def try_out(self) -> None:
         """Encode black frames in a full batch, in a smaller one, and alone.
 
-        These are the shapes for which PyTorch compiles: what is left of a video at its end would
-        stop all others while it does.
+        PyTorch compiles for these shapes. Otherwise, the last windows of a video would stop all
+        other videos while it compiles.
         """
         side = self.short_side
         window = self.prepare(np.zeros((self.window, side, side, 3), np.uint8))
         for windows in sorted({self.batch, max(1, self.batch - 1), 1}, reverse=True):
             try:
                 self.embed([window] * windows)
-            except OutOfDeviceMemoryError:  # batches are halved when videos come
+            except OutOfDeviceMemoryError:  # batches are halved while videos are encoded
                 if windows == 1:
                     raise
 
     def prepare(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
-        """Preprocess frames, each once, on the device.
+        """Preprocess frames on the device, each of them once.
 
         Args:
             pixels: (b, h, w, 3) uint8 RGB.
@@ -130,7 +131,7 @@ class VJepa2Model:
             ValueError: pixels have another shape.
         """
         check_pixels(pixels)
-        # Beside the stream that encodes: there a copy would wait for the windows before it.
+        # Not on the stream that encodes, where a copy would wait for the windows before it.
         with device_errors(), torch.no_grad(), torch.cuda.stream(self._uploads):
             prepared = preprocess(pixels, self._architecture, self._dtype, self.device)
         if self._uploads is not None:
@@ -139,7 +140,7 @@ class VJepa2Model:
         return prepared
 
     def empty(self, frames: int, like: torch.Tensor) -> torch.Tensor:
-        """An uninitialised buffer of so many prepared frames."""
+        """Return an uninitialised buffer for `frames` prepared frames."""
         with device_errors():
             return like.new_empty((frames, *like.shape[1:]))
 
@@ -147,14 +148,14 @@ class VJepa2Model:
         """Encode windows and average their tokens over space.
 
         Args:
-            windows: b of (window, 3, crop, crop) prepared frames.
+            windows: b windows of prepared frames, each (window, 3, crop, crop).
 
         Returns:
             (b, window / tubelet, d) float32.
 
         Raises:
-            ValueError: a window has another number or size of frames.
-            OutOfDeviceMemoryError: so many windows do not fit at once.
+            ValueError: the shape of a window is wrong.
+            OutOfDeviceMemoryError: the windows do not fit into memory at once.
         """
         crop = self._architecture.crop
         shape = (self.window, 3, crop, crop)
@@ -185,24 +186,24 @@ def open_vjepa2(
     compiled: bool = False,
     graphed: bool = False,
 ) -> VJepa2Model:
-    """The encoder of a checkpoint in PyTorch; its weights are left to `load`.
+    """Create the encoder of a checkpoint in PyTorch; `load` reads its weights later.
 
     Args:
-        checkpoint: of `open_checkpoint`.
-        device: as PyTorch names it: "cuda", "cuda:1", "cpu".
-        precision: of the matrix products. "fp8" computes the linear layers in 8 bits, the
-            attention in bf16.
-        window: sampled frames a window; by default as in training.
-        stride: sampled frames from one window to the next.
-        batch: windows at once.
-        attention: the fused kernel on a CUDA device, but for float32, which has one only: cuDNN's,
-            PyTorch's FlashAttention 2, or FlashAttention 3 or 4, each a package of its own.
-        compiled: fuse what lies between the products (torch.compile).
-        graphed: replay CUDA graphs, one for each batch size.
+        checkpoint: as returned by `open_checkpoint`.
+        device: PyTorch's name of the device: "cuda", "cuda:1", "cpu".
+        precision: precision of the matrix products. "fp8" computes the linear layers in 8 bits and
+            the attention in bf16.
+        window: sampled frames per window; by default as in training.
+        stride: sampled frames from the start of one window to that of the next.
+        batch: maximum number of windows at once.
+        attention: the fused attention kernel on a CUDA device, except for float32, which has only
+            one: cuDNN's, PyTorch's FlashAttention 2, or FlashAttention 3 or 4, which are packages.
+        compiled: whether to fuse the operations between the products (torch.compile).
+        graphed: whether to replay CUDA graphs, one for each batch size.
 
     Raises:
-        ValueError: the device or the precision is not to be had here, or the window's frames do
-            not fill whole tubelets.
+        ValueError: the device or the precision is not available, or the window is not a multiple
+            of the tubelet.
     """
     place = find_device(device, precision)
     require_attention(attention, place)
@@ -246,12 +247,12 @@ def make_forward(
     compiled: bool = False,
     graphed: bool = False,
 ) -> Forward:
-    """The forward pass on the device where the weights are; arguments as `open_vjepa2`."""
+    """Create the forward pass on the device of the weights; see `open_vjepa2` for arguments."""
     encoder = make_transformer(architecture, weights, frames, DTYPES[precision])
     for block in encoder.blocks:
         if precision == "fp8":
             use_float8(block)
-        if compiled:  # block by block: one compilation serves them all
+        if compiled:  # block by block, so that one compilation serves all blocks
             block.compile()
     if encoder.tables.device.type != "cuda":
         return encoder

@@ -1,4 +1,4 @@
-"""The encoder with its pooling as an ONNX file."""
+"""Export the encoder with its pooling as an ONNX file."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ def export_onnx(
     window: int | None = None,
     precision: ExportType = "float32",
 ) -> None:
-    """Write the encoder with its pooling as ONNX, weights in `path` + ".data" beside it.
+    """Write the encoder with its pooling as ONNX, with the weights in `path` + ".data".
 
-    Its input "pixels" is (batch, window, 3, crop, crop) in that precision, its output "vectors"
+    The input "pixels" is (batch, window, 3, crop, crop) in that precision, the output "vectors" is
     (batch, window / tubelet, d) float32; the batch is dynamic. The residual stream, the norms and
-    the rotary tables are float32 in every precision. The true ViT-g takes minutes, and memory for
-    its weights twice.
+    the rotary tables are float32 in every precision. Exporting the full ViT-g takes minutes and
+    twice the memory of its weights.
 
     Args:
-        checkpoint: of `open_checkpoint`.
-        path: of the .onnx file.
-        window: sampled frames a window; by default as in training.
-        precision: of the matrix products.
+        checkpoint: as returned by `open_checkpoint`.
+        path: path of the .onnx file.
+        window: sampled frames per window; by default as in training.
+        precision: precision of the matrix products.
 
     Raises:
-        ValueError: the window's frames do not fill whole tubelets.
+        ValueError: the window is not a multiple of the tubelet.
         CheckpointError: the weights cannot be used.
     """
     architecture = checkpoint.architecture
     frames = architecture.frames if window is None else window
     dtype = DTYPES[precision]
     encoder = make_transformer(architecture, checkpoint.weights(), frames, dtype)
-    # Two windows: a batch of one would be taken as fixed.
+    # Two windows, because the exporter would treat a batch of one as fixed.
     pixels = torch.zeros((2, frames, 3, architecture.crop, architecture.crop), dtype=dtype)
     torch.onnx.export(
         encoder,

@@ -1,7 +1,7 @@
-"""Frames to what V-JEPA 2 was trained on, as transformers' VJEPA2VideoProcessor does it.
+"""Prepare frames for V-JEPA 2, as transformers' VJEPA2VideoProcessor does.
 
-The same bits on every device. Where frames are resized, 8-bit levels may differ from the
-processor's by one; elsewhere the results are equal.
+Results are the same bits on every device. If frames are resized, 8-bit levels may differ from the
+processor's by one; otherwise the results are equal.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from action100m.segmentation.encoders.vjepa2.architecture import Architecture
 def preprocess(
     pixels: NDArray[np.uint8], architecture: Architecture, dtype: torch.dtype, device: torch.device
 ) -> torch.Tensor:
-    """Resize where needed, take the central square, and normalise.
+    """Resize frames if needed, crop the central square, and normalise.
 
     On a CUDA device this is queued on the current stream; a build without CUDA kernels prepares
     the frames on the CPU instead.
@@ -25,9 +25,9 @@ def preprocess(
     Args:
         pixels: (b, h, w, 3) uint8 RGB. Frames whose shorter side is the architecture's
             `short_side` are not resampled.
-        architecture: says which sides.
-        dtype: of the result; computed in float32.
-        device: of the result.
+        architecture: gives the sides of the resized and cropped frames.
+        dtype: dtype of the result, which is computed in float32.
+        device: device of the result.
 
     Returns:
         (b, 3, crop, crop), contiguous.

@@ -1,7 +1,7 @@
 """V-JEPA 2 as a TensorRT engine, through TensorRT's own Python bindings.
 
-No part of this has run on a GPU yet: the ONNX that it starts from is checked with ONNX Runtime,
-and each TensorRT call against the signatures of the real bindings (11.4).
+No part of this module has run on a GPU yet: its ONNX input is checked with ONNX Runtime, and each
+TensorRT call against the signatures of the real bindings (11.4).
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ try:
     import tensorrt as trt
 except ImportError as missing:
     raise ImportError(
-        "TensorRT is not installed: pip install 'action100m[tensorrt]', which brings its libraries."
+        "TensorRT is not installed: pip install 'action100m[tensorrt]'; it includes its libraries."
     ) from missing
 
-_VERSION = 1  # of everything here that decides an engine
+_VERSION = 1  # of everything here that affects an engine
 
 
 def build_engine(
@@ -51,23 +51,23 @@ def build_engine(
     window: int | None = None,
     batch: int = 4,
 ) -> Path:
-    """Export a checkpoint and build an engine for a GPU, unless the cache holds it already.
+    """Export a checkpoint and build an engine for a GPU, unless it is already in the cache.
 
     Args:
-        checkpoint: of `open_checkpoint`.
-        cache: a folder; made where it is missing.
-        device: the GPU, as PyTorch names it.
-        precision: of the matrix products.
-        window: sampled frames a window; by default as in training.
-        batch: the most windows at once.
+        checkpoint: as returned by `open_checkpoint`.
+        cache: a folder; created if missing.
+        device: PyTorch's name of the GPU.
+        precision: precision of the matrix products.
+        window: sampled frames per window; by default as in training.
+        batch: maximum number of windows at once.
 
     Returns:
-        The engine's path; a .json beside it says what it is made for.
+        The path of the engine; a .json file next to it describes what it was built for.
 
     Raises:
-        ValueError: there is no such GPU, or the window's frames do not fill whole tubelets.
+        ValueError: there is no such GPU, or the window is not a multiple of the tubelet.
         CheckpointError: the weights cannot be used.
-        EngineError: TensorRT refuses the model, in its words.
+        EngineError: TensorRT cannot read the model or build the engine.
     """
     if batch < 1:
         raise ValueError(f"batch must be at least 1, not {batch}.")
@@ -78,7 +78,7 @@ def build_engine(
     if path.is_file() and path.with_suffix(".json").is_file():
         return path
     cache.mkdir(parents=True, exist_ok=True)
-    # On the cache's own disk: the ViT-g's weights are too large for many a /tmp.
+    # On the disk of the cache, because /tmp is often too small for the weights of the ViT-g.
     with tempfile.TemporaryDirectory(dir=cache) as folder:
         onnx = Path(folder) / "encoder.onnx"
         export_onnx(checkpoint, onnx, window=frames, precision=precision)
@@ -95,18 +95,18 @@ def build_engine(
 def open_engine(
     checkpoint: Checkpoint, path: Path, *, device: str = "cuda", stride: int = 8
 ) -> VJepa2Model:
-    """An engine that `build_engine` made; it is left to `load`.
+    """Open an engine from `build_engine`; `load` reads it later.
 
     Args:
-        checkpoint: what it was built from.
-        path: the engine's.
-        device: the GPU, as PyTorch names it.
-        stride: sampled frames from one window to the next.
+        checkpoint: the checkpoint that the engine was built from.
+        path: path of the engine.
+        device: PyTorch's name of the GPU.
+        stride: sampled frames from the start of one window to that of the next.
 
     Raises:
         ValueError: there is no such GPU.
-        EngineError: the engine is missing, damaged, or made for another GPU, TensorRT version or
-            checkpoint.
+        EngineError: the engine's description is missing or damaged, or it was built for another
+            GPU, TensorRT version or checkpoint.
     """
     place = _find_gpu(device)
     key = read_key(path)
@@ -125,11 +125,11 @@ def open_engine(
 
 
 class EngineForward:
-    """Runs an engine on the tensors' own memory, on a stream of its own.
+    """Runs an engine directly on the memory of tensors, on a separate stream.
 
     Args:
-        path: of an engine for this GPU and this TensorRT.
-        architecture: of its encoder.
+        path: path of an engine for this GPU and this TensorRT version.
+        architecture: sizes of its encoder.
         device: the GPU.
     """
 
@@ -149,8 +149,8 @@ class EngineForward:
         self._runtime, self._engine, self._context = runtime, engine, context
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(b, window, 3, crop, crop) to (b, window / tubelet, d) float32."""
-        with torch.cuda.device(self._device):  # TensorRT computes on the thread's current one
+        """Map (b, window, 3, crop, crop) to (b, window / tubelet, d) float32."""
+        with torch.cuda.device(self._device):  # TensorRT uses the thread's current device
             return self._run(pixels)
 
     def _run(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -170,7 +170,7 @@ class EngineForward:
         )
         if not ready:
             raise EngineError(
-                f"TensorRT refuses a batch of {len(pixels)} windows; its log says why."
+                f"TensorRT rejects a batch of {len(pixels)} windows; its log gives the reason."
             )
         callers.wait_stream(self._stream)
         for tensor in (pixels, vectors):
@@ -204,7 +204,7 @@ def _key(
 def _compile(onnx: Path, architecture: Architecture, key: EngineKey) -> bytes:
     logger = trt.Logger(trt.Logger.WARNING)
     builder = trt.Builder(logger)
-    # Strongly typed: the ONNX says what is computed in which precision.
+    # Strongly typed: the ONNX file determines the precision of each operation.
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(onnx)):
@@ -218,5 +218,5 @@ def _compile(onnx: Path, architecture: Architecture, key: EngineKey) -> bytes:
     config.add_optimization_profile(profile)
     engine = builder.build_serialized_network(network, config)
     if engine is None:
-        raise EngineError("TensorRT cannot build the engine; its log says why.")
+        raise EngineError("TensorRT cannot build the engine; its log gives the reason.")
     return bytes(engine)

@@ -1,8 +1,8 @@
-"""The V-JEPA 2 encoder: pixels of windows in, one vector per tubelet out.
+"""The V-JEPA 2 encoder: from the pixels of windows to one vector per tubelet.
 
 A lean forward pass with transformers' weights: queries, keys and values in one product, rotary
-tables computed once, fused attention in the layout the product leaves, and the residual stream in
-float32 whatever the precision of the products.
+tables computed once, fused attention in the layout of that product's result, and the residual
+stream in float32, whatever the precision of the products.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ class Block(nn.Module):
         self.fc2 = nn.Linear(hidden, d)
 
     def forward(self, x: torch.Tensor, tables: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """(b, tokens, d) float32 to the same; products are computed in `dtype`."""
+        """Map (b, tokens, d) float32 to the same shape; products are computed in `dtype`."""
         x = x + self.proj(self._attend(self.qkv(self.norm1(x).to(dtype)), tables))
         return x + self.fc2(functional.gelu(self.fc1(self.norm2(x).to(dtype))))
 
     def _attend(self, qkv: torch.Tensor, tables: torch.Tensor) -> torch.Tensor:
         qk, v = qkv.unflatten(-1, (3 * self.heads, -1)).tensor_split([2 * self.heads], 2)
         q, k = rotate(qk, tables).chunk(2, 2)
-        # Strided views: the fused kernels need no copies.
+        # The fused kernels accept strided views, so no copies are needed.
         heads = (t.transpose(1, 2) for t in (q, k, v))
         return functional.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
 
 
 class VisionTransformer(nn.Module):
-    """The encoder with its spatial pooling, for windows of one length.
+    """The encoder with spatial pooling, for windows of one length.
 
     Args:
-        architecture: its sizes.
-        frames: of a window, a multiple of the tubelet.
-        dtype: of the products.
+        architecture: sizes of the encoder.
+        frames: frames per window, a multiple of the tubelet.
+        dtype: dtype of the products.
     """
 
     def __init__(self, architecture: Architecture, frames: int, dtype: torch.dtype) -> None:
@@ -95,20 +95,20 @@ def make_transformer(
     frames: int,
     dtype: torch.dtype,
 ) -> VisionTransformer:
-    """Build the encoder around a checkpoint's weights, on the device where they are.
+    """Build the encoder from a checkpoint's weights, on the device of the weights.
 
     Args:
-        architecture: its sizes.
-        weights: by transformers' names, see `Checkpoint.weights`.
-        frames: of a window.
-        dtype: of the products; norms and the residual stream are float32.
+        architecture: sizes of the encoder.
+        weights: tensors by transformers' names; see `Checkpoint.weights`.
+        frames: frames per window.
+        dtype: dtype of the products; norms and the residual stream are float32.
 
     Raises:
         CheckpointError: the weights do not fit the architecture.
     """
     with torch.device("meta"):
         blank = VisionTransformer(architecture, frames, dtype)
-    # Explicitly: on the meta device the tables hold nothing.
+    # Tables computed on the meta device have no values, so compute them again.
     device = next(iter(weights.values())).device
     blank.tables = rotation_tables(architecture, architecture.tubelets(frames)).to(device)
     try:
@@ -138,7 +138,7 @@ def _translate(
             for name, other in _SAME.items():
                 state[f"{ours}.{name}.{kind}"] = left.pop(f"{theirs}.{other}.{kind}")
     if left:
-        raise KeyError(f"{min(left)} has no place")
+        raise KeyError(f"{min(left)} is unknown")
     return {
         name: tensor.to(torch.float32 if "norm" in name else dtype)
         for name, tensor in state.items()
