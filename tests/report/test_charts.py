@@ -1,4 +1,4 @@
-"""The dataset's figures draw what the statistics say, whatever the texts are."""
+"""The dataset's figures show the statistics, whatever the texts contain."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Figures and the HTML report of a run. Only `of_run` knows the run folder."""
+"""Figures and the HTML report of a run. Only `of_run` reads the run folder."""

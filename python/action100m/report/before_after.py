@@ -1,4 +1,4 @@
-"""Long tails before and after balancing, in one figure."""
+"""Draw long tails before and after balancing in one figure."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _POINTS = 400
 
 
 def before_after(tails: Mapping[str, tuple[Shares, Shares]]) -> Figure:
-    """Draw the share of the draws that each thing has, over its rank, both logarithmic.
+    """Draw each item's share of the draws over its rank, both on logarithmic axes.
 
     Args:
-        tails: up to three, by what they are of, such as "actions": the (n,) shares before
-            balancing, dashed, and after it; in any order each.
+        tails: up to three pairs of (n,) shares, before balancing (dashed) and after it, each in any
+            order, by the name of the items, such as "actions".
     """
     figure, axes = framed(7.2, 4.2, "The long tail, before and after balancing")
     for (name, both), color in zip(tails.items(), _COLORS, strict=False):

@@ -1,4 +1,4 @@
-"""Groups failures by their cause."""
+"""Group failures by their cause."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ _LENGTH = 500  # characters of a reason
 
 @dataclass
 class Cause:
-    """Videos that failed alike.
+    """Videos that failed for the same reason.
 
     Attributes:
-        reason: what their reasons share; what differs stands as "…". A lone video's in full.
-        count: how many there are.
-        examples: the first of their uids.
+        reason: what their reasons have in common, with "…" for what differs; the full reason if
+            there is only one video.
+        count: number of videos.
+        examples: uids of the first videos.
     """
 
     reason: str
@@ -30,7 +31,7 @@ class Cause:
 class Causes:
     """Groups failed videos by cause, in bounded memory.
 
-    Beyond `limit` causes the earliest of a single video gives way, and is only counted.
+    Beyond `limit` causes, the oldest one with a single video is dropped; its video is only counted.
     """
 
     def __init__(self, limit: int = 1000) -> None:
@@ -39,7 +40,7 @@ class Causes:
         self._videos = 0
 
     def add(self, video: ReportedVideo) -> None:
-        """Count a failed video in."""
+        """Add a failed video."""
         self._videos += 1
         reason = common_reason(video)
         cause = self._causes.get(reason)
@@ -55,11 +56,11 @@ class Causes:
             cause.examples.append(clean(video.uid, 80))
 
     def largest(self, n: int) -> list[Cause]:
-        """The `n` causes with the most videos, the largest first."""
+        """Return the `n` causes with the most videos, largest first."""
         return sorted(self._causes.values(), key=lambda cause: -cause.count)[:n]
 
     def rest(self, n: int) -> int:
-        """How many videos are not among those of the `n` largest."""
+        """Return the number of videos that do not belong to the `n` largest causes."""
         return self._videos - sum(cause.count for cause in self.largest(n))
 
     def _make_room(self) -> bool:
@@ -68,7 +69,7 @@ class Causes:
 
 
 def common_reason(video: ReportedVideo) -> str:
-    """The reason without what is the video's own: its path, its uid, numbers, quoted names."""
+    """Return the reason without details of the video: its path, uid, numbers and quoted names."""
     reason = video.reason[:2000]
     for own in (video.path, video.uid):
         if len(own) > 3:

@@ -1,4 +1,4 @@
-"""The dataset in four figures: durations, the long tail, actions by verb, and their words."""
+"""Draw the dataset in four figures: durations, long tail, actions by verb, and their words."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ _ALL, _LEAVES = "#3a5fa8", "#84c07c"
 _REST = "#d6d8dc"
 _CLOUD = (490, 320)  # points
 _CLOUD_WORDS = 140
-_THINNEST = 0.003  # share of the whole turn
+_THINNEST = 0.003  # fraction of the full circle
 _POINTS = 235  # from the sunburst's centre to its rim
 _SECONDS = (0.1, 0.5, 1, 3, 10, 60, 600, 3600, 36_000)
 
 
 def charts(stats: Stats) -> Iterator[tuple[str, Figure]]:
-    """The figures that the data has something for, by name; the word cloud is the last.
+    """Yield names and figures for which there are data; the word cloud comes last.
 
     Raises:
-        DatasetError: there are actions, and `wordcloud` is not installed.
+        DatasetError: there are actions, but `wordcloud` is not installed.
     """
     if stats.durations is not None:
         yield "durations", durations(stats.durations, stats.leaf_durations)
@@ -55,10 +55,10 @@ def charts(stats: Stats) -> Iterator[tuple[str, Figure]]:
 
 
 def draw_dataset(dataset: Dataset) -> DatasetView | None:
-    """What a report shows of a dataset; None where nothing is captioned.
+    """Return what a report shows of a dataset, or None if it contains no words.
 
     Raises:
-        DatasetError: it cannot be read.
+        DatasetError: the dataset cannot be read.
     """
     stats = measure(dataset)
     if not stats.words:
@@ -67,19 +67,19 @@ def draw_dataset(dataset: Dataset) -> DatasetView | None:
     try:
         for name, figure in charts(stats):
             found.charts.append((_SHOWN[name], _inline(figure)))
-    except DatasetError as error:  # a run's report should not fail for want of a word cloud
+    except DatasetError as error:  # a report should not fail because `wordcloud` is missing
         found.notes.append(str(error))
     return found
 
 
 def _inline(figure: Figure) -> str:
-    """The figure as an element of a page; its comments and its rule for all elements left out."""
+    """Return the figure as an SVG element for a page, without comments, metadata and styles."""
     document = rendered(figure, "svg").decode()
     return _ONLY_IN_FILES.sub("", document[document.index("<svg") :])
 
 
 def durations(every: Durations, leaves: Durations | None) -> Figure:
-    """Histograms of all segments' durations and of the leaves', on a logarithmic axis."""
+    """Draw histograms of the durations of all segments and of leaves, on a logarithmic axis."""
     figure, axes = framed(7.2, 3.6, "How long segments last")
     for lasts, color, name in ((every, _ALL, "all segments"), (leaves, _LEAVES, "leaves")):
         if lasts is not None:
@@ -99,7 +99,7 @@ def durations(every: Durations, leaves: Durations | None) -> Figure:
 
 
 def long_tail(actions: Actions) -> Figure:
-    """Segments of each action over the action's rank, both logarithmic."""
+    """Draw the number of segments of each action over its rank, both on logarithmic axes."""
     figure, axes = framed(7.2, 3.6, "The long tail of actions")
     ranks, segments = np.array(actions.curve).T
     axes.fill_between(ranks, segments, 0.7, color=_ALL, alpha=0.12, linewidth=0)
@@ -129,9 +129,9 @@ def long_tail(actions: Actions) -> Figure:
 
 
 def sunburst(actions: Actions) -> Figure:
-    """Verbs in the inner ring, what follows them in the outer one, by segments.
+    """Draw verbs in the inner ring and what follows them in the outer one, sized by segments.
 
-    What is too rare for a piece of its own stands pale beside the others of its verb.
+    What is too rare for its own piece is drawn as one pale piece next to the others of its verb.
     """
     figure = _figure(7.2, 7.2, "Actions by verb")
     axes = figure.add_axes((0.02, 0.01, 0.96, 0.93))
@@ -163,7 +163,7 @@ def sunburst(actions: Actions) -> Figure:
 def _ring(
     axes: Axes, at: float, share: float, radii: tuple[float, float], color: Any, label: str
 ) -> None:
-    """One piece, clockwise from the top; `at` and `share` are of the whole turn."""
+    """Draw one piece, clockwise from the top; `at` and `share` are fractions of the circle."""
     inner, outer = radii
     start = 90 - 360 * at
     piece = Wedge((0, 0), outer, start - 360 * share, start, width=outer - inner)
@@ -192,7 +192,7 @@ def _ring(
 
 
 def word_cloud(actions: Actions) -> Figure:
-    """The words of the actions, the larger the more segments; English function words left out.
+    """Draw the words of the actions, sized by segments, without English function words.
 
     Raises:
         DatasetError: `wordcloud` is not installed.
@@ -228,7 +228,7 @@ def word_cloud(actions: Actions) -> Figure:
     cloud.generate_from_frequencies(counts)
     colors = BRANCHES(np.linspace(0, 0.72, len(cloud.layout_)))
     for ((word, _), size, (top, left), _, _), color in zip(cloud.layout_, colors, strict=True):
-        above = -truetype(font, size).getbbox(word, anchor="ls")[1]  # ink over the baseline
+        above = -truetype(font, size).getbbox(word, anchor="ls")[1]  # height over the baseline
         axes.text(
             left, top + above, word, fontfamily=FONT, fontsize=size, color=color, parse_math=False
         )
@@ -244,7 +244,7 @@ def _figure(width: float, height: float, title: str) -> Figure:
 
 
 def framed(width: float, height: float, title: str) -> tuple[Figure, Axes]:
-    """A titled figure of so many inches, with axes that have a bottom line and a faint grid."""
+    """Create a titled figure, sized in inches, with axes with a bottom line and a faint grid."""
     figure = _figure(width, height, title)
     axes = figure.add_axes((0.11, 0.145, 0.86, 0.72), facecolor="none")
     for side, spine in axes.spines.items():
@@ -257,7 +257,7 @@ def framed(width: float, height: float, title: str) -> tuple[Figure, Axes]:
 
 
 def label_logarithmic(axes: Axes, x: str, y: str) -> None:
-    """Make both axes logarithmic, with short numbers, and name them."""
+    """Make both axes logarithmic, with short numbers, and label them."""
     axes.set_xscale("log")
     axes.set_yscale("log")
     for axis in (axes.xaxis, axes.yaxis):

@@ -1,4 +1,4 @@
-"""Colours that tell branches apart: the nearer two segments are in the tree, the more alike."""
+"""Colours for branches: the closer two segments are in the tree, the more similar they are."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from action100m.tree import Tree
 
-# Lightness grows with hue all the way, so that no form of colour blindness folds two ends together.
+# Lightness increases along the map, so its ends differ with any form of colour blindness.
 BRANCHES = LinearSegmentedColormap.from_list(
     "branches",
     ["#44408f", "#3a5fa8", "#2f7fb0", "#2f9aa6", "#4bb091", "#84c07c", "#bfc96f", "#efc877"],
@@ -18,15 +18,15 @@ BRANCHES = LinearSegmentedColormap.from_list(
 
 
 def palette(n: int) -> list[str]:
-    """`n` colours along the map, as #rrggbb."""
+    """Return `n` colours along the map, as #rrggbb."""
     return [to_hex(color) for color in BRANCHES(np.linspace(0, 1, n))]
 
 
 def branch_positions(tree: Tree) -> NDArray[np.float64]:
-    """(m,) places on the colour map, 0 to 1.
+    """Return the (m,) positions of segments on the colour map, 0 to 1.
 
-    Every segment owns a stretch of the map and shares it out among its children, by the square
-    root of their durations; a segment's place is the middle of its stretch.
+    Every segment has an interval of the map, which is divided among its children by the square
+    root of their durations; a segment's position is the middle of its interval.
     """
     low, high = np.zeros(len(tree)), np.ones(len(tree))
     duration = np.sqrt(tree.duration)

@@ -1,4 +1,4 @@
-"""What a report is made from."""
+"""The data that a report is made from."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ STATES: tuple[State, ...] = ("failed", "stale", "pending", "skipped", "done")
 
 @dataclass(frozen=True, eq=False)
 class ReportedVideo:
-    """One video as the report shows it.
+    """One video in the report.
 
     Attributes:
-        uid: the video's name in the dataset.
-        path: where its file is.
+        uid: name of the video in the dataset.
+        path: path of its file.
         state: one of the five states.
-        reason: why it failed or was skipped, as a sentence; "" otherwise.
-        title: from the sidecar, if any.
+        reason: why it failed or was skipped, as a sentence; otherwise "".
+        title: title from the sidecar, if any.
         duration: seconds, if known.
-        coverage: share of the frames that were decoded, 0 to 1, if known.
-        notes: what a reader should know, such as "3 timestamps repaired".
-        tree: its segments, if there are any.
-        thumbnails: gives its pictures. A callable, because a report shows the pictures of a few
-            videos only: it is called for those and no others.
+        coverage: fraction of the frames that were decoded, 0 to 1, if known.
+        notes: anything unusual, such as "3 timestamps were repaired".
+        tree: its segments, if any.
+        thumbnails: function that returns its pictures; called only for the few videos whose
+            pictures the report shows.
     """
 
     uid: str
@@ -45,12 +45,12 @@ class ReportedVideo:
 
 @dataclass(frozen=True)
 class Refinement:
-    """One segment's answers, the draft first.
+    """The answers for one segment, starting with the draft.
 
     Attributes:
-        uid: of the video.
-        times: of the segment, as text.
-        versions: of each round, texts by field; None where the round gave nothing that can be used.
+        uid: uid of the video.
+        times: start and end of the segment, as text.
+        versions: for each round, texts by field, or None if the round gave no usable answer.
     """
 
     uid: str
@@ -60,16 +60,16 @@ class Refinement:
 
 @dataclass(frozen=True)
 class Spent:
-    """What one video cost a stage that asks models.
+    """The costs of one video in a stage that uses models.
 
     Attributes:
-        uid: of the video.
-        prompt: tokens read, `cached` among them.
-        cached: tokens that the model had in its cache.
-        completion: tokens written.
-        rounds: of refinement.
-        retries: requests that failed, or whose answer could not be used.
-        shortened: segments that were not told all, for want of room.
+        uid: uid of the video.
+        prompt: number of tokens read, including `cached`.
+        cached: number of tokens read that the model had in its cache.
+        completion: number of tokens written.
+        rounds: number of refinement rounds.
+        retries: number of requests that failed or gave no usable answer.
+        shortened: number of segments whose prompts were shortened to fit.
     """
 
     uid: str
@@ -83,12 +83,12 @@ class Spent:
 
 @dataclass(frozen=True)
 class StageCosts:
-    """What a stage that asks models cost.
+    """The costs of a stage that uses models.
 
     Attributes:
-        lines: the sums, in words.
-        videos: the dearest ones, dearest first.
-        left_out: how many cheaper ones there are.
+        lines: the totals, as text.
+        videos: the most expensive videos, in descending order.
+        left_out: number of cheaper videos that are not listed.
     """
 
     lines: Sequence[str]
@@ -98,12 +98,12 @@ class StageCosts:
 
 @dataclass(frozen=True)
 class DatasetView:
-    """What the run's dataset holds.
+    """The contents of the run's dataset.
 
     Attributes:
-        facts: figures, as lines.
-        charts: SVG documents that we drew, each with what it shows in words.
-        notes: what a reader should know, such as what could not be drawn.
+        facts: statistics, as lines of text.
+        charts: pairs of a description and an SVG document drawn by this package.
+        notes: anything unusual, such as what could not be drawn.
     """
 
     facts: Sequence[str]
@@ -113,16 +113,16 @@ class DatasetView:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What stands above the videos.
+    """The summary above the list of videos.
 
     Attributes:
-        title: of the report; usually the run folder's path.
+        title: title of the report; usually the path of the run folder.
         created: date and time, as text.
-        stages: for each stage, how many videos are in each state.
+        stages: for each stage, the number of videos in each state.
         config: the resolved configuration, as text.
-        costs: for each stage that asked models.
+        costs: the costs of each stage that uses models.
         refinements: a few segments whose rounds were kept.
-        dataset: what was captioned, if anything.
+        dataset: the contents of the dataset, if anything was captioned.
     """
 
     title: str

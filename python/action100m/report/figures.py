@@ -1,4 +1,4 @@
-"""The timeline figure of one video: a filmstrip over the icicle chart of its tree."""
+"""Draw the timeline of one video: a filmstrip above the icicle chart of its tree."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ from action100m.segmentation.filmstrip import Thumbnail
 from action100m.text import clean, clock, counted, lasting
 from action100m.tree import Tree
 
-FONT = "DejaVu Sans"  # comes with matplotlib: the same letters everywhere
+FONT = "DejaVu Sans"  # included in matplotlib, so figures look the same everywhere
 INK, FAINT = "#22252b", "#757b86"
 DPI = 200
-_WIDTH, _LEFT, _RIGHT = 10.0, 0.55, 0.25  # inches, as all sizes below
+_WIDTH, _LEFT, _RIGHT = 10.0, 0.55, 0.25  # inches, like all sizes below
 _TITLE, _STRIP, _GAP, _AXIS = 0.62, 0.6, 0.09, 0.42
 _PLOT = _WIDTH - _LEFT - _RIGHT
 _STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
-_RASTER_ABOVE = 5000  # segments: beyond, an SVG holds the chart as a picture
+_RASTER_ABOVE = 5000  # segments; beyond this, an SVG contains the chart as a bitmap
 
 _saving = threading.Lock()
 
 
 def timeline(tree: Tree, thumbnails: Sequence[Thumbnail] = (), title: str = "") -> Figure:
-    """Draw a tree of segments over time, with what is seen above it.
+    """Draw a tree of segments over time, with pictures of the video above it.
 
-    Leaves stand in full colour, inner segments in a tint of it; alike colours mean near branches.
+    Leaves have full colours, inner segments lighter ones; similar colours mean nearby branches.
 
     Args:
         tree: m segments.
@@ -63,27 +63,27 @@ def timeline(tree: Tree, thumbnails: Sequence[Thumbnail] = (), title: str = "") 
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure whole or not at all.
+    """Write a figure atomically.
 
     Args:
-        figure: from here or from `charts`.
-        path: ends in .png or .svg.
+        figure: a figure of this module or of `charts`.
+        path: the file to write, ending in .png or .svg.
 
     Raises:
-        ValueError: another suffix.
+        ValueError: the path has another suffix.
     """
     kind = path.suffix.lower().removeprefix(".")
     if kind not in ("png", "svg"):
-        raise ValueError(f"A figure is saved as .png or .svg, not as {path.name!r}.")
+        raise ValueError(f"A figure must be saved as .png or .svg, not as {path.name!r}.")
     written = rendered(figure, kind)
     write_atomically(path, lambda temporary: temporary.write_bytes(written))
 
 
 def rendered(figure: Figure, kind: str) -> bytes:
-    """A figure as the bytes of a "png" or "svg" file; the same figure gives the same bytes."""
+    """Return the bytes of a "png" or "svg" file; equal figures give equal bytes."""
     metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
     buffer = io.BytesIO()
-    with _saving:  # matplotlib takes the salt of SVG ids from a global setting only
+    with _saving:  # matplotlib reads the salt of SVG ids only from a global setting
         salt = matplotlib.rcParams["svg.hashsalt"]
         matplotlib.rcParams["svg.hashsalt"] = "action100m"
         try:
@@ -126,7 +126,7 @@ def _write_title(figure: Figure, tree: Tree, title: str, height: float) -> None:
 
 
 def drawable(text: str) -> str:
-    """The text with □ for characters that the figures' font lacks."""
+    """Return the text with □ for characters that the figures' font lacks."""
     known = _known_characters()
     return "".join(c if ord(c) in known else "□" for c in text)
 
@@ -145,7 +145,7 @@ def _draw_strip(axes: Axes, tree: Tree, thumbnails: Sequence[Thumbnail]) -> None
 def _filmstrip(
     tree: Tree, thumbnails: Sequence[Thumbnail], width: int, height: int
 ) -> NDArray[np.uint8]:
-    """(height, width, 4): slots of one size, each with the picture nearest in time, none twice."""
+    """Return (height, width, 4): equal slots with the pictures nearest in time, none twice."""
     with Image.open(io.BytesIO(thumbnails[0].jpeg)) as first:
         natural = height * first.width / first.height
     slots = max(1, min(round(width / natural), len(thumbnails)))

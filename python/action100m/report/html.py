@@ -1,4 +1,4 @@
-"""The run's report: one HTML file that needs no network, whatever the run's size."""
+"""Write the report of a run of any size as one HTML file that needs no network."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from action100m.tree import Tree
 
 MAX_ROWS = 10_000
 MAX_TREES = 100
-_ROW_BYTES = 4_000_000  # all rows together; the same for what follows
+_ROW_BYTES = 4_000_000  # for all rows together, like the limits below
 _TREE_SEGMENTS = 200_000
 _PICTURE_BYTES = 5_000_000
 _CAUSES = 50
@@ -48,16 +48,16 @@ def write_report(
     max_rows: int = MAX_ROWS,
     max_trees: int = MAX_TREES,
 ) -> None:
-    """Write the report of a run, whole or not at all.
+    """Write the report of a run atomically.
 
-    Reads `videos` once and keeps only what the page shows, so that a run may have any size.
+    `videos` is read once, and only what the page shows is kept, so a run may have any size.
 
     Args:
         path: the .html file; its folder must exist.
-        summary: what stands above the videos.
-        videos: in the order in which the table lists them within a state.
-        max_rows: videos in the table: failed ones first, done ones last.
-        max_trees: trees on the page, of the first videos that have one.
+        summary: the summary above the videos.
+        videos: the videos, in the order in which the table lists them within a state.
+        max_rows: maximum number of videos in the table, failed ones first, done ones last.
+        max_trees: maximum number of trees on the page, of the first videos that have one.
     """
     gathered = _gather(videos, max_rows, max_trees)
     write_text(path, _render(summary, gathered))
@@ -108,7 +108,7 @@ def _gather(videos: Iterable[ReportedVideo], max_rows: int, max_trees: int) -> _
 
 
 def _bounded(rows: dict[State, list[str]], max_rows: int) -> dict[State, list[str]]:
-    """The first rows that fit, failed ones first."""
+    """Return the first rows that fit, failed ones first."""
     kept: dict[State, list[str]] = {state: [] for state in STATES}
     count = size = 0
     for state in STATES:
@@ -196,7 +196,7 @@ def _dataset(view: DatasetView) -> dict[str, object]:
 
 
 def _refinement(one: Refinement) -> dict[str, object]:
-    """Rows of one field each, a cell for every round."""
+    """Return a table with one row per field and one cell per round."""
     names = dict.fromkeys(name for version in one.versions if version for name in version)
     return {
         "uid": clean(one.uid, 120),
@@ -219,7 +219,7 @@ def _details(shown: Sequence[_Shown]) -> Iterable[str]:
                 "title": clean(one.video.title or "", 160),
                 "path": clean(one.video.path, 240),
                 "notes": [clean(note, 200) for note in one.video.notes[:20]],
-                # Hundredths of a second: what the dataset holds.
+                # Hundredths of a second, the precision of the dataset.
                 "start": np.rint(tree.start * 100).astype(int).tolist(),
                 "end": np.rint(tree.end * 100).astype(int).tolist(),
                 "parent": tree.parent.tolist(),
@@ -233,7 +233,7 @@ def _details(shown: Sequence[_Shown]) -> Iterable[str]:
 
 
 def _thinned(thumbnails: Sequence[Thumbnail], size: int) -> list[Thumbnail]:
-    """Evenly spread pictures, as many as fit into `size` bytes of base64."""
+    """Return as many evenly spaced pictures as fit into `size` bytes of base64."""
     room = size * 3 // 4
     count = len(thumbnails)
     while count:
@@ -246,6 +246,6 @@ def _thinned(thumbnails: Sequence[Thumbnail], size: int) -> list[Thumbnail]:
 
 
 def _json(value: object) -> str:
-    """JSON that can stand in a script element: nothing in it can end the element."""
+    """Return JSON that is safe in a script element: nothing in it can end the element."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

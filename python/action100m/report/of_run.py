@@ -1,4 +1,4 @@
-"""A run folder as a report shows it."""
+"""Make the report and the figures of a run folder."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def report_run(folder: RunFolder) -> Path:
     """Write RUN/report/index.html.
 
     Raises:
-        UsageError, ConfigError: there is no run.toml, or it cannot be read.
-        OSError: a part cannot be read or the report not written.
+        UsageError, ConfigError: run.toml is missing or cannot be read.
+        OSError: a part cannot be read, or the report cannot be written.
     """
     view = _View(folder)
     summary = RunSummary(
@@ -102,17 +102,17 @@ def _dataset(folder: RunFolder) -> DatasetView | None:
 
 
 def draw_timelines(folder: RunFolder, suffix: str) -> Iterator[Path]:
-    """Draw every done video's timeline to RUN/report/timelines; yields each file once it stands.
+    """Draw every segmented video's timeline to RUN/report/timelines; yield each file written.
 
     Args:
-        folder: of the run.
+        folder: the run folder.
         suffix: "png" or "svg".
     """
     view = _View(folder)
     target = folder.report / "timelines"
     target.mkdir(parents=True, exist_ok=True)
     for video, segmentation in view.done():
-        name = re.sub(r"[^\w.-]+", "_", video.uid)[:60]  # a uid may hold slashes
+        name = re.sub(r"[^\w.-]+", "_", video.uid)[:60]  # a uid may contain slashes
         path = target / f"{name}-{video.key[:8]}.{suffix}"
         tree = segmentation.tree(view.cut)
         title = view.details.metadata(video).title or video.uid
@@ -121,7 +121,7 @@ def draw_timelines(folder: RunFolder, suffix: str) -> Iterator[Path]:
 
 
 class _View:
-    """What a report reads of a run."""
+    """The data of a run that a report reads."""
 
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
@@ -134,7 +134,7 @@ class _View:
         self.segment = settings.key("segment")
 
     def videos(self) -> Iterator[ReportedVideo]:
-        """Every video in the state of the first stage that has not done it."""
+        """Yield every video with its state in the first stage that is not done."""
         for video in self.manifest.videos:
             states = ((key, found[video.uid]) for key, found in self.stages.items())
             stage, state = next(
@@ -152,13 +152,13 @@ class _View:
             yield self._with_tree(shown, video) if self._is_segmented(video) else shown
 
     def done(self) -> Iterator[tuple[Video, Segmentation]]:
-        """The videos that have a tree."""
+        """Yield the videos that have a tree."""
         for video in self.manifest.videos:
             if self._is_segmented(video):
                 yield video, self._read(video)
 
     def refinements(self) -> Iterator[Refinement]:
-        """The longest segments of the videos whose rounds were kept."""
+        """Yield the longest segments of the videos whose rounds were kept."""
         keys = [key for key in self.stages if key.name == "aggregate" and self.kept_rounds]
         annotated = self.folder.done_keys(keys[0]) if keys else set()
         for video in self.manifest.videos:

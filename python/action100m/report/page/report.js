@@ -10,7 +10,7 @@
   const number = (value) => value.toLocaleString("en-US");
   const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 
-  // Seconds as people read them; hundredths only where they matter.
+  // Formats seconds as [h:]mm:ss, with the given number of decimals.
   const clock = (seconds, digits = 0) => {
     const scale = 10 ** digits;
     const units = Math.round(seconds * scale);
@@ -95,7 +95,7 @@
     if (active >= 0) drawFrame(pen, active, top, row, width, inks);
   }
 
-  // Slots of one size, each with the picture nearest in time; none twice, none from outside the view.
+  // Draws equal slots with the pictures nearest in time: none twice, none from outside the view.
   function drawPictures(pen, width, inks) {
     const [from, to] = viewer.view;
     const seen = viewer.tree.images.filter(({ seconds }) => seconds >= from && seconds <= to);
@@ -103,7 +103,7 @@
     if (!seen.length) {
       pen.fillStyle = inks.quiet;
       pen.textAlign = "center";
-      pen.fillText("no picture was kept of this moment", width / 2, STRIP / 2);
+      pen.fillText("no picture of this part was kept", width / 2, STRIP / 2);
       return;
     }
     const first = seen[0].image;
@@ -165,7 +165,7 @@
     }
   }
 
-  // What lies outside the segment steps back, in the filmstrip too.
+  // Frames a segment, and fades the filmstrip outside it.
   function drawFrame(pen, i, top, row, width, inks) {
     const { tree } = viewer;
     const left = clamp(place(tree.start[i], width), 0, width);
