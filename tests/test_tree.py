@@ -225,8 +225,8 @@ def test_cut_wants_a_duration(min_duration: float) -> None:
         ([[0, 99], [1, 2]], "node 99"),
         ([[-1, 0], [1, 2]], "node -1"),
         ([[0, 1], [0, 2]], "node 0"),
-        ([[0, 2], [1, 3]], "no neighbours"),
-        ([[1, 1], [0, 2]], "no neighbours"),
+        ([[0, 2], [1, 3]], "not neighbours"),
+        ([[1, 1], [0, 2]], "not neighbours"),
         ([[0, 4], [1, 2]], "node 4"),
     ],
 )

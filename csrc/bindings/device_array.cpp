@@ -7,7 +7,7 @@ using action100m::cuda::Element;
 
 namespace {
 
-// DLPack's C structures (ABI 0): what a capsule named "dltensor" points to.
+// DLPack's C structures (ABI 0), to which a capsule named "dltensor" points.
 struct DLDevice {
   std::int32_t type, id;
 };
@@ -81,13 +81,13 @@ std::string joined(const std::vector<std::size_t>& shape) {
 int require_gpu(const char* name, const py::object& object) {
   if (!py::hasattr(object, "__dlpack__") || !py::hasattr(object, "__dlpack_device__")) {
     throw py::type_error("The " + std::string(name) +
-                         " must be an array that speaks DLPack (torch, CuPy, DALI), not " +
+                         " must be an array that supports DLPack (torch, CuPy, DALI), not " +
                          std::string(py::str(py::type::of(object).attr("__name__"))) + ".");
   }
   const auto device = py::tuple(object.attr("__dlpack_device__")());
   const int type = py::int_(device[0]);
   if (type != cuda_memory && type != managed_memory) {
-    throw py::value_error("The " + std::string(name) + " must lie in an NVIDIA GPU's memory.");
+    throw py::value_error("The " + std::string(name) + " must be in an NVIDIA GPU's memory.");
   }
   return py::int_(device[1]);
 }
@@ -96,9 +96,9 @@ int require_gpu(const char* name, const py::object& object) {
 
 DeviceArray borrow(const char* name, const py::object& object, std::uintptr_t stream) {
   const int device = require_gpu(name, object);
-  // In the protocol 0 is ambiguous, and 1 means the default stream.
+  // In the protocol, 0 is ambiguous and 1 means the default stream.
   py::object lent = object.attr("__dlpack__")(py::arg("stream") = stream == 0 ? 1 : stream);
-  // The capsule keeps its name: it then frees what it describes by itself.
+  // The capsule keeps its name, so that it frees the tensor itself.
   void* pointer = PyCapsule_GetPointer(lent.ptr(), "dltensor");
   if (pointer == nullptr) throw py::error_already_set();
   const DLTensor& tensor = *static_cast<const DLTensor*>(pointer);
@@ -134,7 +134,7 @@ void DeviceArray::require_alignment(std::size_t bytes) const {
 
 void DeviceArray::require_device_of(const DeviceArray& other) const {
   if (device == other.device) return;
-  throw py::value_error("The " + name + " lie on GPU " + std::to_string(device) + ", the " +
+  throw py::value_error("The " + name + " are on GPU " + std::to_string(device) + ", the " +
                         other.name + " on GPU " + std::to_string(other.device) + ".");
 }
 

@@ -18,7 +18,7 @@ using cuda::Element;
 
 namespace {
 
-constexpr std::size_t vector_bytes = 16;  // what a thread reads or writes at once
+constexpr std::size_t vector_bytes = 16;  // that a thread reads or writes at once
 
 void* as_stream(std::uintptr_t handle) { return reinterpret_cast<void*>(handle); }
 
@@ -26,7 +26,7 @@ std::size_t bytes_of(Element element) {
   return element == Element::float32 ? 4 : element == Element::uint8 ? 1 : 2;
 }
 
-// Prepares frames of any size; filters are kept for the sizes that were seen lately.
+// Prepares frames of any size, and caches the filters of recent sizes.
 class Preprocessor {
  public:
   Preprocessor(std::size_t short_side, const std::array<double, 3>& mean,
@@ -46,7 +46,7 @@ class Preprocessor {
     out.require_device_of(in);
     out.require_alignment(vector_bytes);
     if (size % 8 != 0) {
-      throw py::value_error("Crops on a GPU have a multiple of 8 columns, not " +
+      throw py::value_error("A crop on a GPU must have a multiple of 8 columns, not " +
                             std::to_string(size) + ".");
     }
     const py::gil_scoped_release release;
@@ -91,12 +91,12 @@ void pool(const py::object& tokens, const py::object& pooled, std::uintptr_t str
   out.require_shape({in.shape[0], tubelets, in.shape[2]});
   out.require_device_of(in);
   if (tubelets == 0 || in.shape[1] == 0 || in.shape[1] % tubelets != 0) {
-    throw py::value_error(std::to_string(in.shape[1]) + " tokens cannot be shared out among " +
+    throw py::value_error(std::to_string(in.shape[1]) + " tokens cannot be divided evenly among " +
                           std::to_string(tubelets) + " tubelets.");
   }
   if (in.shape[2] == 0 || in.shape[2] * bytes_of(in.element) % vector_bytes != 0) {
     throw py::value_error("A token must fill a multiple of 16 bytes; " +
-                          std::to_string(in.shape[2]) + " numbers do not.");
+                          std::to_string(in.shape[2]) + " values do not.");
   }
   const py::gil_scoped_release release;
   cuda::pool(in.device, in.data, in.element, in.shape[0] * tubelets, in.shape[1] / tubelets,
@@ -123,7 +123,7 @@ void add_windows(const py::object& pooled, const std::vector<std::int64_t>& star
     if (start >= 0 && start <= last) continue;
     throw py::value_error("A window of " + std::to_string(in.shape[1] * tubelet) +
                           " frames that starts at frame " + std::to_string(start) +
-                          " does not lie in " + std::to_string(out.shape[0]) + " frames.");
+                          " does not fit into " + std::to_string(out.shape[0]) + " frames.");
   }
   if (in.shape[1] == 0 || in.shape[2] == 0 || tubelet == 0) return;
   const py::gil_scoped_release release;

@@ -57,11 +57,11 @@ py::tuple ward(const py::array_t<Scalar, py::array::c_style>& rows,
 }  // namespace
 
 void register_ward(py::module_& module) {
-  module.def("simd_paths", &simd_paths, "What this processor can run, slowest first.");
+  module.def("simd_paths", &simd_paths, "Paths that this processor supports, slowest first.");
   module.def("ward", &ward<float>, py::arg("rows").noconvert(), py::arg("path") = py::none(),
              py::arg("block") = py::none(),
              "(n, d) -> children (n-1, 2) int64, heights (n-1,) float64. Arguments are checked by "
-             "action100m.tree.ward; path and block are for tests and change no result.");
+             "action100m.tree.ward; path and block are for tests and do not change the result.");
   module.def("ward", &ward<double>, py::arg("rows").noconvert(), py::arg("path") = py::none(),
              py::arg("block") = py::none());
 }

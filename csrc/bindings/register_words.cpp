@@ -23,7 +23,7 @@ std::int64_t count_words(const py::array_t<std::int32_t, py::array::c_style>& of
 void register_words(py::module_& module) {
   module.def("count_words", &count_words, py::arg("offsets").noconvert(),
              py::arg("given").noconvert(), py::arg("characters").noconvert(),
-             "offsets (n+1,), given (n,), characters -> how many words the given texts have. "
-             "Not checked: action100m.dataset.running_statistics takes them from a validated Arrow "
-             "array.");
+             "offsets (n+1,), given (n,), characters -> number of words in the given texts. "
+             "Arguments are not checked: action100m.dataset.running_statistics takes them from a "
+             "validated Arrow array.");
 }

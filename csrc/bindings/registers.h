@@ -1,7 +1,7 @@
 #pragma once
 #include <pybind11/pybind11.h>
 
-void register_cuda(pybind11::module_& module);  // of _cuda, the others of _core
+void register_cuda(pybind11::module_& module);  // in _cuda; the others are in _core
 void register_cut(pybind11::module_& module);
 void register_descriptor(pybind11::module_& module);
 void register_resample(pybind11::module_& module);

@@ -11,11 +11,11 @@
 
 namespace action100m {
 
-// Rows of doubles, handed out again in the order that keeps the warmest in use. A row may have
-// several owners: the last double of a row, beyond its d values, counts them.
+// Rows of doubles. The row returned last is reused first, because it is most likely in the cache.
+// A row may have several owners: the last double of a row, beyond its d values, counts them.
 class Arena {
  public:
-  // An odd number of cache lines a row, so that rows do not meet in the same sets of the cache.
+  // An odd number of cache lines per row, so that rows do not compete for the same cache sets.
   explicit Arena(std::size_t d) : d_(((d / kAlign + 1) | 1) * kAlign) {}
 
   double* take() {
@@ -41,7 +41,7 @@ class Arena {
     void operator()(void* chunk) const { std::free(chunk); }
   };
 
-  // Takes two huge pages at a time: to fault small ones in would take longer than to fill them.
+  // Allocates whole huge pages, because faulting in small ones takes longer than filling them.
   void grow() {
     const std::size_t row = d_ * sizeof(double), bytes = (row / kPage + 2) * kPage;
     chunks_.emplace_back(std::aligned_alloc(kPage, bytes));

@@ -13,7 +13,7 @@ namespace {
 using Id = std::int64_t;
 constexpr Id kMerged = -1;
 
-// A dendrogram node as the tree sees it: absorbed neighbours widen its frames.
+// A dendrogram node in the tree; absorbed neighbours extend its frames.
 struct Segment {
   Id node;
   std::size_t first, last;  // frames [first, last)
@@ -104,14 +104,14 @@ void first_frames(const std::int64_t* children, std::size_t n, std::int64_t* fir
       if (child < 0 || child >= node || last[child] == kMerged) {
         throw std::invalid_argument("Merge " + std::to_string(i) + " joins node " +
                                     std::to_string(child) +
-                                    ", which does not exist then or is merged already.");
+                                    ", which does not exist yet or is already merged.");
       }
     }
     if (first[left] > first[right]) std::swap(left, right);
     if (last[left] + 1 != first[right]) {
       throw std::invalid_argument("Merge " + std::to_string(i) + " joins nodes " +
                                   std::to_string(left) + " and " + std::to_string(right) +
-                                  ", which are no neighbours in time.");
+                                  ", which are not neighbours in time.");
     }
     first[node] = first[left];
     last[node] = last[right];

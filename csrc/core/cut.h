@@ -10,17 +10,17 @@ struct Tree {
   std::vector<double> start, end;  // seconds
   std::vector<std::int64_t> parent;
   std::vector<std::int64_t> level;
-  std::size_t absorbed = 0;  // short segments that went into their neighbour
+  std::size_t absorbed = 0;  // short segments that were merged into a neighbour
 };
 
-// The first frame of each of the 2n-1 nodes of a dendrogram over n frames. Throws invalid_argument
-// unless every merge joins two neighbours in time that exist and are not merged yet.
+// Finds the first frame of each of the 2n-1 nodes of a dendrogram over n frames. Throws
+// invalid_argument unless every merge joins two temporal neighbours that exist and are not merged.
 void first_frames(const std::int64_t* children, std::size_t n, std::int64_t* first);
 
 // Cuts a dendrogram over n sampled frames, top down. A split is kept only if both sides last at
-// least `min_duration`; else the node is a leaf. Where that would leave a leaf longer than
-// `absorb_above`, the short side is absorbed and the longer side's own split is taken instead.
-// `edges` holds n+1 increasing times: frame i lasts from edges[i] to edges[i+1].
+// least `min_duration`; else the node is a leaf. If that leaf would be longer than `absorb_above`,
+// the short side is absorbed and the longer side's own split is used instead.
+// `edges` contains n+1 increasing times: frame i lasts from edges[i] to edges[i+1].
 Tree cut(const std::int64_t* children, std::size_t n, const double* edges, double min_duration,
          double absorb_above);
 

@@ -9,9 +9,9 @@ namespace action100m {
 namespace {
 
 constexpr std::size_t cells = descriptor_cells;
-constexpr int noise = 6;               // luma steps: weaker gradients are sensor and codec noise
-constexpr double flat = 16;            // gradient per pixel: cells with less fade out, not up
-constexpr double colour_weight = 0.5;  // against the edges'
+constexpr int noise = 6;               // luma steps; weaker gradients are sensor and codec noise
+constexpr double flat = 16;            // gradient per pixel; the edges of flatter cells fade out
+constexpr double colour_weight = 0.5;  // relative to the edges
 
 struct Span {
   std::size_t first, last;  // [first, last), never empty
@@ -29,7 +29,7 @@ struct CellSums {
   std::int64_t pixels = 0;
 };
 
-// One frame's luma with its border repeated once on every side.
+// The luma of one frame, with its border repeated once on every side.
 class PaddedLuma {
  public:
   PaddedLuma(std::size_t height, std::size_t width)
@@ -61,8 +61,8 @@ class PaddedLuma {
   std::vector<std::uint8_t> values_;
 };
 
-// Sums down the columns of a band of rows: whole rows are long enough for vector instructions,
-// single cells are not.
+// Sums over the columns of a band of rows, because whole rows are long enough for vector
+// instructions and single cells are not.
 class ColumnSums {
  public:
   explicit ColumnSums(std::size_t width) : luma_(width), rgb_(3 * width) {
@@ -109,7 +109,7 @@ class ColumnSums {
   std::vector<std::int32_t> luma_, rgb_;
 };
 
-// Dividing by the number of cells makes a frame's squared distances means over its cells.
+// Dividing by the number of cells makes squared distances of frames means over their cells.
 void write_cell(const CellSums& sums, float* out) {
   static const double root_of_cells = std::sqrt(static_cast<double>(cells));
   const auto pixels = static_cast<double>(sums.pixels);

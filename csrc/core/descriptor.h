@@ -12,12 +12,12 @@ inline constexpr std::size_t descriptor_dimension = descriptor_cells * descripto
 
 // Describes each of `n` frames, `frames` (n, height, width, 3) RGB, by `rows` (n, dimension).
 //
-// A grid of cells, per cell: where its edges point (dark to bright: right, left, down, up; square
-// roots of shares) and its mean colour (luma, red-blue, green-magenta). Sums are integers, and the
-// float steps are single IEEE operations: every machine gets the same bits.
-// Frames are described one by one: motion from frame to frame was tried and found no further cut.
+// For each cell of a grid: the directions of its edges (dark to bright: right, left, down, up;
+// square roots of shares) and its mean colour (luma, red-blue, green-magenta). Sums are integers,
+// and the float steps are single IEEE operations, so every machine gets the same bits.
+// Each frame is described on its own: motion between frames was tried and found no further cuts.
 //
-// Any height and width >= 1 will do; where a side has fewer pixels than cells, cells share them.
+// Height and width must be at least 1; if a side has fewer pixels than cells, cells share pixels.
 void describe(const std::uint8_t* frames, std::size_t n, std::size_t height, std::size_t width,
               float* rows);
 

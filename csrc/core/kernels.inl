@@ -1,5 +1,5 @@
 // The row arithmetic, compiled once for each path with its own compiler flags. The including file
-// names the path: ACTION100M_PATH.
+// defines the path as ACTION100M_PATH.
 #include <cstddef>
 #include <cstring>
 #include <type_traits>
@@ -26,7 +26,7 @@ inline void load(const double* source, Doubles& values) {
 }
 
 inline void load(const float* source, Doubles& values) {
-#if defined(__AVX512F__)  // GCC would widen the vector in halves
+#if defined(__AVX512F__)  // otherwise GCC widens the vector in halves
   values = _mm512_maskz_cvtps_pd(0xff, _mm256_loadu_ps(source));
 #elif defined(__AVX2__)
   values = _mm256_cvtps_pd(_mm_loadu_ps(source));
@@ -53,7 +53,7 @@ class Squares {
   Doubles parts_[kParts] = {};
 };
 
-// The last d % 8 values of a row, padded with zeros, which change no sum of squares.
+// The last d % 8 values of a row, padded with zeros, which do not change sums of squares.
 template <class Value>
 struct Tail {
   Tail(const Value* row, std::size_t d) {
@@ -62,9 +62,9 @@ struct Tail {
   Value values[kLanes] = {};
 };
 
-// Prices some pairs at a time: each frame is loaded and widened once, and no sum waits for another.
-// Meanwhile the frames of the next pairs are on their way into the cache; asking for some beyond
-// the last is harmless.
+// Computes the costs of several pairs at once: each frame is loaded and widened once, and the sums
+// are independent. The frames of the next pairs are prefetched meanwhile; prefetching beyond the
+// last frame is harmless.
 template <std::size_t kPairs, class Scalar>
 void price_pairs(const Scalar* frames, std::size_t d, double* costs) {
   Squares squares[kPairs];
@@ -98,7 +98,7 @@ void price_pairs(const Scalar* frames, std::size_t d, double* costs) {
 
 template <class Scalar>
 void price(const Scalar* frames, std::size_t pairs, std::size_t d, double* costs) {
-  constexpr std::size_t kTogether = 8 / kParts;  // as many sums as stay in registers
+  constexpr std::size_t kTogether = 8 / kParts;  // as many sums as fit into registers
   std::size_t i = 0;
   for (; i + kTogether <= pairs; i += kTogether) {
     price_pairs<kTogether>(frames + i * d, d, costs + i);
@@ -106,12 +106,12 @@ void price(const Scalar* frames, std::size_t pairs, std::size_t d, double* costs
   for (; i < pairs; ++i) price_pairs<1>(frames + i * d, d, costs + i);
 }
 
-// |n_b S_a - n_a S_b|^2 / (n_a n_b (n_a + n_b)): dividing last keeps equal frames exactly equal.
+// |n_b S_a - n_a S_b|^2 / (n_a n_b (n_a + n_b)), divided last so that equal frames cost exactly 0.
 inline double ward_cost(const Squares& squares, double na, double nb) {
   return squares.total() / (na * nb * (na + nb));
 }
 
-// Frames are never sums: their count is 1, and multiplying by that would change no bit.
+// float rows are frames, not sums: their count is 1, so multiplying by it changes no bit.
 template <class Neighbour>
 inline Doubles times_count(const Doubles& merged, double count) {
   if constexpr (std::is_same_v<Neighbour, float>) {
@@ -149,7 +149,7 @@ NeighbourCosts merge_rows(const Left* left, double n_left, const A* a, const B* 
   return {ward_cost(left_squares, n, n_left), ward_cost(right_squares, n, n_right)};
 }
 
-// Calls `function` with the operand's row in its true type.
+// Calls `function` with the operand's row as its actual type.
 template <class Scalar, class Function>
 auto with_row(const Operand& operand, const Function& function) {
   return operand.is_sum ? function(static_cast<const double*>(operand.values))

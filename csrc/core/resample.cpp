@@ -23,8 +23,9 @@ Tables normalised_values(const Normalisation& normalisation) {
   return tables;
 }
 
-// The filter's weighted sum over `pixels`, `step` bytes apart, rounded to 8 bits. It needs no
-// clipping: the weights are positive, and what they exceed 1 << shift by is less than a half.
+// The filter's weighted sum over `pixels`, which are `step` bytes apart, rounded to 8 bits. No
+// clipping is needed: the weights are positive, and their sum exceeds 1 << shift by less than the
+// rounding of a result.
 std::uint8_t filtered(const std::uint8_t* pixels, std::size_t step, const std::uint32_t* weights,
                       std::size_t taps) {
   std::uint32_t sum = 1U << (AxisFilter::shift - 1);
@@ -76,7 +77,7 @@ class Resizer {
 
   std::size_t width_, size_;
   AxisFilter columns_, rows_;
-  std::size_t top_, bottom_;            // the input rows that the crop needs
+  std::size_t top_, bottom_;            // range of input rows that the crop needs
   std::vector<std::uint8_t> narrowed_;  // (bottom - top, size, 3)
 };
 
@@ -88,7 +89,7 @@ Crop centre_crop(std::size_t height, std::size_t width, std::size_t short_side, 
   const std::size_t wanted = short_side == 0 ? shorter : short_side;
   if (size == 0 || size > wanted) {
     throw std::invalid_argument("A crop of " + std::to_string(size) +
-                                " pixels does not lie in frames whose shorter side is " +
+                                " pixels does not fit into frames whose shorter side is " +
                                 std::to_string(wanted) + ".");
   }
   const std::size_t new_height = wanted * height / shorter;

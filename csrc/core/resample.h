@@ -6,27 +6,27 @@
 
 namespace action100m {
 
-// Where a crop lies in a resized frame.
+// The position of a crop in a resized frame.
 struct Crop {
   std::size_t height, width;  // of the resized frame
   std::size_t top, left;
   std::size_t size;  // of the square
 };
 
-// A frame resized so that its shorter side is `short_side` (0: not resized), the longer one rounded
-// down, and the square in its middle. Throws std::invalid_argument where the square does not fit.
+// The central square of a frame that is resized to a shorter side of `short_side` (0: not resized),
+// with the longer side rounded down. Throws std::invalid_argument if the square does not fit.
 Crop centre_crop(std::size_t height, std::size_t width, std::size_t short_side, std::size_t size);
 
 // A run of outputs along one axis, each a weighted sum of neighbouring inputs.
 struct AxisFilter {
-  static constexpr unsigned shift = 22;  // weights sum to 1 << shift, give or take rounding
+  static constexpr unsigned shift = 22;  // weights sum to 1 << shift, up to rounding
 
-  std::size_t taps;                  // weights per output, zeros at the end where fewer are needed
+  std::size_t taps;                  // weights per output, with zeros at the end if not all needed
   std::vector<std::uint32_t> first;  // (outputs,) the first input that an output reads
   std::vector<std::uint32_t> weights;  // (outputs, taps)
 };
 
-// The triangle filter that resizes `in` pixels to `out`, widened by the scale where it shrinks
+// The triangle filter that resizes `in` pixels to `out`, widened by the scale if it shrinks them
 // (antialiasing), for the outputs begin … begin + count - 1. The weights are Pillow's, rounded as
 // Pillow rounds them for 8-bit images.
 AxisFilter triangle_filter(std::size_t in, std::size_t out, std::size_t begin, std::size_t count);
@@ -40,10 +40,10 @@ struct Normalisation {
 
 // Resizes, crops and normalises `n` frames (n, height, width, 3) RGB to `out` (n, 3, size, size).
 //
-// The resized pixels are integers, bit for bit those of Pillow's bilinear filter: along the rows
-// first, rounded to 8 bits, then along the columns, rounded again. (Pillow 13 swaps the two where
-// the height shrinks much more than the width, which keeps no frame's shape.) Every machine, and
-// the CUDA kernel, gets the same bits.
+// The resized pixels are integers, bit for bit those of Pillow's bilinear filter: first along the
+// rows, rounded to 8 bits, then along the columns, rounded again. (Pillow 13 swaps the two if the
+// height shrinks much more than the width, which does not happen if the aspect ratio is kept.)
+// Every machine, and the CUDA kernel, gets the same bits.
 void preprocess(const std::uint8_t* frames, std::size_t n, std::size_t height, std::size_t width,
                 const Crop& crop, const Normalisation& normalisation, float* out);
 

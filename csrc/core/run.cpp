@@ -11,7 +11,7 @@ namespace action100m {
 
 namespace {
 
-// Merges of one cost are ordered by the newer id, then by the older.
+// Merges of equal cost are ordered by the newer id, then by the older one.
 std::pair<Id, Id> newer_first(Id a, Id b) { return {std::max(a, b), std::min(a, b)}; }
 
 }  // namespace
@@ -39,7 +39,7 @@ Run::Run(const Workshop<Scalar>& shop, const std::vector<double>& costs, std::si
 
 Run::Run(std::vector<Run> parts, Arena& arena)
     : begin(parts.front().begin), end(parts.back().end), last_(end) {
-  double cost = kNever;  // of merging over the border between two parts, which the earlier knows
+  double cost = kNever;  // of merging across the border of two parts, known to the earlier part
   for (const Run& part : parts) {
     const std::size_t from = part.slot_at(part.begin), to = part.slot_at(part.end);
     part.discard(0, from, arena);
@@ -52,7 +52,7 @@ Run::Run(std::vector<Run> parts, Arena& arena)
   adopt_order(parts);
 }
 
-// Brings the parts' merges into one order: the parts play for each next one.
+// Brings the parts' merges into one order: a tournament of the parts decides each next merge.
 void Run::adopt_order(std::vector<Run>& parts) {
   merges_.reserve(end - begin);
   std::vector<Id> ids(end - begin);  // of the cluster that starts at each frame
@@ -61,7 +61,7 @@ void Run::adopt_order(std::vector<Run>& parts) {
   std::vector<double> costs;
   for (Run& part : parts) {
     std::erase_if(part.merges_, [&](const Merge& merge) { return !part.has_say(merge); });
-    part.merges_.push_back({kNever, 0, 0});  // the last in line, which never wins
+    part.merges_.push_back({kNever, 0, 0});  // a sentinel, which never wins
     heads.push_back(part.merges_.data());
     costs.push_back(heads.back()->cost);
   }
@@ -130,7 +130,7 @@ void Run::merge_at(std::size_t border, Chain& chain, Workshop<Scalar>& shop) {
   }
 }
 
-// Closes the ranks after some merges.
+// Removes the clusters that were merged into others.
 void Run::drop_merged() {
   std::size_t kept = 1;
   for (std::size_t slot = 1; slot < clusters_.size(); ++slot) {

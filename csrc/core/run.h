@@ -14,13 +14,13 @@ namespace action100m {
 using Id = std::int64_t;
 constexpr double kNever = std::numeric_limits<double>::infinity();
 
-// The cluster that starts at frame `left` took in the one that starts at frame `right`.
+// The cluster that starts at frame `left` absorbed the one that starts at frame `right`.
 struct Merge {
   double cost;
   std::uint32_t left, right;
 };
 
-// What all runs work with.
+// Input and resources shared by all runs.
 template <class Scalar>
 struct Workshop {
   const Scalar* rows;  // (n, d)
@@ -29,51 +29,51 @@ struct Workshop {
   Arena arena;
 };
 
-// Greedy merging of the frames [first, last), as if there were nothing beside them.
+// Greedy merging of the frames [first, last), as if there were no other frames.
 //
-// A border is the first frame of a cluster but the first.
+// A border is the first frame of any cluster except the first one.
 class Run {
  public:
-  // Every frame alone. `costs` are those of merging each of all n frames with the one before.
+  // Starts with single frames. `costs` are those of merging each of the n frames with the previous.
   template <class Scalar>
   Run(const Workshop<Scalar>& shop, const std::vector<double>& costs, std::size_t first,
       std::size_t last);
 
-  // Takes over what `parts`, which agree with each other, have done.
+  // Combines the merges of `parts`, which agree with each other.
   Run(std::vector<Run> parts, Arena& arena);
 
-  // Merges the cheapest pair again and again while it costs less than `limit`.
+  // Repeatedly merges the cheapest pair while it costs less than `limit`.
   template <class Scalar>
   void merge_below(double limit, Workshop<Scalar>& shop);
 
   // The first border at which this run and `later`, which overlaps its end, may be joined: both
-  // have it and made the same cluster after it. Then all that this run did before the border and
-  // all that `later` did after it stands: the border held to the end against that very cluster.
+  // have it, and formed the same cluster after it. Then the merges of this run before the border
+  // and of `later` after it are final: the border was kept to the end next to that cluster.
   std::optional<std::size_t> agreement(const Run& later) const;
 
   // The last border with at least `overlap` frames and two clusters after it, else the first frame.
   std::size_t border_before_end(std::size_t overlap) const;
 
-  // A copy of what this run has from `border` on, which shares the sums.
+  // A copy of this run from `border` on, which shares the sums.
   Run tail(std::size_t border, Arena& arena) const;
 
-  // Recycles the sums.
+  // Returns the sums to the arena.
   void discard(Arena& arena) const { discard(0, clusters_.size(), arena); }
 
   std::size_t first() const { return clusters_.front().first; }
   std::size_t last() const { return last_; }
   const std::vector<Merge>& merges() const { return merges_; }
 
-  std::size_t begin, end;  // the frames for which this run has the say among its neighbours
+  std::size_t begin, end;  // the frames whose merges are taken from this run, not its neighbours
 
  private:
   struct Cluster {
     Operand row;
-    Id id;  // orders the merges of this run alone, as the ids of the whole would
+    Id id;  // orders the merges within this run as the ids of the whole would
     std::size_t first;
   };
 
-  // Who is beside whom while clusters merge.
+  // Links neighbouring clusters while clusters merge.
   struct Chain {
     explicit Chain(std::size_t length);
     std::vector<std::uint32_t> previous, next;
@@ -93,7 +93,7 @@ class Run {
 
   std::size_t last_;
   std::vector<Cluster> clusters_;  // those not merged into another, in temporal order
-  std::vector<double> costs_;      // with the cluster before; kNever where there is none
+  std::vector<double> costs_;      // with the previous cluster; kNever if there is none
   std::vector<Merge> merges_;
 };
 

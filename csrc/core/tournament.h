@@ -7,11 +7,11 @@
 
 namespace action100m {
 
-// Keeps the cheapest of a fixed number of players at hand while the costs of single players change.
+// Tracks the cheapest of a fixed number of players while the costs of single players change.
 class Tournament {
  public:
-  // `precedes(i, j)` says whether player i comes before player j where both cost the same. Costs
-  // are not negative.
+  // `precedes(i, j)` says whether player i comes before player j if both cost the same. Costs must
+  // not be negative.
   template <class Precedes>
   Tournament(const std::vector<double>& costs, const Precedes& precedes) {
     while (leaves_ < costs.size()) leaves_ *= 2;
@@ -29,13 +29,13 @@ class Tournament {
     }
   }
 
-  // To be called for each player that changed, or update_below for all but the last.
+  // Call this for each player that changed, or update_below for all but the last.
   template <class Precedes>
   void update(std::size_t changed, double new_cost, const Precedes& precedes) {
     climb(leaves_ + changed, 0, new_cost, precedes);
   }
 
-  // Stops where the way up from `next`, the player to be updated last, goes on.
+  // Stops where the path to the root meets that of `next`, the player that is updated last.
   template <class Precedes>
   void update_below(std::size_t next, std::size_t changed, double new_cost,
                     const Precedes& precedes) {
@@ -46,11 +46,11 @@ class Tournament {
   double cost() const { return std::bit_cast<double>(costs_[1]); }
 
  private:
-  using Bits = std::uint64_t;  // costs that are not negative are in the order of their bits
+  using Bits = std::uint64_t;  // costs that are not negative sort like their bits
 
   static constexpr Bits kNobody = std::bit_cast<Bits>(std::numeric_limits<double>::infinity());
 
-  // Plays on the way up from a leaf until it meets the other.
+  // Plays along the path from a leaf to the root until it meets the path from the other leaf.
   template <class Precedes>
   void climb(std::size_t leaf, std::size_t other_leaf, double new_cost, const Precedes& precedes) {
     Bits cost = std::bit_cast<Bits>(new_cost), player = leaf - leaves_;
@@ -61,14 +61,14 @@ class Tournament {
     }
   }
 
-  // Puts the other node's player in the place of this one if he wins.
+  // Replaces this player by the other node's player if the latter wins.
   template <class Precedes>
   void play(Bits& cost, Bits& player, std::size_t other, const Precedes& precedes) const {
     bool wins = costs_[other] < cost;
     const bool is_tie = (costs_[other] == cost) & (cost != kNobody);
     if (is_tie) [[unlikely]]
       wins = precedes(players_[other], player);
-    // Masks instead of a branch: nobody can predict who wins.
+    // Masks instead of a branch, because the winner is unpredictable.
     const Bits mask = -static_cast<Bits>(wins);
     cost ^= (cost ^ costs_[other]) & mask;
     player ^= (player ^ players_[other]) & mask;

@@ -1,9 +1,9 @@
-// How it is fast: greedy Ward wants the cheapest pair of all, but merges far apart do not touch
-// each other. So short blocks are merged inside the cache, each up to the same cost limit. Blocks
-// overlap, and where two of them agree on a cluster they are joined (see Run::agreement). Runs of
-// blocks make longer blocks, with a higher limit, and these the whole. Where longer blocks overlap,
-// the later one starts with a copy of what the earlier one's last short block left there: that much
-// of the greedy order is settled, but for the end, which the next short block has to agree with.
+// Why it is fast: greedy Ward merges the cheapest pair of all, but distant merges do not affect
+// each other. So short blocks are merged within the cache, each up to the same cost limit. Blocks
+// overlap, and two of them are joined where they agree on a cluster (see Run::agreement). Joined
+// blocks form longer blocks, with a higher limit, and these form the whole. Where longer blocks
+// overlap, the later one starts with a copy of the end of the earlier one's last short block: its
+// merges are final, except at its own end, where the next short block has to agree with it.
 #include "core/ward.h"
 
 #include <algorithm>
@@ -21,9 +21,9 @@ namespace action100m {
 namespace {
 
 constexpr double kShares[] = {0.5,  0.75, 0.875,
-                              0.94, 0.97, 0.985};  // of the merges, done at each depth of blocks
+                              0.94, 0.97, 0.985};  // of the merges that each depth of blocks does
 constexpr std::size_t kGrowth = 2;                 // blocks in a block of the next depth
-constexpr std::size_t kOverlaps[] = {10, 6};       // each block shares a 10th (6th) with the next
+constexpr std::size_t kOverlaps[] = {10, 6};       // a block shares 1/10 (1/6) with the next one
 constexpr std::size_t kPilots = 4, kPilotLength = 96;
 
 template <class Scalar>
@@ -40,7 +40,7 @@ class Ward {
   }
 
  private:
-  // Costs of neighbouring frames, block by block, while the block is on its way into the cache.
+  // Computes costs of neighbouring frames block by block, which also brings a block into the cache.
   void price_until(std::size_t last) {
     if (last <= priced_) return;
     price(priced_, last);
@@ -55,7 +55,7 @@ class Ward {
     }
   }
 
-  // Short stretches, merged to their ends, tell at which cost a share of the merges will be done.
+  // Estimates, from short stretches that are merged completely, the cost that each share reaches.
   void set_limits() {
     const std::size_t length = std::min(kPilotLength, shop_.n);
     std::vector<double> levels;
@@ -75,8 +75,8 @@ class Ward {
     }
   }
 
-  // Merges the frames [first, last) below `limit`, out of blocks that are less deep; where those of
-  // the next depth are too entangled, the more modest ones below may do.
+  // Merges the frames [first, last) below `limit`, starting from blocks of the next lower depth, or
+  // of a still lower one if blocks at that depth are too entangled.
   Run run(std::size_t first, std::size_t last, std::size_t depth, double limit) {
     std::optional<std::vector<Run>> parts;
     while (!parts && depth > 0) {
@@ -89,14 +89,14 @@ class Ward {
     return run;
   }
 
-  // What the next block, which overlaps this one, will start with.
+  // Keeps the part with which the next block, which overlaps this one, will start.
   void keep_tail(const Run& part, std::size_t depth) {
     const std::size_t first = part.border_before_end(overlap(depth + 1));
     drop_tail(depth);
     if (first >= part.begin && first > part.first()) tails_[depth] = part.tail(first, shop_.arena);
   }
 
-  // The tail of the last block of this depth if it starts at the frame `first`, else nothing.
+  // Returns the tail of the last block of this depth if it starts at frame `first`, else nothing.
   std::vector<Run> take_tail(std::size_t depth, std::size_t first) {
     std::vector<Run> runs;
     if (tails_[depth] && tails_[depth]->first() == first) {
@@ -111,7 +111,7 @@ class Ward {
     tails_[depth].reset();
   }
 
-  // Forgets the tails of blocks less deep than `depth` that start before the frame `first`.
+  // Drops the tails of blocks of lower depth than `depth` that start before frame `first`.
   void drop_tails(std::size_t depth, std::size_t first) {
     for (std::size_t i = 0; i < depth; ++i) {
       if (tails_[i] && tails_[i]->first() < first) drop_tail(i);
@@ -127,8 +127,8 @@ class Ward {
   }
 
   // Covers the frames [first, last) with runs over overlapping blocks that agree with each other.
-  // One that does not agree with the one before starts again, earlier, until the two are one.
-  // Gives up where that happens again and again.
+  // A block that does not agree with the previous one is merged again from an earlier start.
+  // Returns nothing if that happens too often.
   std::optional<std::vector<Run>> blocks(std::size_t first, std::size_t last, std::size_t depth) {
     std::vector<Run> runs = take_tail(depth, first);
     if (!runs.empty()) first = start_after(runs.back(), depth);
@@ -161,12 +161,12 @@ class Ward {
     return std::nullopt;
   }
 
-  // Whether too many frames had to be merged again: then blocks of this depth do not pay.
+  // Whether too many frames had to be merged again for blocks of this depth to be worthwhile.
   bool is_entangled(std::size_t depth) const {
     return again_[depth] > covered_[depth] / 4 + 2 * length(depth);
   }
 
-  // Where the block after `run` starts, so that the two overlap.
+  // The frame at which the block after `run` starts, so that the two overlap.
   std::size_t start_after(const Run& run, std::size_t depth) const {
     if (depth > 0 && tails_[depth - 1]) return tails_[depth - 1]->first();
     return run.border_before_end(overlap(depth));
@@ -174,15 +174,15 @@ class Ward {
 
   Workshop<Scalar> shop_;
   std::size_t block_;
-  std::vector<double> costs_;   // of merging each frame with the one before; kNever for the first
-  std::vector<double> limits_;  // of each depth
+  std::vector<double> costs_;   // of merging each frame with the previous; kNever for the first
+  std::vector<double> limits_;  // cost limit of each depth
   std::optional<Run> tails_[std::size(kShares)];  // of the last block of each depth
-  // Frames of each depth that blocks have covered, and that were merged again for disagreement.
+  // For each depth, frames that blocks have covered, and frames merged again after disagreement.
   std::size_t covered_[std::size(kShares)] = {}, again_[std::size(kShares)] = {};
-  std::size_t priced_ = 1;  // so many of them are known
+  std::size_t priced_ = 1;  // number of costs that are known
 };
 
-// Numbers the merges as scikit-learn does.
+// Writes the merges, numbered as scikit-learn does.
 void write(const std::vector<Merge>& merges, std::int64_t* children, double* heights) {
   const std::size_t n = merges.size() + 1;
   std::vector<Id> ids(n);
@@ -196,13 +196,13 @@ void write(const std::vector<Merge>& merges, std::int64_t* children, double* hei
   }
 }
 
-// Says which row made a cost overflow.
+// Explains which row made a cost overflow.
 template <class Scalar>
 std::string complaint(const Scalar* rows, std::size_t n, std::size_t d) {
   const auto is_finite = [](Scalar value) { return std::isfinite(value); };
   const Scalar* const bad = std::find_if_not(rows, rows + n * d, is_finite);
   if (bad == rows + n * d) {
-    return "Embeddings are so large that their squares overflow float64; scale them down.";
+    return "Embeddings are so large that their squares overflow float64: scale them down.";
   }
   return "Row " + std::to_string((bad - rows) / d) + " of the embeddings holds " +
          (std::isnan(*bad) ? "NaN" : "infinity") + "; every value must be finite.";
@@ -213,7 +213,7 @@ std::string complaint(const Scalar* rows, std::size_t n, std::size_t d) {
 template <class Scalar>
 void ward(const Scalar* rows, std::size_t n, std::size_t d, std::int64_t* children, double* heights,
           SimdPath path, std::size_t block) {
-  // A lone frame has no cost that would show it.
+  // A single frame has no cost that would overflow.
   if (n == 1 && !std::all_of(rows, rows + d, [](Scalar x) { return std::isfinite(x); })) {
     throw std::domain_error(complaint(rows, n, d));
   }

@@ -6,10 +6,10 @@ namespace action100m {
 
 namespace {
 
-constexpr std::int64_t kAtOnce = 255;  // counts that fit into one byte keep the loop in vectors
+constexpr std::int64_t kAtOnce = 255;  // a count that fits into a byte lets the loop vectorise
 
 std::uint8_t is_space(std::uint8_t character) {
-  const auto after_tab = static_cast<std::uint8_t>(character - '\t');  // below it wraps round
+  const auto after_tab = static_cast<std::uint8_t>(character - '\t');  // wraps around below it
   return static_cast<std::uint8_t>((after_tab < 5) | (character == ' '));
 }
 

@@ -11,11 +11,11 @@ namespace action100m::cuda {
 namespace {
 
 constexpr int warp = 32;
-constexpr int warps = 8;    // of a block; each adds up every eighth token
+constexpr int warps = 8;    // per block; each sums every eighth token
 constexpr int ahead = 8;    // 16-byte loads that a thread has in flight
-constexpr int padded = 36;  // floats in a row of partial sums: no two threads meet in one bank
+constexpr int padded = 36;  // floats per row of partial sums, to avoid bank conflicts
 
-// 16 bytes as numbers.
+// 16 bytes, interpreted as values.
 template <class Value>
 struct Vector {
   static constexpr int length = 16 / sizeof(Value);
@@ -28,8 +28,8 @@ struct Vector {
   }
 };
 
-// Four blocks on a multiprocessor: with more, the compiler saves registers and waits for every
-// load. A block: 32 vectors of one row; thread (lane, warp) adds up one vector of every eighth
+// Four blocks per multiprocessor: with more, the compiler saves registers and waits for every
+// load. A block handles 32 vectors of one row; thread (lane, warp) sums one vector of every eighth
 // token.
 template <class Value>
 __global__ void __launch_bounds__(warp* warps, 4)
@@ -88,7 +88,7 @@ struct Starts {
   long long frame[most];
 };
 
-// A thread: one channel of one frame. It gathers, window by window, so that the order is fixed.
+// Each thread computes one channel of one frame, window by window, so that the order is fixed.
 __global__ void add_windows_kernel(const float* __restrict__ pooled,
                                    const __grid_constant__ Starts starts, int windows, int tubelets,
                                    int tubelet, unsigned dimension, long long first_frame,

@@ -10,19 +10,19 @@
 #include "cuda/preprocess.h"
 #include "cuda/runtime.h"
 
-// A block makes a tile of the output: it copies the input pixels behind it into shared memory,
-// filters their rows into 4-byte pixels there, then filters columns, normalises and stores. What
-// the filters round away is what Pillow rounds away, so that sums are integers and exact.
+// A block computes a tile of the output: it copies the input pixels of the tile into shared memory,
+// filters their rows into 4-byte pixels there, then filters columns, normalises and stores. The
+// filters round as Pillow's do, and their sums are exact integers.
 namespace action100m::cuda {
 namespace {
 
 constexpr unsigned warp = 32;
 constexpr unsigned threads = 256;
-constexpr unsigned tile_columns = 128;         // a warp stores 4 pixels a thread: 128 in a row
-constexpr unsigned shared_budget = 72 * 1024;  // three blocks on a Hopper multiprocessor
-constexpr unsigned chunk = 16;                 // bytes of a copy into shared memory
+constexpr unsigned tile_columns = 128;         // a warp stores 4 pixels per thread: 128 in a row
+constexpr unsigned shared_budget = 72 * 1024;  // for three blocks on a Hopper multiprocessor
+constexpr unsigned chunk = 16;                 // bytes per copy into shared memory
 
-// Weights are scaled so that a sum's result is its top byte: byte permutations take it from there.
+// Weights are scaled so that the result is the top byte of a sum, for use with byte permutations.
 constexpr unsigned weight_shift = 24 - AxisFilter::shift;
 constexpr std::uint32_t half = 1U << 23;
 
@@ -36,8 +36,8 @@ struct Arguments {
   const std::uint8_t* frames;
   const std::uint8_t* end;  // of the frames
   unsigned height, width;
-  Axis columns, rows;  // without filters where nothing is resized
-  unsigned top, left;  // the crop's place where nothing is resized
+  Axis columns, rows;  // without filters if nothing is resized
+  unsigned top, left;  // position of the crop if nothing is resized
   unsigned size;
   unsigned tile_rows, tiles_across, tiles_down;
   unsigned pitch;       // bytes between rows in shared memory
@@ -45,8 +45,8 @@ struct Arguments {
   float scale[3], offset[3];
 };
 
-// The part of a frame that a tile needs, in shared memory. Rows keep their addresses' remainder
-// by 16, so that they are copied 16 bytes at a time wherever they lie.
+// The part of a frame that a tile needs, in shared memory. Rows keep their addresses modulo 16, so
+// that they can be copied 16 bytes at a time at any address.
 struct Staged {
   const std::uint8_t* origin;
   unsigned stride;  // bytes between rows in device memory
@@ -68,7 +68,7 @@ struct Staged {
       for (unsigned i = threadIdx.x % warp * chunk; i < before + bytes; i += warp * chunk) {
         if (source + i >= in.frames && source + i + chunk <= in.end) {
           __pipeline_memcpy_async(target + i, source + i, chunk);
-        } else {  // the first or last bytes of all: nothing outside is touched
+        } else {  // the first or last bytes of the frames: do not read outside
           for (unsigned k = i; k < i + chunk; ++k) {
             if (source + k >= in.frames && source + k < in.end) target[k] = source[k];
           }
@@ -99,14 +99,14 @@ __device__ void store(__nv_bfloat16* out, const float (&v)[4]) {
   *reinterpret_cast<uint2*>(out) = *reinterpret_cast<const uint2*>(pairs);
 }
 
-// The top byte of a sum as a float: the byte is put where 2^23 has its last bits.
+// The top byte of a sum as a float: the byte becomes the last bits of 2^23's mantissa.
 __device__ float top_byte(std::uint32_t sum) {
   return __fadd_rn(__uint_as_float(__funnelshift_r(sum, 0x004B0000U, 24)), -8388608.0F);
 }
 
-using Fours = float[3][4];  // of each channel, four pixels side by side
+using Fours = float[3][4];  // for each channel, four pixels side by side
 
-// Where a block works.
+// The tile of a block.
 struct Tile {
   std::size_t frame;
   unsigned x, y;           // of its first pixel in the crop
@@ -128,7 +128,7 @@ struct Tile {
     return {in.frames + (frame * in.height + top) * stride + left * 3, stride, shared, in.pitch};
   }
 
-  // Stores what pixels(row, column, fours) gives for every four columns, normalised.
+  // Stores what pixels(row, column, fours) writes for every four columns, normalised.
   template <class Value, class Pixels>
   __device__ void write(const Arguments& in, Value* out, Pixels pixels) const {
     const unsigned column = threadIdx.x % warp * 4;
@@ -148,8 +148,8 @@ struct Tile {
   }
 };
 
-// Filters the rows of a tile into pixels of 4 bytes. A thread keeps to one column.
-// taps: how many, known to the compiler; 0: only known now.
+// Filters the rows of a tile into pixels of 4 bytes. Each thread handles one column.
+// taps: the number of taps if it is known at compile time, else 0.
 template <int taps>
 __device__ void narrow(const Arguments& in, const Tile& tile, const Staged& staged, unsigned rows,
                        std::uint32_t* narrowed) {
@@ -251,7 +251,7 @@ __global__ void __launch_bounds__(threads)
 template <class Value>
 using Kernel = void (*)(Arguments, Value*);
 
-// The kernel for filters of so many taps; 0: nothing is resized.
+// The kernel for filters with this number of taps; 0 if nothing is resized.
 template <class Value>
 Kernel<Value> kernel_for(unsigned taps) {
   switch (taps) {
@@ -272,14 +272,14 @@ template <class Value>
 void launch(const Arguments& arguments, unsigned blocks, unsigned taps, unsigned shared_bytes,
             int shared_limit, void* out, cudaStream_t stream) {
   const Kernel<Value> kernel = kernel_for<Value>(taps);
-  // The device's limit, not what this launch needs: another thread may launch it with more.
+  // Set the device's limit, not what this launch needs: another thread may need more.
   CUDA_CHECK(
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_limit));
   kernel<<<blocks, threads, shared_bytes, stream>>>(arguments, static_cast<Value*>(out));
   CUDA_CHECK(cudaGetLastError());
 }
 
-// How many inputs the outputs of a tile span at most.
+// The largest number of inputs that the outputs of a tile span.
 unsigned widest_span(const AxisFilter& filter, std::size_t tile) {
   unsigned widest = 0;
   for (std::size_t i = 0; i < filter.first.size(); i += tile) {
@@ -290,7 +290,7 @@ unsigned widest_span(const AxisFilter& filter, std::size_t tile) {
   return widest;
 }
 
-// A filter with as many taps as the kernel that will run it, in the kernel's scale.
+// The filter padded to the kernel's number of taps, with weights in the kernel's scale.
 AxisFilter for_kernel(const AxisFilter& filter, std::size_t taps) {
   AxisFilter padded{taps, filter.first, std::vector<std::uint32_t>(filter.first.size() * taps)};
   for (std::size_t i = 0; i < filter.weights.size(); ++i) {
@@ -350,7 +350,7 @@ struct Preprocessor::Plan {
     return {first, weights, static_cast<unsigned>(filter.taps)};
   }
 
-  // The tallest tile whose input (and narrowed rows, `narrowed` bytes each) lies in the budget.
+  // Finds the tallest tile whose input (and narrowed rows, `narrowed` bytes each) fits the budget.
   template <class Span>
   void plan_tiles(Span input_rows, unsigned input_columns, unsigned narrowed) {
     arguments.pitch = rounded_up(chunk - 1 + input_columns * 3, chunk);

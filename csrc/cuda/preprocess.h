@@ -9,7 +9,7 @@
 namespace action100m::cuda {
 
 // core/resample.h's preprocess on a GPU, for frames of one size: the same bits, rounded to the
-// element type of the output. The filters are made and uploaded once.
+// element type of the output. The filters are computed and uploaded once.
 class Preprocessor {
  public:
   // Throws std::runtime_error if CUDA fails.
@@ -17,9 +17,9 @@ class Preprocessor {
                const Normalisation& normalisation);
   ~Preprocessor();
 
-  // Queues on `stream` (a cudaStream_t): frames (n, height, width, 3) to out (n, 3, size, size) of
-  // floats. Crops have a multiple of 8 columns, and `out` is aligned to 16 bytes; the frames
-  // need no alignment.
+  // Queues on `stream` (a cudaStream_t): converts frames (n, height, width, 3) to out (n, 3, size,
+  // size) of floats. `size` must be a multiple of 8, and `out` aligned to 16 bytes; the frames need
+  // no alignment.
   void operator()(const std::uint8_t* frames, std::size_t n, void* out, Element type,
                   void* stream) const;
 

@@ -21,10 +21,10 @@ class OutOfMemory : public std::bad_alloc {
 
 void check(cudaError_t status, const char* call, const char* file, int line) {
   if (status == cudaSuccess) return;
-  // Errors that do not break the context are also kept until someone asks.
+  // CUDA also keeps errors that do not break the context until they are read.
   static_cast<void>(cudaGetLastError());
   const bool absent = status == cudaErrorNoDevice || status == cudaErrorInsufficientDriver;
-  const std::string sentence = (absent ? "No usable NVIDIA GPU is here: " : "CUDA failed: ") +
+  const std::string sentence = (absent ? "No usable NVIDIA GPU found: " : "CUDA failed: ") +
                                std::string(cudaGetErrorString(status)) + " (" +
                                cudaGetErrorName(status) + " from " + call + " at " +
                                std::string(file).substr(std::string(file).rfind('/') + 1) + ":" +

@@ -5,16 +5,16 @@
 #include <utility>
 #include <vector>
 
-// Every call of the CUDA runtime goes through this: an error is never left unread.
+// Wraps every call of the CUDA runtime, so that no error goes unnoticed.
 #define CUDA_CHECK(call) ::action100m::cuda::check((call), #call, __FILE__, __LINE__)
 
 namespace action100m::cuda {
 
-// Unless `status` is success, throws what says where it was and what CUDA says: std::bad_alloc for
-// a full memory, else std::runtime_error.
+// Unless `status` is success, throws an exception with CUDA's message and the place of the call:
+// std::bad_alloc if memory is full, else std::runtime_error.
 void check(cudaError_t status, const char* call, const char* file, int line);
 
-// Makes a device current, and the one before it again at the end.
+// Makes a device current, and restores the previous one at the end.
 class CurrentDevice {
  public:
   explicit CurrentDevice(int device) {
@@ -37,8 +37,8 @@ class DeviceVector {
     CUDA_CHECK(cudaMalloc(&data_, values.size() * sizeof(Value)));
     cudaError_t status =
         cudaMemcpy(data_, values.data(), values.size() * sizeof(Value), cudaMemcpyHostToDevice);
-    // From pageable memory the copy may return before the last bytes are there, and the streams
-    // that read them need not wait for the default one.
+    // A copy from pageable memory may return before it is complete, and the streams that read the
+    // data need not wait for the default stream.
     if (status == cudaSuccess) status = cudaStreamSynchronize(nullptr);
     if (status != cudaSuccess) static_cast<void>(cudaFree(data_));
     CUDA_CHECK(status);

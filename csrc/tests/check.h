@@ -2,7 +2,7 @@
 #include <cstdio>
 #include <cstdlib>
 
-// Ends the test with the line that failed; unlike assert, in every build type.
+// Ends the test and prints the line that failed; unlike assert, it works in every build type.
 #define CHECK(condition)                                                   \
   do {                                                                     \
     if (!(condition)) {                                                    \

@@ -1,5 +1,5 @@
-// The CUDA kernels, run on the CPU (see cuda_on_host/), against the CPU core: their indices, their
-// bounds and their arithmetic. What only a GPU shows is in tests/gpu.
+// Compares the CUDA kernels, run on the CPU (see cuda_on_host/), with the CPU core: their indices,
+// bounds and arithmetic. What only a GPU can show is tested in tests/gpu.
 #include <cmath>
 #include <cstring>
 #include <memory>
@@ -21,7 +21,7 @@ namespace {
 const Normalisation normalisation({0.485, 0.456, 0.406}, {0.229, 0.224, 0.225});
 std::mt19937 generator(1);
 
-// As the kernels want their memory: aligned, and of the very size, for the sanitizer to see.
+// Memory as the kernels need it: aligned, and of the exact size, so that sanitizers see overruns.
 template <class Value>
 std::unique_ptr<Value, decltype(&std::free)> memory(std::size_t count) {
   auto* values = static_cast<Value*>(std::aligned_alloc(16, count * sizeof(Value)));
@@ -84,7 +84,7 @@ void pool_averages(std::size_t rows, std::size_t places, std::size_t dimension) 
   }
 }
 
-// A window whose every tubelet is its middle frame's number interpolates to frame numbers.
+// A window in which each tubelet is the number of its middle frame interpolates to frame numbers.
 void windows_interpolate(std::size_t windows) {
   constexpr std::size_t tubelets = 4;
   constexpr std::size_t dimension = 3;

@@ -8,7 +8,7 @@ namespace {
 
 using Ids = std::vector<std::int64_t>;
 
-// Frame after frame joins the cluster of all frames before it.
+// Each frame joins the cluster of all previous frames.
 Ids staircase(std::size_t n) {
   Ids children{0, 1};
   for (std::size_t i = 2; i < n; ++i) {

@@ -24,7 +24,7 @@ void weights_sum_to_one() {
           CHECK(weight == 0 || filter.first[i] + tap < in);
           sum += weight;
         }
-        // What is missing or too much must never reach the next of 256 values.
+        // The error of the sum must never change an 8-bit result.
         CHECK(std::llabs(sum - (1LL << AxisFilter::shift)) * 255 < 1LL << (AxisFilter::shift - 1));
       }
     }

@@ -203,7 +203,7 @@ def test_refuses_what_it_cannot_read() -> None:
     prepared = torch.empty(2, 3, 16, 16, device="cuda")
     with pytest.raises(ValueError, match="C-contiguous"):
         kernels.preprocess_on_gpu(frames[:, :, ::2], prepared, 16)
-    with pytest.raises(ValueError, match="frames must lie in an NVIDIA GPU's memory"):
+    with pytest.raises(ValueError, match="frames must be in an NVIDIA GPU's memory"):
         kernels.preprocess_on_gpu(frames.cpu(), prepared, 16)
     with pytest.raises(TypeError, match="uint8, not float32"):
         kernels.preprocess_on_gpu(frames.float(), prepared, 16)

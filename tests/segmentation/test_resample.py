@@ -183,9 +183,9 @@ frames_lent = lent(2, 20, 30, 3, dtype=np.uint8)
 @pytest.mark.parametrize(
     ("frames", "prepared", "short_side", "error", "message"),
     [
-        (np.zeros(3), lent(2, 3, 16, 16), 16, ValueError, "frames must lie in an NVIDIA GPU's"),
-        (frames_lent, np.zeros(3), 16, ValueError, "prepared frames must lie in an NVIDIA GPU's"),
-        ([1], lent(2, 3, 16, 16), 16, TypeError, "array that speaks DLPack .*, not list"),
+        (np.zeros(3), lent(2, 3, 16, 16), 16, ValueError, "frames must be in an NVIDIA GPU's"),
+        (frames_lent, np.zeros(3), 16, ValueError, "prepared frames must be in an NVIDIA GPU's"),
+        ([1], lent(2, 3, 16, 16), 16, TypeError, "array that supports DLPack .*, not list"),
         (lent(2, 20, 30, 3), lent(2, 3, 16, 16), 16, TypeError, "must be uint8, not float32"),
         (lent(1, dtype=np.int64), lent(2, 3, 16, 16), 16, TypeError, "type 0 of 64 bits"),
         (lent(20, 30, 3, dtype=np.uint8), lent(2, 3, 16, 16), 16, ValueError, r"\(b, h, w, 3\)"),
@@ -201,7 +201,7 @@ frames_lent = lent(2, 20, 30, 3, dtype=np.uint8)
         (frames_lent, lent(1, 3, 16, 16), 16, ValueError, r"shape \(2, 3, 16, 16\)"),
         (frames_lent, lent(2, 3, 16, 8), 16, ValueError, r"shape \(2, 3, 8, 8\)"),
         (frames_lent, lent(2, 3, 12, 12), 16, ValueError, "multiple of 8 columns, not 12"),
-        (frames_lent, lent(2, 3, 16, 16, device=1), 16, ValueError, "frames lie on GPU 1"),
+        (frames_lent, lent(2, 3, 16, 16, device=1), 16, ValueError, "frames are on GPU 1"),
         (
             frames_lent,
             Lent(np.zeros(2 * 3 * 256 + 1, np.float32)[1:].reshape(2, 3, 16, 16)),
@@ -227,10 +227,10 @@ def test_preprocess_on_gpu_refuses(
     ("tokens", "pooled", "message"),
     [
         (lent(4, 8), lent(1, 2, 8), r"\(b, tokens, d\)"),
-        (lent(1, 4, 8), lent(1, 3, 8), "4 tokens cannot be shared out among 3 tubelets"),
+        (lent(1, 4, 8), lent(1, 3, 8), "4 tokens cannot be divided evenly among 3 tubelets"),
         (lent(1, 4, 8), lent(1, 0, 8), "among 0 tubelets"),
         (lent(1, 4, 8), lent(1, 2, 4), r"shape \(1, 2, 8\)"),
-        (lent(1, 4, 6), lent(1, 2, 6), "multiple of 16 bytes; 6 numbers do not"),
+        (lent(1, 4, 6), lent(1, 2, 6), "multiple of 16 bytes; 6 values do not"),
     ],
 )
 def test_pool_on_gpu_refuses(
@@ -245,7 +245,7 @@ def test_pool_on_gpu_refuses(
     ("starts", "sums", "message"),
     [
         ([0], lent(9, 8), "2 windows, but 1 starts"),
-        ([0, 6], lent(9, 8), "window of 4 frames that starts at frame 6 does not lie in 9"),
+        ([0, 6], lent(9, 8), "window of 4 frames that starts at frame 6 does not fit into 9"),
         ([0, -1], lent(9, 8), "starts at frame -1"),
         ([0, 1], lent(9, 4), r"shape \(9, 8\)"),
     ],
@@ -281,7 +281,7 @@ def test_says_so_where_there_is_no_gpu() -> None:
         text=True,
         check=False,
     )
-    assert "RuntimeError: No usable NVIDIA GPU is here" in answer.stderr
+    assert "RuntimeError: No usable NVIDIA GPU found" in answer.stderr
 
 
 def test_says_so_where_the_kernels_were_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 #pragma once
 #include "cuda_runtime.h"
 
-// Half precision is not imitated: its bits are left zero, and no test asks for them.
+// Half precision is not emulated: its bits are zero, and no test reads them.
 struct __half {
   std::uint16_t bits;
   explicit operator float() const { return 0; }

@@ -1,6 +1,6 @@
 #pragma once
-// Stands in for CUDA's header of this name, so that the kernels run on the CPU under sanitizers: a
-// block's threads are threads, its barrier a barrier. It holds what csrc/cuda uses, no more.
+// Replaces CUDA's header of this name, so that the kernels run on the CPU under sanitizers: a
+// block's threads are std::threads, its barrier a std::barrier. It has only what csrc/cuda uses.
 #include <algorithm>
 #include <barrier>
 #include <cmath>
@@ -111,7 +111,7 @@ inline std::uint8_t* block_memory;  // what `extern __shared__` names
 
 inline void __syncthreads() { block_barrier->arrive_and_wait(); }
 
-// What kernel<<<grid, threads, shared_bytes, stream>>>(arguments...) is rewritten to; it waits.
+// Replaces kernel<<<grid, threads, shared_bytes, stream>>>(arguments...), and waits for its end.
 template <class... Expected, class... Given>
 void launch_on_host(void (*kernel)(Expected...), dim3 grid, dim3 block, std::size_t shared_bytes,
                     cudaStream_t, Given... arguments) {
@@ -129,7 +129,7 @@ void launch_on_host(void (*kernel)(Expected...), dim3 grid, dim3 block, std::siz
           blockIdx.x = x;
           blockIdx.y = y;
           kernel(arguments...);
-          barrier.arrive_and_wait();  // the next block starts with other shared memory
+          barrier.arrive_and_wait();  // the next block reuses the shared memory
         }
       }
     });
