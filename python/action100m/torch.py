@@ -129,7 +129,7 @@ class Segments(IterableDataset[Batch]):
             index: a file written by `balance`: segments are repeated as its draws say; if it has no
                 draws, N segments are drawn by weight, again in each epoch.
             seed: seed of the order; the same for all ranks.
-            drop_last: whether to drop a short last block, so that all ranks have equal batch counts.
+            drop_last: drop a short last block, so that all ranks have the same number of batches.
             rank, world_size: by default those of torch.distributed, if it is initialised.
 
         Raises:
