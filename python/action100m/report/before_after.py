@@ -35,7 +35,7 @@ def before_after(tails: Mapping[str, tuple[Shares, Shares]]) -> Figure:
                 style,
                 color=color,
                 linewidth=1.6,
-                label=f"{name} {when}: as diverse as {effective_number(shares):,.0f} alike",
+                label=f"{name} {when}: effective number {effective_number(shares):,.0f}",
             )
     label_logarithmic(axes, "rank", "% of the draws")
     axes.legend(frameon=False, prop={"family": FONT, "size": 8}, labelcolor=INK)
