@@ -66,11 +66,11 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
 
 
 @contextlib.contextmanager
-def explained(*, goes_on: bool = False) -> Iterator[None]:
+def explained(*, resumes: bool = False) -> Iterator[None]:
     """Turn the errors that a user can meet into a sentence and an exit code.
 
     Args:
-        goes_on: whether the same command resumes after an interruption.
+        resumes: whether the same command resumes after an interruption.
     """
     try:
         yield
@@ -86,7 +86,7 @@ def explained(*, goes_on: bool = False) -> Iterator[None]:
         reason = (error.strerror or str(error)).rstrip(".")
         fail(f"{place}{reason}.", NOTHING if error.errno in DISK_ERRORS else USAGE)
     except KeyboardInterrupt:
-        kept = " What is done is kept: run the same command again to resume." if goes_on else ""
+        kept = " Finished work is kept: run the same command again to resume." if resumes else ""
         fail(f"Interrupted.{kept}", INTERRUPTED)
 
 

@@ -29,7 +29,7 @@ _PANEL = "Make a dataset"
 
 
 @app.command("run", rich_help_panel=_PANEL)
-@explained(goes_on=True)
+@explained(resumes=True)
 def run_command(
     videos: Annotated[
         list[str] | None,

@@ -36,7 +36,7 @@ class Format(str, Enum):
 
 
 @app.command("export", rich_help_panel=_PANEL)
-@explained(goes_on=True)
+@explained(resumes=True)
 def export_command(
     run: Annotated[
         str,
@@ -190,7 +190,7 @@ def app_command(
 
 
 @app.command("push", rich_help_panel=_PANEL)
-@explained(goes_on=True)
+@explained(resumes=True)
 def push_command(
     folder: FolderArgument,
     repository: Annotated[

@@ -94,7 +94,7 @@ def balance_command(
 
 
 @app.command("clips", rich_help_panel=_PANEL)
-@explained(goes_on=True)
+@explained(resumes=True)
 def clips_command(
     dataset: DatasetArgument,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", show_default=False)],
