@@ -63,7 +63,7 @@ def main() -> None:
         ours=ours,
         rival=_LIMIT,
         ratio=ours / _LIMIT,
-        unit="ms a request",
+        unit="ms per request",
         limit=_LIMIT,
     )
 

@@ -47,7 +47,7 @@ SIZES: Mapping[str, Any] = {
     "pred_num_hidden_layers": 1,
 }
 STRIDE = 8
-SECONDS_PER_WINDOW = STRIDE * 4 / 30  # of video, every 4th of 30 frames a second
+SECONDS_PER_WINDOW = STRIDE * 4 / 30  # of video, every 4th of 30 frames per second
 CEILING = 7.4  # times real time, at 788 TFLOP/s
 REPEATS = 3
 WARM_UP = 1.0  # seconds of products before the peak is measured: a cold GPU clocks higher

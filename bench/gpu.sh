@@ -28,9 +28,9 @@ step() {
 
 # A benchmark prints its result after each variant: one that was stopped has a result too.
 bench() {
-  local name=$2
+  local name=$2 last
   step "$@"
-  grep '^{' "$out/$name.log" | tail -n 1 >"$out/$name.json"
+  last=$(grep '^{' "$out/$name.log" | tail -n 1) && [ -n "$last" ] && echo "$last" >"$out/$name.json"
 }
 
 # Builds with CMake into a separate folder: no build backend and no installer are needed.
@@ -74,5 +74,5 @@ run_sanitizers() {
   done
 }
 [ $# -gt 0 ] || set -- tests encode kernels dali sanitizers
-for part in "$@"; do "run_$part"; done
+for part in "$@"; do "run_$part" || failed=1; done
 exit $failed

@@ -89,7 +89,8 @@ def _answers(tree: Tree) -> dict[str, object]:
 
 
 def main() -> None:
-    videos = 20_000 if parse_arguments(__doc__).full else 2_000
+    """Measure and print."""
+    videos = 20_000 if parse_arguments(__doc__).full else 500
     with tempfile.TemporaryDirectory() as temporary:
         folder, video = RunFolder(Path(temporary) / "run"), Path(temporary) / "tea.mp4"
         draw_demo_video(video)
@@ -108,13 +109,15 @@ def main() -> None:
         seconds = {
             "status": median_seconds(lambda: list(describe_run(folder.root)), 3),
             "its parts' rows": median_seconds(lambda: read("caption", "aggregate"), 3),
-            "export": median_seconds(lambda: export(folder, manifest, settings), 3),
+            "export": median_seconds(
+                lambda: export(folder, manifest, settings, available_cpus()), 3
+            ),
             "all parts' rows": median_seconds(lambda: read("segment", "caption", "aggregate"), 3),
         }
     print(f"{videos:,} videos of {segments} segments, {available_cpus()} CPUs")
     rows = [[name, each / videos * 1e3, each / videos * 1e6 / 60] for name, each in seconds.items()]
-    print_table(("what", "ms a video", "minutes for a million"), rows)
-    print(f"index in memory: {index:.2f} KiB a video (limit {_KIBIBYTES:.2f})")
+    print_table(("what", "ms per video", "minutes for a million"), rows)
+    print(f"index in memory: {index:.2f} KiB per video (limit {_KIBIBYTES:.2f})")
     finish(
         "run_folder",
         ours=seconds["status"] / videos,

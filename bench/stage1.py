@@ -49,7 +49,7 @@ def main() -> None:
     )
     print(f"854x480 H.264 at {size:.2f} Mbit/s, median of {_REPEATS}")
     for minutes, mebibytes in peaks.items():
-        print(f"peak memory, {minutes} minutes: {mebibytes:.0f} MiB, embeddings apart")
+        print(f"peak memory, {minutes} minutes: {mebibytes:.0f} MiB, without embeddings")
     finish(
         "stage1",
         ours=ours,

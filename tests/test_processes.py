@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from action100m.errors import RunStoppedError
-from action100m.processes import call_in_processes, python_command
+from action100m.processes import _as_sent, call_in_processes, python_command
 
 
 @pytest.mark.parametrize("processes", [1, 3])
@@ -44,13 +44,25 @@ def test_a_process_that_dies_is_reported(
         call_in_processes(function, [(argument,)] * 2, 2)
 
 
+class UnsendableError(Exception):
+    def __init__(self, one: str, other: str) -> None:
+        super().__init__(one + other)
+
+
+def test_an_error_that_cannot_be_sent_keeps_its_words() -> None:
+    error = _as_sent(UnsendableError("what ", "happened"))
+    assert str(error) == "UnsendableError: what happened"
+    assert _as_sent(error) is error
+
+
 def test_what_a_call_prints_is_no_answer(capfd: pytest.CaptureFixture[str]) -> None:
     call_in_processes(print, [("spoken",)] * 3, 2)
     assert capfd.readouterr().err == "spoken\n" * 3
 
 
 def test_a_script_needs_no_guard_and_its_folder_is_not_searched(tmp_path: Path) -> None:
-    (tmp_path / "pickle.py").write_text("raise SystemExit('the wrong pickle')")
+    for name in ("ast", "importlib", "pickle"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong module')")
     script = tmp_path / "elsewhere" / "script.py"
     script.parent.mkdir()
     script.write_text(

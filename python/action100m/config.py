@@ -125,7 +125,7 @@ class TransformersConfig(_Table):
 
 
 class VllmConfig(_Table):
-    """A model in this process, through vLLM: the fastest on GPUs, for the models that it supports.
+    """A model on this machine, through vLLM: the fastest on GPUs, for the models that it supports.
 
     Attributes:
         model: a name on the Hugging Face hub, or a local folder.

@@ -42,8 +42,8 @@ class _Brush:
     def shape(self, points: Sequence[complex], color: str) -> None:
         self.canvas.polygon(self._pixels(points), fill=color)
 
-    def oval(self, center: complex, across: float, down: float, color: str) -> None:
-        self.shape([center + complex(across * p.real, down * p.imag) for p in _CIRCLE], color)
+    def oval(self, centre: complex, across: float, down: float, color: str) -> None:
+        self.shape([centre + complex(across * p.real, down * p.imag) for p in _CIRCLE], color)
 
     def box(self, corner: complex, size: complex, color: str) -> None:
         across, down = complex(size.real), 1j * size.imag
@@ -270,7 +270,7 @@ def _enjoy(brush: _Brush, t: float) -> None:
 
 
 _Step = Callable[[_Brush, float], None]
-_Camera = tuple[complex, float]  # center of the view, zoom
+_Camera = tuple[complex, float]  # centre of the view, zoom
 
 _FULL: _Camera = (8 + 4.5j, 1.0)
 
@@ -298,12 +298,12 @@ class _Shot:
 
     def draw(self, frame: int) -> NDArray[np.uint8]:
         passed = (frame - self.first) / (self.end - self.first)
-        center, near = self.camera
+        centre, near = self.camera
         near *= 1 + 0.05 * passed
         image = Image.new("RGB", (SIZE[0] * _SMOOTH, SIZE[1] * _SMOOTH))
         middle = complex(image.width, image.height) / 2
         scale = near * _UNIT
-        brush = _Brush(ImageDraw.Draw(image), scale, middle - center * scale)
+        brush = _Brush(ImageDraw.Draw(image), scale, middle - centre * scale)
         self.paint(brush, self.t_first + (self.t_end - self.t_first) * passed)
         return np.asarray(image.reduce(_SMOOTH))
 

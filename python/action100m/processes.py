@@ -10,12 +10,15 @@ import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from typing import Any
 
 from action100m.errors import RunStoppedError
 
 _START = """
-import ast, importlib, sys
+import sys
+sys.path[:] = [place for place in sys.path if place]
+import ast, importlib
 sys.path[:], module, *arguments = map(ast.literal_eval, sys.argv[1:])
 sys.exit(importlib.import_module(module).main(*arguments))
 """
@@ -57,11 +60,11 @@ def call_in_processes(
     waiting = deque(calls)
     children: list[subprocess.Popen[bytes]] = []
     with ThreadPoolExecutor(min(processes, len(calls))) as pool:
-        threads = [
-            pool.submit(_call_in_child, function, waiting, children)
-            for _ in range(min(processes, len(calls)))
-        ]
         try:
+            threads = [
+                pool.submit(_call_in_child, function, waiting, children)
+                for _ in range(min(processes, len(calls)))
+            ]
             for thread in as_completed(threads):
                 thread.result()
         except BaseException:
@@ -94,6 +97,8 @@ def _call_in_child(
             except IndexError:  # another thread took the last one
                 return
             except (EOFError, OSError):
+                with suppress(BrokenPipeError):
+                    child.stdin.close()
                 raise RunStoppedError(_obituary(child.wait())) from None
             if error is not None:
                 raise error
@@ -101,7 +106,7 @@ def _call_in_child(
 
 def _obituary(code: int) -> str:
     how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
-    return f"A helper process {how}. If memory ran out, use fewer CPUs; then run the command again."
+    return f"A helper process {how}. If memory ran out, use fewer --workers; then run again."
 
 
 def main() -> None:
@@ -117,6 +122,18 @@ def main() -> None:
             try:
                 function(*arguments)
             except Exception as caught:
-                error = caught
-            pickle.dump(error, answers)
-            answers.flush()
+                error = _as_sent(caught)
+            try:
+                pickle.dump(error, answers)
+                answers.flush()
+            except BrokenPipeError:  # nobody waits for it any longer
+                os._exit(1)
+
+
+def _as_sent(error: Exception) -> Exception:
+    """Return an error that can be pickled, or one with the same words."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error

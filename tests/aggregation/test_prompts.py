@@ -177,7 +177,7 @@ def test_all_that_a_prompt_leaves_out_is_named() -> None:
     )
     prompts = prompts_of(long, 6000)
     for prompt in prompts:
-        noted = prompt.left_out.removeprefix("Left out for want of room: ").rstrip(".").split(", ")
+        noted = prompt.left_out.removeprefix("Left out for lack of room: ").rstrip(".").split(", ")
         assert noted[:2] == ['the end of "Title"', 'the end of "Description"']
         assert ("the transcript outside the segment" in noted) == (prompt.node != 0)
         assert ("the end of 1 line" in noted) == (3 in inside(tree, prompt.node))

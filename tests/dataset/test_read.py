@@ -96,12 +96,15 @@ def test_only_the_asked_fields_are_read(folder: Path) -> None:
 def test_what_was_not_read_is_named(folder: Path) -> None:
     [video] = action100m.open(folder).videos(fields=["nodes.gpt.action"], uids=["video0002"])
     assert len(video.column("gpt.action.brief")) == len(video)
+    [bare] = action100m.open(folder).videos(fields=["metadata"], uids=["video0002"])
     for ask, field in (
         (lambda: video.tree, "nodes"),
         (lambda: video.metadata, "metadata"),
         (lambda: video.column("plm_action"), "nodes.plm_action"),
         (lambda: video.column("gpt.summary.brief"), "nodes.gpt.summary.brief"),
         (lambda: video.column("gtp"), "nodes.gtp"),
+        (lambda: video.column("level.x"), "nodes.level"),
+        (lambda: len(bare), "nodes"),
     ):
         with pytest.raises(KeyError, match=f"no field {field}"):
             ask()

@@ -96,7 +96,7 @@ def test_without_wordcloud_the_rest_is_shown_and_the_remedy_named(
     view = draw_dataset(action100m.open(path))
     assert view is not None
     assert len(view.charts) == 3
-    assert view.notes == ["The word cloud needs: pip install 'action100m[figures]'."]
+    assert view.notes == ["The word cloud needs wordcloud: pip install 'action100m[figures]'."]
 
 
 def test_rings_are_as_wide_as_their_shares(tmp_path: Path) -> None:

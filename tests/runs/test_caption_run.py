@@ -104,7 +104,7 @@ def test_one_model_for_leaves_alone_leaves_the_rest_null(videos: Path, tmp_path:
     assert any(node["llama3_caption"] for node in nodes(tmp_path))
     assert all(node["plm_caption"] is None for node in nodes(tmp_path))
     status = "\n".join(describe_run(tmp_path))
-    assert "plm_caption and plm_action, gpt: null, as no model" in status
+    assert "plm_caption, plm_action, gpt: null, as no model" in status
 
 
 def test_a_server_with_nothing_right_fails_the_videos_and_not_the_run(

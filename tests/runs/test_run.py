@@ -38,12 +38,14 @@ from synthetic import write_video
 
 
 def run(
-    videos: Path | list[Path], out: Path, config: Config | None = None
+    videos: Path | list[Path], out: Path, config: Config | None = None, workers: int = 2
 ) -> tuple[RunResult, str]:
     """Run, and return the result and what was printed."""
     text = io.StringIO()
     inputs = videos if isinstance(videos, list) else [videos]
-    result = action100m.run(inputs, out, config, workers=2, console=Console(file=text, width=200))
+    result = action100m.run(
+        inputs, out, config, workers=workers, console=Console(file=text, width=200)
+    )
     return result, text.getvalue()
 
 
@@ -82,7 +84,7 @@ def test_a_second_run_does_nothing_and_writes_the_same_bytes(videos: Path, tmp_p
     part = next((tmp_path / "parts").rglob("*.parquet"))
     stamp = part.stat().st_mtime_ns
     result, text = run(videos, tmp_path)
-    assert "5 videos of 5 left as they are" in text
+    assert "5 of 5 videos left unchanged" in text
     assert result.exit_code == 0
     assert dataset(tmp_path) == before
     assert part.stat().st_mtime_ns == stamp
@@ -101,7 +103,7 @@ def test_the_order_and_the_number_of_runs_do_not_change_a_byte(
 def test_another_cut_decodes_nothing(videos: Path, tmp_path: Path) -> None:
     run(videos, tmp_path)
     _, text = run(videos, tmp_path, Config(cut=CutConfig(min_duration=1.5)))
-    assert "5 videos of 5 left as they are" in text
+    assert "5 of 5 videos left unchanged" in text
     for nodes in pq.read_table(tmp_path / "data")["nodes"].to_pylist():
         assert all(node["end"] - node["start"] > 1.49 for node in nodes[1:])
 
@@ -120,7 +122,7 @@ def test_the_run_folder_remembers_its_configuration(videos: Path, tmp_path: Path
     run(videos, tmp_path, config)
     before = dataset(tmp_path)
     _, text = run([], tmp_path)
-    assert "5 videos of 5 left as they are" in text
+    assert "5 of 5 videos left unchanged" in text
     assert dataset(tmp_path) == before
 
 
@@ -161,7 +163,7 @@ def test_a_copied_folder_is_the_same_videos(videos: Path, tmp_path: Path) -> Non
     for path in second.iterdir():
         path.touch()
     _, text = run(second, tmp_path / "run")
-    assert "5 videos of 5 left as they are" in text
+    assert "5 of 5 videos left unchanged" in text
 
 
 def test_a_file_that_went_away_is_skipped(own_videos: Path, tmp_path: Path) -> None:
@@ -190,7 +192,7 @@ def test_sidecars_name_the_video_and_fill_its_metadata(own_videos: Path, tmp_pat
     assert rows["hat"]["duration"] == 5
     sidecar.write_text(json.dumps({**fields, "view_count": 8}))
     _, text = run(own_videos, out)
-    assert "5 videos of 5 left as they are" in text
+    assert "5 of 5 videos left unchanged" in text
     rows = {row["video_uid"]: row["metadata"] for row in pq.read_table(out / "data").to_pylist()}
     assert rows["aBc-123"]["view_count"] == 8
 
@@ -317,13 +319,10 @@ def test_a_dataset_that_stands_is_written_anew_only_where_it_must_be(
     assert len(dataset(out)) == 1
 
 
-def test_shards_that_processes_share_are_the_same(
-    own_videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_shards_that_processes_share_are_the_same(own_videos: Path, tmp_path: Path) -> None:
     config, held = Config(export=ExportConfig(rows_per_shard=1)), []
-    for cpus in (1, 3):
-        monkeypatch.setattr("action100m.runs.export.available_cpus", lambda cpus=cpus: cpus)
-        shards = run(own_videos, tmp_path / str(cpus), config)[0].shards
+    for workers in (1, 3):
+        shards = run(own_videos, tmp_path / str(workers), config, workers=workers)[0].shards
         held.append([(shard.name, shard.read_bytes()) for shard in shards])
     assert held[0] == held[1]
     assert len(held[0]) > 2
@@ -366,7 +365,7 @@ def test_a_copy_and_a_link_are_the_same_videos(videos: Path, tmp_path: Path) -> 
     (tmp_path / "link").symlink_to(videos)
     for place in ("copy", "link"):
         _, text = run(tmp_path / place, tmp_path / "run")
-        assert "5 videos of 5 left as they are" in text
+        assert "5 of 5 videos left unchanged" in text
     assert dataset(tmp_path / "run") == before
     shutil.copytree(videos, tmp_path / "twice" / "a")
     shutil.copytree(videos, tmp_path / "twice" / "b")
@@ -402,7 +401,7 @@ def test_a_torn_run_toml_is_mended_by_a_configuration(videos: Path, tmp_path: Pa
     (tmp_path / "run.toml").write_text("[config.video]\nold_setting = 1\n")
     with pytest.raises(ConfigError, match="old_setting"):
         run(videos, tmp_path)
-    assert "5 videos of 5 left as they are" in run(videos, tmp_path, Config())[1]
+    assert "5 of 5 videos left unchanged" in run(videos, tmp_path, Config())[1]
 
 
 def test_settings_that_change_are_said(videos: Path, tmp_path: Path) -> None:
@@ -421,7 +420,7 @@ def test_a_run_that_was_overtaken_leaves_the_dataset_alone(videos: Path, tmp_pat
     settings = read_settings(folder)
     config = settings.config.model_copy(update={"cut": CutConfig(min_duration=1.5)})
     overtaken = replace(settings, config=config)
-    assert export_what_changed(folder, overtaken) is None
+    assert export_what_changed(folder, overtaken, 1) is None
     assert dataset(tmp_path) == before
 
 
@@ -443,7 +442,7 @@ def test_an_export_knows_what_others_added_while_it_waited(videos: Path, tmp_pat
     folder = RunFolder(tmp_path)
     settings = read_settings(folder)
     with locked(tmp_path / ".export.lock"):
-        waiting = threading.Thread(target=export_what_changed, args=(folder, settings))
+        waiting = threading.Thread(target=export_what_changed, args=(folder, settings, 1))
         waiting.start()
         Manifest(folder).add(some[3:])
         with open_segment_stage(settings.config, folder) as stage, stage.loaded():

@@ -53,7 +53,7 @@ def test_a_run_ends_with_the_models_embeddings(videos: Path, config: Path, tmp_p
     assert call("validate", tmp_path).returncode == 0
     assert not list((tmp_path / "journal").rglob("*.npy"))
     again = call("run", "--out", tmp_path, "--trace", tmp_path / "trace.json")
-    assert "5 videos of 5 left as they are" in again.stderr
+    assert "5 of 5 videos left unchanged" in again.stderr
     trace = (tmp_path / "trace.json").read_text()
     assert '"name": "export"' in trace
     assert '"name": "load"' not in trace  # the model is not needed

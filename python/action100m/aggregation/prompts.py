@@ -195,7 +195,7 @@ class _Told:
             notes.append(f"the end of {ends} {'line' if ends == 1 else 'lines'}")
         said_in_it = (_SAID, *_texts(heard)) if heard and not self._shared else ()
         pieces = (self._head, _SEGMENTS, *_texts(lines), *said_in_it, _task(self._tree, node))
-        left_out = f"Left out for want of room: {', '.join(notes)}." if notes else ""
+        left_out = f"Left out for lack of room: {', '.join(notes)}." if notes else ""
         return Prompt(node, INSTRUCTIONS, pieces, after, left_out)
 
     def _said_in(self, node: int) -> list[Line]:
@@ -219,7 +219,7 @@ def _first_places(tree: Tree, order: list[int], place: dict[int, int]) -> list[i
 
 
 def _head(video: Captioned) -> tuple[str, list[str]]:
-    """Return the text that all segments share, and what of it was cut."""
+    """Return the text that all segments share, and which parts were cut."""
     told = [
         ("Title", "title", video.title),
         ("Description", "description", video.description),

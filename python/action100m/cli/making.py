@@ -34,6 +34,7 @@ def run_command(
     videos: Annotated[
         list[str] | None,
         typer.Argument(
+            metavar="VIDEOS",
             help="Files, folders (searched recursively) or globs. Default: the videos of the run.",
             show_default=False,
         ),
@@ -139,7 +140,7 @@ def report_command(
     run_folder: RunFolderArgument,
     figures: Annotated[
         FigureFormat | None,
-        typer.Option(help="Also draw the timeline of every done video."),
+        typer.Option(help="Also draw the timeline of every segmented video."),
     ] = None,
 ) -> None:
     """Write RUN/report/index.html: one file with states, failures and up to 100 trees."""
@@ -155,7 +156,9 @@ def report_command(
 @app.command("segment", rich_help_panel=_PANEL)
 @explained()
 def segment_command(
-    video: Annotated[Path, typer.Argument(help="A video file.", show_default=False)],
+    video: Annotated[
+        Path, typer.Argument(metavar="VIDEO", help="A video file.", show_default=False)
+    ],
     config: ConfigOption = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object with the published fields.")

@@ -31,7 +31,7 @@ _PANEL = "Read a dataset"
 DatasetArgument = Annotated[
     list[str],
     typer.Argument(
-        metavar="DATASET...",
+        metavar="DATASET",
         help="Parquet files, folders of them, run folders, globs, or URLs such as "
         "hf://datasets/NAME/data.",
         show_default=False,
@@ -39,9 +39,11 @@ DatasetArgument = Annotated[
 ]
 
 MinLevel = Annotated[int, typer.Option(min=0, help="The root is level 0.")]
-MaxLevel = Annotated[int | None, typer.Option(min=0, show_default=False)]
+MaxLevel = Annotated[int | None, typer.Option(min=0, help="Default: no limit.", show_default=False)]
 MinDuration = Annotated[float, typer.Option(min=0, metavar="SECONDS")]
-MaxDuration = Annotated[float, typer.Option(min=0, metavar="SECONDS", show_default=False)]
+MaxDuration = Annotated[
+    float, typer.Option(min=0, metavar="SECONDS", help="Default: no limit.", show_default=False)
+]
 
 
 @contextmanager
@@ -119,7 +121,9 @@ def search_command(
     query: Annotated[
         str,
         typer.Argument(
-            help="Words that must all occur; '\"a phrase\"' in double quotes.", show_default=False
+            metavar="WORDS",
+            help="Words that must all occur; '\"a phrase\"' in double quotes.",
+            show_default=False,
         ),
     ],
     dataset: DatasetArgument,

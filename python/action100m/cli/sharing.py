@@ -106,13 +106,14 @@ def export_command(
 
 
 def _export_parquet(run: Path) -> list[Path]:
+    from action100m.config import available_cpus
     from action100m.runs.export import export
     from action100m.runs.folder import RunFolder
     from action100m.runs.manifest import Manifest
     from action100m.runs.settings import read_settings
 
     folder = RunFolder(run)
-    return export(folder, Manifest(folder), read_settings(folder))
+    return export(folder, Manifest(folder), read_settings(folder), available_cpus())
 
 
 def _videos(place: Path, inputs: list[str]) -> Mapping[str, Path]:

@@ -37,7 +37,10 @@ class Format(str, Enum):
 @explained()
 def balance_command(
     dataset: DatasetArgument,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE.parquet", show_default=False)],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", metavar="FILE.parquet", help="The index.", show_default=False),
+    ],
     samples: Annotated[
         int | None,
         typer.Option(min=1, help="Also write this number of draws.", show_default=False),
@@ -97,7 +100,12 @@ def balance_command(
 @explained(resumes=True)
 def clips_command(
     dataset: DatasetArgument,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", show_default=False)],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", "-o", metavar="FOLDER", help="The folder for the clips.", show_default=False
+        ),
+    ],
     videos: Annotated[
         list[str] | None,
         typer.Option(

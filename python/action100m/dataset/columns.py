@@ -51,12 +51,12 @@ class Batch:
     def field(self, path: str) -> pa.Array:
         """Return a field by its path in the schema, such as "metadata.title", (R,), or
         "nodes.gpt.action.brief", (m,); a value is null if anything on the path is."""
-        room, *names = path.split(".")
+        struct, *names = path.split(".")
         try:
-            found: pa.Array = {"metadata": self._metadata, "nodes": self._nodes}[room][names[0]]
+            found: pa.Array = {"metadata": self._metadata, "nodes": self._nodes}[struct][names[0]]
             for name in names[1:]:
                 found = _fields(found)[name]
-        except (KeyError, IndexError, AttributeError):
+        except (KeyError, IndexError, AttributeError, TypeError):
             raise _absent(path) from None
         return found
 
@@ -140,6 +140,8 @@ class Batch:
     @property
     def count(self) -> NDArray[np.int64]:
         """(R,) number of nodes in each row."""
+        if "nodes" not in self._rows.schema.names:
+            raise _absent("nodes")
         return self.offsets[1:] - self.offsets[:-1]
 
     @cached_property
@@ -222,12 +224,12 @@ class Lines:
 class _Columns(dict[str, pa.Array]):
     """The fields of `metadata` or `nodes` that were read."""
 
-    def __init__(self, room: str) -> None:
+    def __init__(self, struct: str) -> None:
         super().__init__()
-        self._room = room
+        self._struct = struct
 
     def __missing__(self, name: str) -> pa.Array:
-        raise _absent(f"{self._room}.{name}")
+        raise _absent(f"{self._struct}.{name}")
 
 
 def _absent(path: str) -> KeyError:

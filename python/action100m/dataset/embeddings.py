@@ -154,7 +154,8 @@ class SentenceEmbedder:
         """
         if find_spec("sentence_transformers") is None:
             raise DatasetError(
-                f"Embedding texts with {model} needs: pip install 'action100m[embeddings]'."
+                f"Embedding texts with {model} needs sentence-transformers: "
+                "pip install 'action100m[embeddings]'."
             )
         try:
             found = find_checkpoint(model)  # before an import that takes seconds

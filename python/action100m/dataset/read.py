@@ -73,8 +73,11 @@ class Dataset:
         return self.videos()
 
     def __repr__(self) -> str:
+        return f"Dataset({self._names()})"
+
+    def _names(self) -> str:
         names = [source.name for source in self.sources]
-        return f"Dataset({', '.join([*names[:3], *(['…'] if len(names) > 3 else [])])})"
+        return ", ".join([*names[:3], "…"] if len(names) > 3 else names)
 
     def __contains__(self, uid: object) -> bool:
         """Whether there is a video with that uid."""
@@ -84,7 +87,7 @@ class Dataset:
         """Return the video with that uid; raise KeyError if there is none."""
         for video in self.videos(uids=[uid]):
             return video
-        raise KeyError(f"There is no video {uid} in {', '.join(s.name for s in self.sources)}.")
+        raise KeyError(f"There is no video {uid} in {self._names()}.")
 
     def videos(
         self, fields: Iterable[str] | None = None, uids: Iterable[str] | None = None
@@ -163,7 +166,7 @@ class Dataset:
             The best hits first.
 
         Raises:
-            ValueError: the query contains no word.
+            ValueError: the query contains no word, or `limit` is less than 1.
             DatasetError: the model cannot be used, or a file cannot be read and there is no
                 `on_error`.
         """
@@ -172,6 +175,8 @@ class Dataset:
         from action100m.dataset.select import Selection
         from action100m.dataset.words import Words
 
+        if limit < 1:
+            raise ValueError(f"limit must be at least 1, not {limit}.")
         ranking: Ranking = ByMeaning(query, model) if model else ByWords(Words(query))
         return search(self, ranking, selection or Selection(), limit)
 

@@ -50,7 +50,7 @@ def query(
     try:
         import duckdb
     except ImportError as error:
-        raise DatasetError("SQL needs: pip install 'action100m[query]'.") from error
+        raise DatasetError("SQL needs DuckDB: pip install 'action100m[query]'.") from error
     videos = _View(sources, refuse, VIDEOS, ())
     segments = _View(sources, refuse, SEGMENTS, ("nodes.level",))
     with duckdb.connect() as connection:

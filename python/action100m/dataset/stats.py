@@ -156,7 +156,7 @@ def _action_lines(actions: Actions) -> Iterator[str]:
         f"actions: {actions.distinct:,} distinct ones; {actions.duplicate_groups:,} duplicate "
         f"groups hold {actions.in_duplicate_groups:,} of {actions.segments:,} ({share:.1f} %)"
     )
-    yield f"as diverse as {actions.effective_number:,.0f} equally frequent actions"
+    yield f"effective number of actions: {actions.effective_number:,.0f}"
     for head, held in actions.head_shares.items():
         yield f"the most frequent {head} of the actions hold {100 * held:.1f} % of the segments"
     for action, segments in actions.most_frequent:

@@ -139,7 +139,11 @@ def split_into_shards(total: int, rows_per_shard: int) -> dict[str, slice]:
 def write_shard(
     path: Path, rows: Iterable[pa.RecordBatch], file_metadata: Mapping[str, str]
 ) -> None:
-    """Write one file of a dataset; arguments and errors as for `write_shards`, one row a batch."""
+    """Write one file of a dataset from batches of one row each, whose order is not checked.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     with _Shard(path, file_metadata) as shard:
         for row in rows:
             shard.add(row)

@@ -200,7 +200,9 @@ def word_cloud(actions: Actions) -> Figure:
     try:
         from wordcloud import STOPWORDS, WordCloud
     except ImportError as error:
-        raise DatasetError("The word cloud needs: pip install 'action100m[figures]'.") from error
+        raise DatasetError(
+            "The word cloud needs wordcloud: pip install 'action100m[figures]'."
+        ) from error
     counts: dict[str, int] = {}
     for word, count in actions.words:
         if word not in STOPWORDS and any(map(str.isalpha, word)):

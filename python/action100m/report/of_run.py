@@ -44,7 +44,8 @@ def report_run(folder: RunFolder) -> Path:
 
     Raises:
         UsageError, ConfigError: run.toml is missing or cannot be read.
-        OSError: a part cannot be read, or the report cannot be written.
+        RunStoppedError: a part is damaged.
+        OSError: the report cannot be written.
     """
     view = _View(folder)
     summary = RunSummary(

@@ -65,7 +65,11 @@ def read_costs(
     done = folder.done_keys(stage)
     for video in manifest.videos:
         if video.key in done:
-            yield video, _COSTS.validate_json(folder.part_footer(stage, video.key, _FOOTER))
+            footer = folder.part_footer(stage, video.key, _FOOTER)
+            if footer is None:  # an early version wrote the part
+                yield video, _costs_of(folder.read_part(stage, video.key))
+            else:
+                yield video, _COSTS.validate_json(footer)
 
 
 def describe_costs(whole: Costs) -> Iterator[str]:

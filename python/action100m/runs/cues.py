@@ -97,7 +97,7 @@ def _json3(text: str) -> Cues:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError("it is not a JSON3 file, or one of its events cannot be read") from error
     by_machine = any("acAsrConf" in seg for event in events for seg in _segs(event))
-    # JSON3 contains recognized speech once; its lines roll only when a player shows them.
+    # JSON3 contains recognised speech once; its lines roll only when a player shows them.
     return Cues(tuple(cues), by_machine, may_roll=not by_machine)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from action100m.runs.folder import damage_told
+from action100m.runs.folder import explained_damage
 from action100m.runs.manifest import ROWS_PER_GROUP, Video
 from action100m.runs.metadata import VideoMetadata
 
@@ -47,5 +47,5 @@ class Details:
         return group[row % ROWS_PER_GROUP].as_py()
 
     def _read_group(self, piece: Path, number: int, column: str) -> pa.ChunkedArray:
-        with damage_told(piece):
+        with explained_damage(piece):
             return self._file(piece).read_row_group(number, [column]).column(0)

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from action100m import __version__
 from action100m.captioning.questions import FIELDS
-from action100m.config import MetadataConfig, available_cpus
+from action100m.config import MetadataConfig
 from action100m.dataset.swap import replaced
 from action100m.dataset.write import (
     SHARD_NAME,
@@ -36,14 +36,21 @@ from action100m.segmentation.stage import Segmentation
 from action100m.tree import Tree
 
 
-def export(folder: RunFolder, manifest: Manifest, settings: Settings) -> list[Path]:
+def export(folder: RunFolder, manifest: Manifest, settings: Settings, processes: int) -> list[Path]:
     """Write all Parquet shards; they depend only on the parts, the manifest and the settings.
 
     Returns:
         The shards; one without rows if no video is done.
 
+    Args:
+        folder: run folder.
+        manifest: its videos.
+        settings: its settings.
+        processes: maximum number of processes that write shards.
+
     Raises:
         OSError: the shards cannot be written; the previous ones are kept.
+        RunStoppedError: a part or the manifest is damaged, or a process died.
     """
     done = {key.name: folder.done_keys(key) for key in settings.keys}
     videos = [
@@ -54,11 +61,11 @@ def export(folder: RunFolder, manifest: Manifest, settings: Settings) -> list[Pa
     shards = split_into_shards(len(videos), settings.config.export.rows_per_shard)
     with replaced(folder.data, SHARD_NAME) as fresh:
         calls = [(folder, settings, videos[part], fresh / name) for name, part in shards.items()]
-        call_in_processes(_write_shard, calls, available_cpus())
+        call_in_processes(_write_shard, calls, processes)
     return [folder.data / name for name in shards]
 
 
-def export_what_changed(folder: RunFolder, settings: Settings) -> list[Path] | None:
+def export_what_changed(folder: RunFolder, settings: Settings, processes: int) -> list[Path] | None:
     """Call `export` unless the dataset is already up to date.
 
     If several runs end at once, the first one writes and the others find the dataset up to date.
@@ -73,7 +80,7 @@ def export_what_changed(folder: RunFolder, settings: Settings) -> list[Path] | N
         standing = sorted(folder.data.glob("*.parquet"))
         if standing and stamp.is_file() and stamp.read_text("utf-8") == _mark(made_of, standing):
             return standing
-        shards = export(folder, manifest, settings)
+        shards = export(folder, manifest, settings, processes)
         write_text(stamp, _mark(made_of, shards))
     return shards
 

@@ -131,18 +131,16 @@ class RunFolder:
                 raise
             raise RunStoppedError(f"{error} Also damaged: {', '.join(torn)}.") from error
 
-    def part_footer(self, stage: StageKey, key: str, name: str) -> bytes:
-        """Read a value that was committed with a part, as metadata of its table.
+    def part_footer(self, stage: StageKey, key: str, name: str) -> bytes | None:
+        """Return a value that was committed as metadata of a part's table; None if it was not.
 
         Raises:
             RunStoppedError: the file is damaged.
         """
         path = self.part(stage, key)
-        with damage_told(path):
-            values: dict[bytes, bytes] = pq.read_metadata(path).metadata
-            if name.encode() not in values:
-                raise pa.ArrowInvalid(f"it has no {name}")
-            return values[name.encode()]
+        with explained_damage(path):
+            values: dict[bytes, bytes] = pq.read_metadata(path).metadata or {}
+        return values.get(name.encode())
 
     def record_failure(self, stage: StageKey, key: str, record: dict[str, Any]) -> None:
         """Record why a video failed."""
@@ -174,12 +172,12 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
     Raises:
         RunStoppedError: the file is damaged.
     """
-    with damage_told(path), pq.ParquetFile(path) as file:
+    with explained_damage(path), pq.ParquetFile(path) as file:
         return file.read(columns)
 
 
 @contextmanager
-def damage_told(path: Path) -> Iterator[None]:
+def explained_damage(path: Path) -> Iterator[None]:
     """Convert errors of a block that reads a Parquet file of the run folder.
 
     Raises:
@@ -196,8 +194,8 @@ def damage_told(path: Path) -> Iterator[None]:
             raise RunStoppedError(f"Cannot read {path}: {why}.") from error
         reason = str(error).splitlines()[0]
         raise RunStoppedError(
-            f"{path} is damaged ({reason}). Remove it and run the same command again, naming the "
-            "videos: only what it held is computed again."
+            f"{path} is damaged ({reason}). Remove it, then run `action100m run` with the "
+            "videos again: only what it held is computed again."
         ) from error
 
 

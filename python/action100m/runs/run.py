@@ -105,7 +105,7 @@ def run(
     _ask_models(settings, folder, manifest, workers, console)
     del manifest  # large, and read again below: other runs may have added to it
     with span("export"):
-        shards = export_what_changed(folder, settings)
+        shards = export_what_changed(folder, settings, workers)
     if shards is None:
         _say(console, f"Another run changed the settings of {folder.root} and exports the dataset.")
     counts = count_states(find_overall_states(folder, Manifest(folder), settings.keys))
@@ -234,7 +234,7 @@ def _to_do(
     states = find_states(folder, manifest, key)
     todo = [video for video in videos if states[video.uid] in TO_DO]
     if already := len(videos) - len(todo):
-        _say(console, f"{key.name}: {counted(already, 'video')} of {len(videos)} left as they are")
+        _say(console, f"{key.name}: {already} of {counted(len(videos), 'video')} left unchanged")
     return todo
 
 

@@ -62,7 +62,7 @@ def _left_out(settings: Settings) -> Iterator[str]:
     """Say which fields are null because no model is configured, and how to configure it."""
     captioning = settings.config.captioning
     missing = {
-        "captioning.segments": None if captioning.segments else "plm_caption and plm_action",
+        "captioning.segments": None if captioning.segments else "plm_caption, plm_action",
         "captioning.leaves": None if captioning.leaves else "llama3_caption",
         "aggregation": None if settings.config.aggregation.model else "gpt",
     }
@@ -70,8 +70,8 @@ def _left_out(settings: Settings) -> Iterator[str]:
     fields = [fields for fields in missing.values() if fields]
     if tables:
         yield (
-            f"{', '.join(fields)}: null, as no model is configured. Set one with --profile or "
-            f"{' and '.join(tables)} (docs/captions.md)."
+            f"{', '.join(fields)}: null, as no model is configured. Set one with --profile, or in "
+            f"{', '.join(tables)} (docs/captions.md)."
         )
 
 

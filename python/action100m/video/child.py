@@ -77,7 +77,7 @@ def _serve(
         reason = f"Decoding it needs more than {memory >> 20} MiB of memory."
         channel.send(VideoError(f"{reason} Raise video.memory_limit_gib."))
     except av.FFmpegError as error:
-        reason = f"FFmpeg failed: {clean(str(error))}. Download it again, or re-encode it."
+        reason = f"FFmpeg failed: {clean(str(error))}. Download the file again, or re-encode it."
         channel.send(_blamed(error, reason))
     except OSError as error:
         reason = f"It cannot be read: {error.strerror}. Check its disk or network share."

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # GPU, a hardware decoder for each file whose coded size differs from its displayed size.
 _FILES_PER_CHILD: dict[Backend, int] = {"pyav": 256, "dali-cpu": 256, "dali-gpu": 16}
 _FREE_MEMORY = "If memory ran out, use fewer --workers."
-_REPORT = "Re-encode it with ffmpeg, and report this crash."
+_REPORT = "Re-encode the file with ffmpeg, and report this crash."
 _CHILD = "action100m.video.child"
 
 
@@ -281,7 +281,7 @@ class _Child:
         except TimeoutError:
             self.kill()
             reason = f"The decoder made no progress for {self._stall_seconds:g} s while {doing}."
-            advice = "Raise video.stall_seconds, or re-encode it with ffmpeg."
+            advice = "Raise video.stall_seconds, or re-encode the file with ffmpeg."
             raise VideoError(f"{reason} {advice}", transient=True) from None
         except (EOFError, OSError):
             raise VideoError(self._obituary(doing), transient=True) from None

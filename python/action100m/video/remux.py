@@ -185,7 +185,7 @@ def _packets(
         if not packet.size or packet.is_corrupt:
             continue
         if packet.pts is None:
-            raise VideoError(f"Its coded pictures bear no times. {_INSTEAD}")
+            raise VideoError(f"Its coded pictures have no times. {_INSTEAD}")
         # A live stream repeats its codec header; an MP4 file as we write it holds only one.
         anew = packet.has_sidedata("new_extradata")
         if anew and bytes(packet.get_sidedata("new_extradata")) != setup:

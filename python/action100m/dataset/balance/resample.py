@@ -93,7 +93,7 @@ class Balanced:
             )
         for what, (old, new) in self.tails.items():
             yield (
-                f"as diverse as {effective_number(old):,.0f} equally frequent {what} before, "
+                f"effective number of {what}: {effective_number(old):,.0f} before, "
                 f"{effective_number(new):,.0f} after"
             )
 

@@ -29,10 +29,7 @@ from action100m.video.pool import DecoderPool
 
 TABLE = "clips.parquet"
 _ASKED, _LOCK = "asked.json", ".lock"
-_OPTIONS = {
-    "copied": "--copy",
-    "packed": "--format webdataset",
-}  # others: options of their own names
+_OPTIONS = {"copied": "--copy", "packed": "--format webdataset"}  # others have their own names
 _ATTEMPTS = 3  # for a video whose error is transient
 _AHEAD = 4  # videos per worker that may finish before their turn
 _ROWS_AT_ONCE = 1024
@@ -148,14 +145,20 @@ def _refuse_other(folder: Path, asked: dict[str, object]) -> None:
     before = json.loads(note.read_text("utf-8"))
     if other := [name for name, value in asked.items() if before.get(name) != value]:
         wanted = ", ".join(
-            f"{_OPTIONS.get(name, '--' + name.replace('_', '-'))} {before.get(name)}, not "
-            f"{asked[name]}"
-            for name in other
+            f"{_option(name, before.get(name))}, not {_option(name, asked[name])}" for name in other
         )
         raise FileExistsError(
             f"{folder} holds clips with other settings ({wanted}): choose another folder "
             "with --out."
         )
+
+
+def _option(name: str, value: object) -> str:
+    """Return a setting as the option that asks for it."""
+    option = _OPTIONS.get(name, f"--{name.replace('_', '-')}")
+    if value in (None, False, "None", "inf"):
+        return f"no {option}"
+    return option if value is True else f"{option} {value}"
 
 
 def _pack(folder: Path, done: Iterable[tuple[Path, Row]], writer: ShardWriter) -> Iterator[Row]:
@@ -244,7 +247,7 @@ class _Cutting:
         if video is None:
             return "There is no file with its uid, or the file is not the one that the run used."
         if not video.is_file():
-            return f"Its file {video} does not exist any more."
+            return f"Its file {video} no longer exists."
         try:
             folder = self._clips / file_name(uid, dots=False)
         except ValueError as error:

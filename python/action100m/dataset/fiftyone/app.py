@@ -28,7 +28,7 @@ def open_app(folder: Path, port: int) -> None:
     try:
         import fiftyone
     except ImportError as error:
-        raise DatasetError("The App needs: pip install 'action100m[fiftyone]'.") from error
+        raise DatasetError("The App needs FiftyOne: pip install 'action100m[fiftyone]'.") from error
     try:
         dataset = fiftyone.Dataset.from_dir(str(folder), fiftyone.types.FiftyOneDataset)
         session = fiftyone.launch_app(dataset, port=port, address="localhost")

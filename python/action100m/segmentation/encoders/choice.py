@@ -82,7 +82,9 @@ def build_tensorrt_engine(config: SegmentationConfig) -> Path:
         if settings.precision == "fp8":
             raise ValueError("fp8 works only in PyTorch: choose bf16 for TensorRT.")
         if settings.attention != "cudnn":
-            raise ValueError("TensorRT chooses its own attention kernel: remove that setting.")
+            raise ValueError(
+                "TensorRT chooses its own attention kernel: remove segmentation.vjepa2.attention."
+            )
         return build_engine(
             _open_checkpoint(config),
             _cache() / "tensorrt",

@@ -12,13 +12,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 Attention = Literal["cudnn", "flash", "fa3", "fa4"]
 
-_PACKAGES = {"fa3": "flash_attn_interface", "fa4": "flash_attn.cute"}
+_MODULES = {"fa3": "flash_attn_interface", "fa4": "flash_attn.cute"}
 """The module that must be installed; PyTorch calls the kernels FA3 and FA4."""
 
 
 def is_available(attention: Attention) -> bool:
-    """Return whether the package of a kernel that PyTorch does not bring is installed."""
-    module = _PACKAGES.get(attention)
+    """Return whether PyTorch brings a kernel, or its package is installed."""
+    module = _MODULES.get(attention)
     if module is None:
         return True
     try:
@@ -33,7 +33,7 @@ def require_attention(attention: Attention, device: torch.device) -> None:
     Raises:
         ValueError: it needs a GPU, a package or a newer PyTorch.
     """
-    if attention not in _PACKAGES:
+    if attention not in _MODULES:
         return
     if device.type != "cuda":
         raise ValueError(f"attention {attention!r} needs an NVIDIA GPU, not {device}.")
@@ -48,7 +48,7 @@ def require_attention(attention: Attention, device: torch.device) -> None:
 
 def use_attention(attention: Attention) -> None:
     """Make PyTorch's FlashAttention backend use a kernel, in the whole process."""
-    if attention in _PACKAGES:
+    if attention in _MODULES:
         torch.nn.attention.activate_flash_attention_impl(attention.upper())
     elif getattr(torch.nn.attention, "current_flash_attention_impl", lambda: None)() is not None:
         torch.nn.attention.restore_flash_attention_impl()

@@ -30,7 +30,7 @@ def find_device(name: str, precision: str) -> torch.device:
 
 
 @contextmanager
-def device_errors() -> Iterator[None]:
+def device_errors(device: torch.device) -> Iterator[None]:
     """Translate errors of PyTorch and the kernels; if memory is full, also free cached memory.
 
     Raises:
@@ -48,8 +48,8 @@ def device_errors() -> Iterator[None]:
         raise _stopped(error) from error
     except RuntimeError:  # from a library: cuBLAS, cuDNN, Triton, our kernels
         try:
-            if torch.cuda.is_initialized():
-                torch.cuda.synchronize()  # raises if the device failed
+            if device.type == "cuda" and torch.cuda.is_initialized():
+                torch.cuda.synchronize(device)  # raises if the device failed
         except RuntimeError as error:
             raise _stopped(error) from error
         raise

@@ -94,7 +94,7 @@ class VJepa2Model:
             OutOfDeviceMemoryError: not even one window fits.
             RuntimeError: the device cannot compute it.
         """
-        with device_errors():
+        with device_errors(self.device):
             self._forward = self._make_forward()
         if self.device.type != "cuda":
             return
@@ -132,7 +132,7 @@ class VJepa2Model:
         """
         check_pixels(pixels)
         # Not on the stream that encodes, where a copy would wait for the windows before it.
-        with device_errors(), torch.no_grad(), torch.cuda.stream(self._uploads):
+        with device_errors(self.device), torch.no_grad(), torch.cuda.stream(self._uploads):
             prepared = preprocess(pixels, self._architecture, self._dtype, self.device)
         if self._uploads is not None:
             self._uploads.synchronize()
@@ -141,7 +141,7 @@ class VJepa2Model:
 
     def empty(self, frames: int, like: torch.Tensor) -> torch.Tensor:
         """Return an uninitialised buffer for `frames` prepared frames."""
-        with device_errors():
+        with device_errors(self.device):
             return like.new_empty((frames, *like.shape[1:]))
 
     def embed(self, windows: Sequence[torch.Tensor]) -> NDArray[np.float32]:
@@ -169,7 +169,7 @@ class VJepa2Model:
             return np.empty((0, self.window // self.tubelet, self.dimension), np.float32)
         assert self._forward is not None, "not loaded"
         work = {"windows": len(windows), "TFLOP": len(windows) * self._tera_operations}
-        with span("embed", **work), device_errors(), torch.no_grad():
+        with span("embed", **work), device_errors(self.device), torch.no_grad():
             vectors: NDArray[np.float32] = self._forward(torch.stack(list(windows))).cpu().numpy()
         return vectors
 
@@ -202,8 +202,8 @@ def open_vjepa2(
         graphed: whether to replay CUDA graphs, one for each batch size.
 
     Raises:
-        ValueError: the device or the precision is not available, or the window is not a multiple
-            of the tubelet.
+        ValueError: the device, the precision or the attention kernel is not available, or the
+            window is not a multiple of the tubelet.
     """
     place = find_device(device, precision)
     require_attention(attention, place)
