@@ -2,14 +2,13 @@
 
 Every video has the parts of all three stages, with texts of the published lengths; they are copies
 of one. The rival of `status` reads the rows of the parts that it summarises, that of `export` reads
-the rows that it writes. The limit on memory is that of the index of a million videos, 2 GiB.
+the rows that it writes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import tempfile
-import tracemalloc
 from pathlib import Path
 
 import action100m
@@ -30,7 +29,6 @@ from harness import finish, median_seconds, parse_arguments, print_table
 
 _MODEL = {"engine": "openai", "model": "none", "urls": ["http://localhost/v1"]}
 _ROUNDS = 4  # a draft and three refinements
-_KIBIBYTES = 2 * 2**20 / 1e6  # per video
 
 
 def make_run(folder: RunFolder, videos: int, video: Path) -> tuple[Settings, int]:
@@ -90,16 +88,13 @@ def _answers(tree: Tree) -> dict[str, object]:
 
 def main() -> None:
     """Measure and print."""
-    videos = 20_000 if parse_arguments(__doc__).full else 500
+    videos = 20_000 if parse_arguments(__doc__).full else 1024
     with tempfile.TemporaryDirectory() as temporary:
         folder, video = RunFolder(Path(temporary) / "run"), Path(temporary) / "tea.mp4"
         draw_demo_video(video)
         settings, segments = make_run(folder, videos, video)
 
-        tracemalloc.start()
         manifest = Manifest(folder)
-        index = tracemalloc.get_traced_memory()[0] / 1024 / videos
-        tracemalloc.stop()
 
         def read(*stages: str) -> None:
             for one in manifest.videos:
@@ -117,7 +112,6 @@ def main() -> None:
     print(f"{videos:,} videos of {segments} segments, {available_cpus()} CPUs")
     rows = [[name, each / videos * 1e3, each / videos * 1e6 / 60] for name, each in seconds.items()]
     print_table(("what", "ms per video", "minutes for a million"), rows)
-    print(f"index in memory: {index:.2f} KiB per video (limit {_KIBIBYTES:.2f})")
     finish(
         "run_folder",
         ours=seconds["status"] / videos,
@@ -127,8 +121,6 @@ def main() -> None:
         export=seconds["export"] / videos,
         export_over_reading=seconds["export"] / seconds["all parts' rows"],
         segments=segments,
-        index_kibibytes=index,
-        index_limit=_KIBIBYTES,
     )
 
 
