@@ -41,7 +41,7 @@ def test_every_command_has_help(name: str) -> None:
     assert "Usage" in answer.stdout
 
 
-def test_the_command_line_imports_nothing_slow_to_start() -> None:
+def test_starting_the_command_line_imports_nothing_slow() -> None:
     groups = "making, reading, sharing, system, training"
     code = f"import sys; from action100m.cli import {groups}; print(*sys.modules)"
     loaded = subprocess.check_output([sys.executable, "-c", code], text=True).split()
@@ -62,7 +62,7 @@ def test_segment_as_json_and_as_a_figure(video: Path, tmp_path: Path) -> None:
     assert (tmp_path / "t.svg").read_text().startswith("<?xml")
 
 
-def test_a_finished_run_answers_every_question(finished: Path) -> None:
+def test_every_command_works_on_a_finished_run(finished: Path) -> None:
     assert "1 video" in call("status", finished).stdout
     assert call("validate", finished).returncode == 0
     assert call("export", finished).returncode == 0
@@ -85,7 +85,7 @@ def test_a_finished_run_answers_every_question(finished: Path) -> None:
         (["nonsense"], 2, "nonsense"),
     ],
 )
-def test_what_cannot_be_done_is_a_sentence_and_a_code(
+def test_failures_print_a_sentence_and_set_the_exit_code(
     words: list[str], code: int, message: str, tmp_path: Path
 ) -> None:
     (tmp_path / "empty").mkdir()
@@ -97,7 +97,7 @@ def test_what_cannot_be_done_is_a_sentence_and_a_code(
     assert "Traceback" not in answer.stderr
 
 
-def test_names_in_any_encoding_reach_the_terminal_harmlessly(tmp_path: Path) -> None:
+def test_names_in_any_encoding_are_printed_safely(tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9 \x1b[31m.mp4")
     (tmp_path / name).write_bytes(b"broken" * 100)
     answer = call("run", tmp_path, "--out", tmp_path / "out")
@@ -106,7 +106,7 @@ def test_names_in_any_encoding_reach_the_terminal_harmlessly(tmp_path: Path) -> 
     assert "\x1b" not in answer.stdout
 
 
-def test_what_stands_beside_videos_is_left_out_of_a_glob(video: Path, tmp_path: Path) -> None:
+def test_files_beside_videos_are_left_out_of_a_glob(video: Path, tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(video.read_bytes())
     for name in ("a.jpg", "a.info.json", "a.en.vtt"):
         (tmp_path / name).write_text("{}")
@@ -114,7 +114,7 @@ def test_what_stands_beside_videos_is_left_out_of_a_glob(video: Path, tmp_path: 
     assert answer.returncode == 0, answer.stderr
 
 
-def test_figures_of_alike_names_stand_apart(video: Path, tmp_path: Path) -> None:
+def test_figures_of_similar_names_have_distinct_files(video: Path, tmp_path: Path) -> None:
     for number in "12":
         (tmp_path / f"{'имя' * 25}{number}.mp4").write_bytes(video.read_bytes())
     assert call("run", tmp_path, "--out", tmp_path / "out").returncode == 0
@@ -122,7 +122,7 @@ def test_figures_of_alike_names_stand_apart(video: Path, tmp_path: Path) -> None
     assert len(set(answer.stdout.splitlines()[1:])) == 2
 
 
-def test_a_reader_that_has_seen_enough_is_no_failure(finished: Path) -> None:
+def test_a_closed_pipe_is_not_an_error(finished: Path) -> None:
     words = " ".join(map(shlex.quote, command("validate", str(finished))))
     answer = subprocess.run(
         f"{words} | head -1", shell=True, capture_output=True, text=True, check=False
@@ -130,12 +130,12 @@ def test_a_reader_that_has_seen_enough_is_no_failure(finished: Path) -> None:
     assert answer.stderr == ""
 
 
-def test_a_whole_run_toml_is_a_configuration(finished: Path, tmp_path: Path) -> None:
+def test_run_toml_is_accepted_as_a_configuration(finished: Path, tmp_path: Path) -> None:
     answer = call("run", "--out", finished, "--config", finished / "run.toml")
     assert answer.returncode == 0, answer.stderr
 
 
-def test_a_wrong_setting_is_named(finished: Path, tmp_path: Path) -> None:
+def test_wrong_settings_are_named(finished: Path, tmp_path: Path) -> None:
     config = tmp_path / "c.toml"
     config.write_text('video.strid = 4\nvideo.min_coverage = "1"\nvideo.stall_seconds = inf\n')
     answer = call("run", "--out", finished, "--config", config)
@@ -145,7 +145,7 @@ def test_a_wrong_setting_is_named(finished: Path, tmp_path: Path) -> None:
     assert "video.stall_seconds" in answer.stderr
 
 
-def test_doctor_looks_at_everything() -> None:
+def test_doctor_reports_on_every_component() -> None:
     answer = call("doctor")
     for what in ("CPU", "decoding", "codecs", "GPU", "disk"):
         assert what in answer.stdout
@@ -160,7 +160,7 @@ def test_doctor_looks_at_everything() -> None:
         ('engine = "openai"\nmodel = "x"\nurl = 1', "model.url: there is no such setting"),
     ],
 )
-def test_a_wrong_engine_is_named_as_it_stands_in_the_file(
+def test_a_wrong_engine_is_named_as_in_the_file(
     settings: str, complaint: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "a.toml"
@@ -169,7 +169,7 @@ def test_a_wrong_engine_is_named_as_it_stands_in_the_file(
         load_config(path)
 
 
-def test_a_profile_lends_nothing_to_another_engine_or_model(tmp_path: Path) -> None:
+def test_profile_settings_do_not_apply_to_another_engine_or_model(tmp_path: Path) -> None:
     path = tmp_path / "a.toml"
     path.write_text(
         '[aggregation.model]\nengine = "openai"\nmodel = "x"\nurls = ["http://localhost:1/v1"]\n'

@@ -9,7 +9,7 @@ import pytest
 from action100m.demo import FRAME_RATE, SIZE, draw_demo_video
 
 
-def test_its_cuts_are_where_it_says(tmp_path: Path) -> None:
+def test_cuts_are_at_the_reported_times(tmp_path: Path) -> None:
     path = tmp_path / "demo.mp4"
     cuts = draw_demo_video(path, seconds=15)
     with av.open(str(path)) as container:
@@ -24,7 +24,7 @@ def test_its_cuts_are_where_it_says(tmp_path: Path) -> None:
     assert change[at_cuts].min() > 2 * np.quantile(elsewhere, 0.99)
 
 
-def test_it_is_the_same_each_time(tmp_path: Path) -> None:
+def test_the_demo_is_deterministic(tmp_path: Path) -> None:
     paths = [tmp_path / "one.mp4", tmp_path / "two.mp4"]
     for path in paths:
         draw_demo_video(path, seconds=5)

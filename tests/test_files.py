@@ -10,7 +10,7 @@ import pytest
 from action100m.files import write_atomically, write_text
 
 
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+def test_a_failed_write_keeps_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     target = tmp_path / "file"
     write_text(target, "old")
 
@@ -24,7 +24,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_a_full_disk_is_told_of_the_file_that_was_meant(tmp_path: Path) -> None:
+def test_an_error_names_the_target_not_the_temporary_file(tmp_path: Path) -> None:
     def fail(path: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 

@@ -49,18 +49,18 @@ class UnsendableError(Exception):
         super().__init__(one + other)
 
 
-def test_an_error_that_cannot_be_sent_keeps_its_words() -> None:
+def test_an_error_that_cannot_be_pickled_keeps_its_message() -> None:
     error = _as_sent(UnsendableError("what ", "happened"))
     assert str(error) == "UnsendableError: what happened"
     assert _as_sent(error) is error
 
 
-def test_what_a_call_prints_is_no_answer(capfd: pytest.CaptureFixture[str]) -> None:
+def test_output_of_a_call_is_not_taken_for_its_result(capfd: pytest.CaptureFixture[str]) -> None:
     call_in_processes(print, [("spoken",)] * 3, 2)
     assert capfd.readouterr().err == "spoken\n" * 3
 
 
-def test_a_script_needs_no_guard_and_its_folder_is_not_searched(tmp_path: Path) -> None:
+def test_a_script_needs_no_main_guard_and_its_folder_is_not_imported(tmp_path: Path) -> None:
     for name in ("ast", "importlib", "pickle"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong module')")
     script = tmp_path / "elsewhere" / "script.py"

@@ -52,7 +52,7 @@ def nodes(place: Path) -> dict[Key, dict[str, Any]]:
     return {(row["video_uid"], node["node_id"]): node for row in rows for node in row["nodes"]}
 
 
-def test_frames_texts_and_times_are_the_segments(place: Path, nodes: dict[Key, Any]) -> None:
+def test_frames_texts_and_times_match_the_segments(place: Path, nodes: dict[Key, Any]) -> None:
     for batch in loaded(segments(place, frames=3, batch_size=16, texts=["plm_action", "actor"])):
         assert batch["frames"].dtype == torch.uint8
         assert batch["frames"].shape[1:] == (3, 64, 64, 3)
@@ -85,7 +85,7 @@ def test_ranks_and_workers_share_without_gaps(
     assert sorted(seen) == sorted(nodes)
 
 
-def test_taken_up_in_the_middle_the_rest_comes(place: Path) -> None:
+def test_a_saved_state_resumes_with_the_remaining_batches(place: Path) -> None:
     dataset = segments(place, batch_size=7, seed=5)
     dataset.set_epoch(3)
     whole = loaded(dataset)
@@ -109,7 +109,7 @@ def test_taken_up_in_the_middle_the_rest_comes(place: Path) -> None:
         segments(place).load_state_dict(state)
 
 
-def test_epochs_differ_also_for_workers_that_live_on(place: Path) -> None:
+def test_epochs_differ_with_persistent_workers(place: Path) -> None:
     dataset = segments(place, batch_size=16)
     loader = DataLoader(dataset, batch_size=None, num_workers=2, persistent_workers=True)
     epochs = []
@@ -122,7 +122,7 @@ def test_epochs_differ_also_for_workers_that_live_on(place: Path) -> None:
     assert keys(loaded(dataset)) == epochs[0]
 
 
-def test_a_video_that_cannot_be_read_is_told_once(
+def test_an_unreadable_video_is_reported_once(
     place: Path, tmp_path: Path, nodes: dict[Key, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "first.mkv").write_bytes(b"broken" * 100)
@@ -148,7 +148,7 @@ def test_ranks_are_those_of_torch_distributed(place: Path) -> None:
     )
 
 
-def test_without_pytorch_it_is_told_what_adds_it() -> None:
+def test_without_pytorch_the_error_names_what_to_install() -> None:
     script = "import sys; sys.modules['torch'] = None; import action100m.torch"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=False
@@ -156,7 +156,7 @@ def test_without_pytorch_it_is_told_what_adds_it() -> None:
     assert "pip install 'action100m[torch]'" in done.stderr
 
 
-def test_arguments_out_of_their_range(place: Path) -> None:
+def test_arguments_out_of_range_are_refused(place: Path) -> None:
     for options, complaint in [
         ({"texts": ["title"]}, "no text"),
         ({"frames": 0}, "one frame"),

@@ -16,7 +16,7 @@ def work(name: str) -> None:
         figures["windows"] = 2
 
 
-def test_spans_of_all_threads_stand_in_the_file(tmp_path: Path) -> None:
+def test_spans_of_all_threads_are_in_the_file(tmp_path: Path) -> None:
     with tracing() as trace:
         thread = threading.Thread(target=work, args=("decode",), name="worker 7")
         thread.start()
@@ -41,7 +41,7 @@ def test_the_summary_adds_up() -> None:
     assert "windows/s" in text
 
 
-def test_nothing_is_kept_while_nobody_records() -> None:
+def test_nothing_is_recorded_outside_of_tracing() -> None:
     with tracing() as trace:
         pass
     work("encode")

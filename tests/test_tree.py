@@ -122,7 +122,7 @@ def test_trees_are_strictly_binary_and_tiled(
             assert tree.level[left] == tree.level[right] == tree.level[parent] + 1
 
 
-def test_a_stray_frame_swallows_no_long_segment() -> None:
+def test_a_stray_frame_does_not_absorb_a_long_segment() -> None:
     """The first frame, black for 0.1 s, differs from all others, which change at 70 s."""
     X = np.repeat([[0.0], [1.0]], [70, 30], axis=0)
     X += 0.01 * np.random.default_rng(0).normal(size=X.shape)
@@ -161,7 +161,7 @@ def test_one_frame_and_two() -> None:
     assert two.heights.tolist() == [5.0]
 
 
-def test_ward_reads_any_layout() -> None:
+def test_ward_accepts_any_memory_layout() -> None:
     X = np.random.default_rng(0).normal(size=(50, 12))
     expected = action100m.ward(X[::2, ::3].copy())
     for view in (X[::2, ::3], np.asfortranarray(X[::2, ::3])):
@@ -171,13 +171,13 @@ def test_ward_reads_any_layout() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.int64, np.complex128, object])
-def test_ward_wants_floats(dtype: type) -> None:
+def test_ward_requires_floats(dtype: type) -> None:
     with pytest.raises(TypeError, match="must be float32 or float64"):
         action100m.ward(np.zeros((3, 3), dtype=dtype))
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (0, 3), (3, 0), (2, 2, 2)])
-def test_ward_wants_rows(shape: tuple[int, ...]) -> None:
+def test_ward_requires_rows(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="must have shape"):
         action100m.ward(np.zeros(shape))
 
@@ -208,13 +208,13 @@ def test_ward_refuses_values_whose_squares_overflow(values: list[float]) -> None
         ([0, 1, 2, math.inf], "strictly increasing"),
     ],
 )
-def test_cut_wants_increasing_edges(edges: list[float], complaint: str) -> None:
+def test_cut_requires_increasing_edges(edges: list[float], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         action100m.cut(staircase(3), edges)
 
 
 @pytest.mark.parametrize("min_duration", [-1.0, math.nan])
-def test_cut_wants_a_duration(min_duration: float) -> None:
+def test_cut_requires_a_duration(min_duration: float) -> None:
     with pytest.raises(ValueError, match="min_duration must be at least 0"):
         action100m.cut(staircase(3), [0, 1, 2, 3], min_duration)
 
@@ -230,7 +230,7 @@ def test_cut_wants_a_duration(min_duration: float) -> None:
         ([[0, 4], [1, 2]], "node 4"),
     ],
 )
-def test_what_is_no_dendrogram_is_refused(children: list[list[int]], message: str) -> None:
+def test_an_invalid_dendrogram_is_refused(children: list[list[int]], message: str) -> None:
     dendrogram = Dendrogram(np.array(children), np.ones(2))
     with pytest.raises(ValueError, match=message):
         action100m.cut(dendrogram, np.arange(4.0))
@@ -238,7 +238,7 @@ def test_what_is_no_dendrogram_is_refused(children: list[list[int]], message: st
         dendrogram.boundaries(1)
 
 
-def test_children_of_another_shape_or_type_are_refused() -> None:
+def test_children_of_the_wrong_shape_or_type_are_refused() -> None:
     for children in (np.zeros((2, 2)), np.zeros(4, np.int64), np.zeros((3, 2), np.int64)):
         with pytest.raises(ValueError, match="2 merges need children"):
             Dendrogram(children, np.ones(2))  # type: ignore[arg-type]
@@ -256,7 +256,7 @@ def containment(tree: action100m.Tree, row: int) -> list[int]:
 
 
 @given(seed=st.integers(0, 1000), n=st.integers(1, 200), level=st.integers(0, 12))
-def test_ways_through_a_tree_agree_with_its_times(seed: int, n: int, level: int) -> None:
+def test_tree_navigation_agrees_with_its_times(seed: int, n: int, level: int) -> None:
     tree = random_tree(n, seed=seed)
     for row in range(len(tree)):
         inside = tree.descendants(row).tolist()
@@ -288,7 +288,7 @@ def test_a_boundary_belongs_to_the_later_segment() -> None:
     assert tree.at(float(tree.end[0])) == tree.leaves[-1]
 
 
-def test_what_a_tree_has_not_is_said() -> None:
+def test_missing_segments_levels_and_times_are_errors() -> None:
     tree = random_tree(30)
     with pytest.raises(IndexError, match="no segment 1000"):
         tree.path(1000)

@@ -110,7 +110,7 @@ def test_equals_scikit_learn_on_any_floats(data: st.DataObject) -> None:
 
 @given(st.data())
 @settings(deadline=None, max_examples=150)
-def test_ties_are_those_of_exact_arithmetic(data: st.DataObject) -> None:
+def test_ties_are_resolved_as_in_exact_arithmetic(data: st.DataObject) -> None:
     n, d = data.draw(st.integers(1, 24)), data.draw(st.integers(1, 3))
     values = data.draw(st.lists(st.integers(-2, 2), min_size=n * d, max_size=n * d))
     X = np.array(values, dtype=np.float32).reshape(n, d)
@@ -123,7 +123,7 @@ def test_ties_are_those_of_exact_arithmetic(data: st.DataObject) -> None:
 
 @given(st.data())
 @settings(deadline=None, max_examples=300)
-def test_neither_block_nor_path_changes_a_bit(data: st.DataObject) -> None:
+def test_results_do_not_depend_on_block_or_simd_path(data: st.DataObject) -> None:
     dtype = data.draw(st.sampled_from([np.float32, np.float64]))
     n, d = data.draw(st.integers(1, 600)), data.draw(st.integers(1, 20))
     make = data.draw(st.sampled_from(MAKERS))

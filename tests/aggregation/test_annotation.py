@@ -42,7 +42,7 @@ def changed(**fields: object) -> str:
     ],
     ids=["plain", "fence", "words", "extra", "nested", "list", "spaces", "raw newline"],
 )
-def test_what_can_be_understood_is(answer: str) -> None:
+def test_readable_answers_are_parsed(answer: str) -> None:
     assert read_annotation(answer).model_dump() == GOOD
 
 
@@ -63,7 +63,7 @@ def test_what_can_be_understood_is(answer: str) -> None:
     ],
     ids=range(11),
 )
-def test_what_cannot_is_told(answer: str, error: str) -> None:
+def test_unusable_answers_raise_an_error(answer: str, error: str) -> None:
     with pytest.raises(UnusableAnswerError, match=error):
         read_annotation(answer)
 
@@ -71,7 +71,7 @@ def test_what_cannot_is_told(answer: str, error: str) -> None:
 @pytest.mark.parametrize(
     "nothing", ["N/A", "n/a", "NA", "n.a.", " N / A ", "None", "Not applicable."]
 )
-def test_nothing_is_spelled_as_published(nothing: str) -> None:
+def test_a_missing_action_becomes_n_a(nothing: str) -> None:
     action = read_annotation(changed(action_brief=nothing)).action
     assert (action.brief, action.detailed, action.actor) == ("N/A", "N/A", "a man")
 
@@ -101,7 +101,7 @@ def assert_sound(annotation: Annotation) -> None:
 
 
 @given(st.sampled_from(PLACES), JSON, st.dictionaries(st.text(max_size=9), JSON, max_size=3))
-def test_whatever_stands_in_a_field_is_read_soundly_or_refused(
+def test_any_field_value_gives_a_valid_annotation_or_an_error(
     place: str, value: object, more: dict[str, object]
 ) -> None:
     answer = json.dumps({**more, **json.loads(changed(**{place: value}))})
@@ -110,14 +110,14 @@ def test_whatever_stands_in_a_field_is_read_soundly_or_refused(
 
 
 @given(JSON, st.sampled_from(["{}", "```json\n{}\n```", "[{}]", "Sure: {} Bye."]))
-def test_any_json_is_read_soundly_or_refused(value: object, around: str) -> None:
+def test_any_json_gives_a_valid_annotation_or_an_error(value: object, around: str) -> None:
     answer = around.replace("{}", json.dumps(value))
     with contextlib.suppress(UnusableAnswerError):
         assert_sound(read_annotation(answer))
 
 
 @given(st.integers(0, 400), st.booleans())
-def test_a_cut_answer_is_refused(length: int, fenced: bool) -> None:
+def test_a_truncated_answer_is_refused(length: int, fenced: bool) -> None:
     whole = json.dumps(GOOD)
     cut = whole[: min(length, len(whole) - 1)]
     with pytest.raises(UnusableAnswerError):
@@ -131,7 +131,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 
 
 @given(st.text(min_size=1, max_size=100))
-def test_what_is_read_fits_on_one_line(text: str) -> None:
+def test_parsed_text_fits_on_one_line(text: str) -> None:
     try:
         brief = read_annotation(changed(summary_brief=text)).summary.brief
     except UnusableAnswerError:

@@ -49,7 +49,7 @@ def inside(tree: Tree, node: int) -> set[int]:
 
 
 @given(seconds=st.integers(1, 90), seed=st.integers(0, 99))
-def test_every_segment_is_told_all_that_is_inside_it(seconds: int, seed: int) -> None:
+def test_each_prompt_lists_all_segments_inside_its_own(seconds: int, seed: int) -> None:
     tree = grown(seconds, seed)
     prompts = prompts_of(captioned(tree))
     assert sorted(prompt.node for prompt in prompts) == annotated_nodes(tree)
@@ -64,7 +64,7 @@ def test_every_segment_is_told_all_that_is_inside_it(seconds: int, seed: int) ->
 
 
 @given(seconds=st.integers(8, 90), seed=st.integers(0, 99))
-def test_a_segment_is_told_first_what_its_first_child_was(seconds: int, seed: int) -> None:
+def test_a_prompt_begins_with_the_prompt_of_its_first_child(seconds: int, seed: int) -> None:
     tree = grown(seconds, seed)
     prompts = {prompt.node: prompt.text for prompt in prompts_of(captioned(tree))}
     order = list(prompts)
@@ -91,7 +91,7 @@ def test_a_long_tree_is_shortened_from_the_deepest_level_up(
             assert all(int(tree.level[node]) <= highest for node in told)
 
 
-def test_a_long_transcript_is_told_where_it_is_spoken() -> None:
+def test_a_long_transcript_is_limited_to_the_segment() -> None:
     tree = grown(60, 1)
     video = captioned(tree, transcript=[(float(t), f"word {t} " * 20) for t in range(60)])
     assert all("word 0" in p.text and "word 59" in p.text for p in prompts_of(video))
@@ -114,7 +114,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
-def test_text_of_others_stays_quoted(text: str) -> None:
+def test_untrusted_text_stays_quoted(text: str) -> None:
     tree = grown(20, 3)
     said = [text] * len(tree)
     hostile = Captioned(tree, said, said, [None] * len(tree), text, text, [(0.0, text)])
@@ -129,7 +129,7 @@ SAID = st.none() | st.text(max_size=80)
 
 
 @given(data=st.data(), seconds=st.integers(8, 25), limit=st.integers(3000, 5000))
-def test_whatever_others_say_the_layout_stands(
+def test_untrusted_text_does_not_change_the_layout(
     data: st.DataObject, seconds: int, limit: int
 ) -> None:
     tree = grown(seconds, 3)
@@ -164,7 +164,7 @@ def test_quoted_is_one_json_string(text: str, most: int) -> None:
         assert (said, cut) == (text, False) if len(text) <= most else said[:-1] == text[: most - 1]
 
 
-def test_all_that_a_prompt_leaves_out_is_named() -> None:
+def test_everything_a_prompt_leaves_out_is_noted() -> None:
     tree = grown(60, 1)
     long = Captioned(
         tree,
@@ -189,7 +189,7 @@ def test_all_that_a_prompt_leaves_out_is_named() -> None:
     assert prompts_of(captioned(tree, transcript=[(0.0, "x")]))[-1].left_out == ""
 
 
-def test_captions_that_are_missing_are_left_out() -> None:
+def test_missing_captions_are_left_out() -> None:
     tree = grown(20, 3)
     some = [f"caption {k}" if k % 2 else None for k in range(len(tree))]
     nothing = [None] * len(tree)
@@ -204,7 +204,7 @@ def test_a_tree_of_one_node_has_nothing_to_annotate() -> None:
 
 
 @given(limit=st.integers(4_000, 20_000), spoken=st.integers(0, 60))
-def test_a_prompt_has_no_more_tokens_than_it_may(limit: int, spoken: int) -> None:
+def test_a_prompt_stays_within_the_token_limit(limit: int, spoken: int) -> None:
     """Count one token per character, so that no tokens merge."""
     tree = grown(40, 3)
     video = captioned(tree, transcript=[(k / 2, f"word {k} " * 9) for k in range(spoken)])
@@ -214,7 +214,7 @@ def test_a_prompt_has_no_more_tokens_than_it_may(limit: int, spoken: int) -> Non
 
 
 @given(st.lists(st.floats(0, 60), max_size=30), st.integers(0, 5))
-def test_what_is_said_in_a_segment_is_told(starts: list[float], seed: int) -> None:
+def test_the_transcript_of_a_segment_is_in_its_prompt(starts: list[float], seed: int) -> None:
     starts = sorted(starts)
     tree = grown(60, seed)
     video = captioned(tree, transcript=[(start, f"w{k} " * 60) for k, start in enumerate(starts)])

@@ -30,7 +30,7 @@ def talks_of(tree: Tree) -> list[Conversation]:
 
 
 @given(seconds=st.integers(8, 120), seed=st.integers(0, 99), luck=st.randoms())
-def test_a_draft_waits_for_the_one_that_its_prompt_begins_with(
+def test_a_draft_waits_for_the_draft_its_prompt_begins_with(
     seconds: int, seed: int, luck: random.Random
 ) -> None:
     rows = np.random.default_rng(seed).standard_normal((seconds * 4, 8)).cumsum(0)
@@ -58,7 +58,7 @@ def test_a_draft_waits_for_the_one_that_its_prompt_begins_with(
     assert all(talk.over for talk in talks)
 
 
-def test_what_has_begun_goes_on_before_anything_else_begins() -> None:
+def test_a_started_conversation_continues_before_another_starts() -> None:
     rows = np.random.default_rng(1).standard_normal((240, 8)).cumsum(0)
     schedule = Schedule(talks_of(cut(ward(rows), np.arange(241) / 4)))
     first = schedule.pop()

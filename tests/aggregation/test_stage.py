@@ -76,14 +76,14 @@ def test_each_segment_gets_its_own_last_round(rounds: int, tmp_path: Path) -> No
     assert len(engine.requests) == (rounds + 1) * len(NODES)
 
 
-def test_a_round_goes_on_with_the_conversation(tmp_path: Path) -> None:
+def test_each_round_continues_the_conversation(tmp_path: Path) -> None:
     _, engine = aggregate(good, tmp_path)
     told = {request.messages for request in engine.requests}
     assert len(told) == 4 * len(NODES)
     assert all(messages[:-2] in told for messages in told if len(messages) > 2)
 
 
-def test_an_answer_that_cannot_be_used_is_shown_to_the_model(tmp_path: Path) -> None:
+def test_an_unusable_answer_is_shown_to_the_model(tmp_path: Path) -> None:
     def answer(request: Request) -> Result:
         if words(request, -1).startswith("This answer cannot be used"):
             assert "Field required" in words(request, -1)
@@ -94,7 +94,7 @@ def test_an_answer_that_cannot_be_used_is_shown_to_the_model(tmp_path: Path) -> 
     assert all(briefs(part).values())
 
 
-def test_the_last_valid_round_stands(tmp_path: Path) -> None:
+def test_the_last_valid_round_is_kept(tmp_path: Path) -> None:
     def answer(request: Request) -> Result:
         return good(request) if len(request.messages) == 2 else complete(request, "Sorry!")
 
@@ -105,7 +105,9 @@ def test_the_last_valid_round_stands(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("outcome", [Outcome.REFUSED, Outcome.EMPTY, Outcome.FAILED])
-def test_without_a_valid_round_there_is_null_and_a_reason(outcome: Outcome, tmp_path: Path) -> None:
+def test_without_a_valid_round_the_result_is_null_with_a_reason(
+    outcome: Outcome, tmp_path: Path
+) -> None:
     def answer(request: Request) -> Result:
         return Result(request.id, outcome, reason="Not today.")
 
@@ -116,7 +118,7 @@ def test_without_a_valid_round_there_is_null_and_a_reason(outcome: Outcome, tmp_
         aggregate(answer, tmp_path / "again")
 
 
-def test_an_answer_that_was_cut_off_is_asked_for_again(tmp_path: Path) -> None:
+def test_a_truncated_answer_is_requested_again(tmp_path: Path) -> None:
     def answer(request: Request) -> Result:
         if len(request.messages) == 2:
             return Result(request.id, Outcome.TRUNCATED, '{"summ', "The token limit cut it off.")
@@ -126,7 +128,7 @@ def test_an_answer_that_was_cut_off_is_asked_for_again(tmp_path: Path) -> None:
     assert all(briefs(part).values())
 
 
-def test_a_context_without_room_is_refused_at_once() -> None:
+def test_a_context_too_small_for_a_prompt_is_refused() -> None:
     engine = EchoEngine(good)
     engine.context_length = 8000  # type: ignore[assignment]
     config = AggregationConfig.model_validate({"model": MODEL})
@@ -157,7 +159,7 @@ def test_there_is_room_for_a_correction(rounds: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["context_length", "tokenizer"])
-def test_what_decides_the_prompts_decides_the_parts(name: str) -> None:
+def test_settings_that_affect_prompts_affect_the_identity(name: str) -> None:
     def identity(value: object) -> dict[str, object]:
         model = {**MODEL, name: value}
         return aggregate_identity(AggregationConfig.model_validate({"model": model}))
@@ -166,7 +168,7 @@ def test_what_decides_the_prompts_decides_the_parts(name: str) -> None:
     assert identity(values[0]) != identity(values[1])
 
 
-def test_an_interrupted_video_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_an_interrupted_video_resumes(tmp_path: Path) -> None:
     whole, engine = aggregate(good, tmp_path / "whole")
     left = [20]
 
@@ -181,7 +183,7 @@ def test_an_interrupted_video_goes_on_where_it_was(tmp_path: Path) -> None:
     assert len(engine.requests) - 20 <= len(rest.requests) < len(engine.requests)
 
 
-def test_rounds_are_kept_where_asked(tmp_path: Path) -> None:
+def test_rounds_are_kept_on_request(tmp_path: Path) -> None:
     part, _ = aggregate(good, tmp_path, keep_rounds=True)
     for number in range(4):
         kept = texts(part, f"gpt.{number}", len(TREE)).to_pylist()
@@ -192,14 +194,14 @@ def test_rounds_are_kept_where_asked(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", [True, False])
-def test_more_rounds_ask_only_for_what_is_not_known(kept: bool, tmp_path: Path) -> None:
+def test_more_rounds_request_only_missing_answers(kept: bool, tmp_path: Path) -> None:
     part, first = aggregate(good, tmp_path / "a", rounds=1, keep_rounds=kept)
     more, engine = aggregate(good, tmp_path / "b", final_answers(part), rounds=2)
     assert all(brief and brief.endswith(" 2") for brief in briefs(more).values())
     assert len(engine.requests) == (3 * len(NODES) - len(first.requests) * kept)
 
 
-def test_a_round_that_is_refused_for_good_leaves_the_last_valid_one(tmp_path: Path) -> None:
+def test_a_permanently_failed_round_keeps_the_last_valid_one(tmp_path: Path) -> None:
     def too_long(request: Request) -> Result:
         if len(request.messages) == 2:
             return good(request)
@@ -211,7 +213,7 @@ def test_a_round_that_is_refused_for_good_leaves_the_last_valid_one(tmp_path: Pa
     assert read_effort(part).rounds == 0
 
 
-def test_rounds_that_nobody_answered_are_asked_again(tmp_path: Path) -> None:
+def test_unanswered_rounds_are_requested_again(tmp_path: Path) -> None:
     def only_drafts(request: Request) -> Result:
         if len(request.messages) == 2:
             return good(request)
@@ -233,7 +235,7 @@ def test_rounds_that_nobody_answered_are_asked_again(tmp_path: Path) -> None:
         (10.0, 13.99, False),
     ],
 )
-def test_what_is_stored_as_four_seconds_is_annotated(
+def test_segments_stored_as_four_seconds_are_annotated(
     start: float, end: float, annotated: bool
 ) -> None:
     times = [0.0, start, start], [70.0, end, end - 1]

@@ -56,7 +56,7 @@ def times_and_segments(draw: st.DrawFn) -> tuple[NDArray[np.float64], list[tuple
 
 
 @given(drawn=times_and_segments(), count=st.integers(1, 40))
-def test_frames_are_evenly_spaced_and_their_own_segments(
+def test_frames_are_evenly_spaced_within_their_segment(
     drawn: tuple[NDArray[np.float64], list[tuple[float, float]]], count: int
 ) -> None:
     times, segments = drawn
@@ -78,7 +78,7 @@ def test_frames_are_evenly_spaced_and_their_own_segments(
 
 
 @given(data=st.data(), limit=st.sampled_from([0, 3 * BYTES, 100 * BYTES]))
-def test_every_want_gets_its_own_frames(
+def test_each_want_receives_its_own_frames(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, limit: int
 ) -> None:
     count = data.draw(st.integers(1, 50))
@@ -108,7 +108,7 @@ def test_nested_segments_share_their_frames(tmp_path: Path) -> None:
     assert all(a is b for a, b in zip(gathered[b"child"][::2], gathered[b"parent"], strict=False))
 
 
-def test_memory_stays_within_the_budget_however_deep_the_tree(tmp_path: Path) -> None:
+def test_memory_stays_within_the_budget_for_deep_trees(tmp_path: Path) -> None:
     count = 400
     wants = [
         Want(b"%d" % first, np.unique(np.linspace(first, count - 1, 32).astype(int)))
@@ -136,7 +136,7 @@ def test_spilled_frames_are_shared_while_requests_hold_them(tmp_path: Path) -> N
         assert all(map(np.array_equal, frames, map(picture, want.frames.tolist())))
 
 
-def test_reads_on_only_when_asked(tmp_path: Path) -> None:
+def test_frames_are_read_only_on_demand(tmp_path: Path) -> None:
     film = Film(np.arange(700) / 7.5)
     wants = [Want(b"%d" % k, np.array([k * 10])) for k in range(70)]
     gathered = gather(film, film.times, wants, Budget(10**9), tmp_path)
@@ -146,14 +146,14 @@ def test_reads_on_only_when_asked(tmp_path: Path) -> None:
     assert film.closed
 
 
-def test_stops_where_nothing_is_wanted_any_more(tmp_path: Path) -> None:
+def test_reading_stops_after_the_last_wanted_frame(tmp_path: Path) -> None:
     film = Film(np.arange(5000) / 7.5)
     list(gather(film, film.times, [Want(b"", np.array([10]))], Budget(10**9), tmp_path))
     assert film.read == 14
 
 
 @pytest.mark.parametrize("change", ["fewer", "shifted"])
-def test_another_film_under_the_same_name_is_told(change: str, tmp_path: Path) -> None:
+def test_a_different_video_under_the_same_name_is_reported(change: str, tmp_path: Path) -> None:
     times = np.arange(50) / 7.5
     film = Film(times[:30] if change == "fewer" else times + 0.01)
     with pytest.raises(VideoError, match="Restore the file"):

@@ -67,7 +67,7 @@ def caption(
         )
 
 
-def test_every_caption_stands_at_the_node_whose_frames_were_shown(
+def test_each_caption_belongs_to_the_node_whose_frames_were_shown(
     video: Path, segmentation: Segmentation, tmp_path: Path
 ) -> None:
     part = caption(video, segmentation, EchoEngine(), tmp_path)
@@ -94,7 +94,7 @@ def test_every_caption_stands_at_the_node_whose_frames_were_shown(
     ]
 
 
-def test_an_interrupted_video_goes_on_where_it_was(
+def test_an_interrupted_video_resumes(
     video: Path, segmentation: Segmentation, tmp_path: Path
 ) -> None:
     whole = caption(video, segmentation, EchoEngine(), tmp_path / "whole")
@@ -135,7 +135,7 @@ def test_a_recut_tree_reuses_the_captions_of_unchanged_segments(
     assert len(engine.requests) == len(asked) < len(new)
 
 
-def test_frames_on_their_way_keep_to_the_budget(
+def test_frames_in_flight_stay_within_the_budget(
     video: Path, segmentation: Segmentation, tmp_path: Path
 ) -> None:
     whole = caption(video, segmentation, EchoEngine(), tmp_path / "whole")
@@ -164,7 +164,9 @@ def test_frames_on_their_way_keep_to_the_budget(
     assert max(held) <= (40 + 32 + 1) * frame  # the budget, a clip, and the last frame
 
 
-def test_outcomes_are_told_apart(video: Path, segmentation: Segmentation, tmp_path: Path) -> None:
+def test_outcomes_are_distinguished(
+    video: Path, segmentation: Segmentation, tmp_path: Path
+) -> None:
     outcomes = list(Outcome)
 
     def answer(request: Request) -> Result:
@@ -198,7 +200,7 @@ def test_too_many_missing_captions_fail_the_video(
         caption(video, segmentation, EchoEngine(answer), tmp_path)
 
 
-def test_a_torn_journal_line_costs_one_answer(
+def test_a_truncated_journal_line_loses_one_answer(
     video: Path, segmentation: Segmentation, tmp_path: Path
 ) -> None:
     whole = caption(video, segmentation, EchoEngine(), tmp_path)

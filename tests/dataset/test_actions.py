@@ -22,12 +22,12 @@ def one(text: str | None) -> str | None:
         "\uff33tir the sauce;",
     ],
 )
-def test_spellings_of_one_action_are_one(spelling: str) -> None:
+def test_spellings_of_one_action_are_normalised_to_one(spelling: str) -> None:
     assert one(spelling) == "stir the sauce"
 
 
 @pytest.mark.parametrize("spelling", ["Don't stir", "Weld the T-joint", "Set to 1.5 bar", "nab"])
-def test_words_stay_as_they_are(spelling: str) -> None:
+def test_words_are_only_lowercased(spelling: str) -> None:
     assert one(spelling) == spelling.lower()
 
 
@@ -48,18 +48,18 @@ def test_words_stay_as_they_are(spelling: str) -> None:
         "Not applicable",
     ],
 )
-def test_no_action_has_no_spelling(nothing: str | None) -> None:
+def test_placeholders_are_not_actions(nothing: str | None) -> None:
     assert one(nothing) is None
     assert not is_action(pa.array([nothing], pa.string()))[0]
 
 
-def test_each_string_keeps_its_place() -> None:
+def test_normalising_keeps_the_order_of_strings() -> None:
     strings = pa.array(["Cut", None, "cut.", "N/A", "Peel"])
     assert normalised(strings).to_pylist() == ["cut", None, "cut", None, "peel"]
     assert is_action(strings).tolist() == [True, False, True, False, True]
 
 
-def test_slices_and_no_strings_at_all() -> None:
+def test_slices_and_empty_arrays_are_normalised() -> None:
     assert normalised(pa.array(["a b", "C", None])[1:]).to_pylist() == ["c", None]
     assert normalised(pa.array([], pa.string())).type == pa.string()
 

@@ -12,7 +12,7 @@ from action100m.dataset.ahead import read_ahead
 
 
 @given(st.lists(st.integers(0, 4), max_size=12), st.integers(1, 4))
-def test_in_order_and_bounded(sizes: list[int], together: int) -> None:
+def test_rows_are_in_order_and_bounded(sizes: list[int], together: int) -> None:
     begun: list[int] = []
 
     def part(number: int) -> Iterator[tuple[int, int]]:
@@ -26,7 +26,7 @@ def test_in_order_and_bounded(sizes: list[int], together: int) -> None:
     assert found == [(number, item) for number, size in enumerate(sizes) for item in range(size)]
 
 
-def test_what_goes_wrong_is_raised_in_its_turn() -> None:
+def test_errors_are_raised_in_order() -> None:
     def part(number: int) -> Iterator[int]:
         yield number
         if number == 1:
@@ -38,7 +38,7 @@ def test_what_goes_wrong_is_raised_in_its_turn() -> None:
         next(rows)
 
 
-def test_it_can_be_left_early() -> None:
+def test_reading_ahead_can_be_closed_early() -> None:
     rows = read_ahead((iter(range(1, 9)) for _ in range(100)), 3)
     assert next(rows) == 1
     rows.close()  # type: ignore[attr-defined]

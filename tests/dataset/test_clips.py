@@ -93,7 +93,7 @@ def tied(moment: float, *borders: float) -> bool:
     return any(abs(abs(moment - border) - 0.005) < 1e-6 for border in borders)
 
 
-def test_siblings_share_no_frame_and_miss_none(place: Path, tmp_path: Path) -> None:
+def test_siblings_partition_the_frames_of_their_parent(place: Path, tmp_path: Path) -> None:
     cut(place, tmp_path / "out", 0.0)
     children: dict[str, list[int]] = {}
     shown = {
@@ -127,7 +127,7 @@ def test_segments_are_chosen_by_level_duration_words_and_index(place: Path, tmp_
         assert all(row["clip_start"] <= row["start"] + 0.005 for row in table(out))
 
 
-def test_an_index_of_another_dataset_is_told(place: Path, tmp_path: Path) -> None:
+def test_an_index_of_another_dataset_is_reported(place: Path, tmp_path: Path) -> None:
     (uid, node_id), *_ = segments(place)
     index, out = tmp_path / "index.parquet", tmp_path / "out"
     columns = {"video_uid": [uid, uid], "node_id": [node_id, "gone"], "weight": [0.5, 0.5]}
@@ -167,7 +167,7 @@ def test_shards_are_read_by_webdataset(place: Path, tmp_path: Path) -> None:
     assert all(sum(clips) <= limit or len(clips) == 1 for clips in sizes.values())
 
 
-def test_later_videos_go_into_further_shards(place: Path, tmp_path: Path) -> None:
+def test_later_videos_are_written_to_new_shards(place: Path, tmp_path: Path) -> None:
     for uid in UIDS:
         (tmp_path / "videos").mkdir(exist_ok=True)
         (tmp_path / "videos" / f"{uid}.mkv").symlink_to(place / "videos" / f"{uid}.mkv")
@@ -195,7 +195,9 @@ def test_later_videos_go_into_further_shards(place: Path, tmp_path: Path) -> Non
         cut(tmp_path, out, packed=True)
 
 
-def test_what_stands_is_left_and_what_changed_is_cut_anew(place: Path, tmp_path: Path) -> None:
+def test_existing_clips_are_kept_and_changed_ones_are_cut_again(
+    place: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     cut(place, out)
     second = out / "clips" / UIDS[1]
@@ -213,7 +215,7 @@ def test_what_stands_is_left_and_what_changed_is_cut_anew(place: Path, tmp_path:
 
 
 @pytest.mark.parametrize("form", ["files", "webdataset"])
-def test_a_killed_command_goes_on(form: str, place: Path, tmp_path: Path) -> None:
+def test_a_killed_command_resumes(form: str, place: Path, tmp_path: Path) -> None:
     words = ["clips", place / "data.parquet", "--videos", place / "videos", "--workers", "1"]
     words += ["--format", form, "--out"]
     assert call(*words, tmp_path / "whole").returncode == 0
@@ -237,7 +239,7 @@ def test_a_killed_command_goes_on(form: str, place: Path, tmp_path: Path) -> Non
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 
-def test_no_uid_names_a_path(tmp_path: Path) -> None:
+def test_no_uid_can_escape_the_output_folder(tmp_path: Path) -> None:
     rows = write_footage(tmp_path, ["plain"])
     uids = ["../../evil", "a/b", ".hidden", "a.b", "..", "/etc/x", "per%cent", "x" * 300, ""]
     write_rows(tmp_path / "data.parquet", [rows[0] | {"video_uid": uid} for uid in uids])
@@ -254,7 +256,7 @@ def test_no_uid_names_a_path(tmp_path: Path) -> None:
     assert not (tmp_path / "evil").exists()
 
 
-def test_what_cannot_be_had_is_listed_with_its_reason(place: Path, tmp_path: Path) -> None:
+def test_unavailable_clips_are_listed_with_their_reason(place: Path, tmp_path: Path) -> None:
     videos = tmp_path / "videos"
     videos.mkdir()
     (videos / "first.mkv").write_bytes(b"broken" * 100)
@@ -275,7 +277,7 @@ def test_what_cannot_be_had_is_listed_with_its_reason(place: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("torn", [False, True])
-def test_a_shard_that_is_gone_or_torn_is_told(torn: bool, place: Path, tmp_path: Path) -> None:
+def test_a_missing_or_truncated_shard_is_reported(torn: bool, place: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     cut(place, out, packed=True)
     shard = out / "clips-000000.tar"
@@ -289,7 +291,7 @@ def test_a_shard_that_is_gone_or_torn_is_told(torn: bool, place: Path, tmp_path:
     assert (out / "clips.parquet").read_bytes() == listed
 
 
-def test_a_folder_without_clips_takes_another_choice(place: Path, tmp_path: Path) -> None:
+def test_a_folder_without_clips_accepts_another_choice(place: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert cut(place, out, least=1e6, packed=True).clips == 0
     assert cut(place, out, least=4.0, packed=True).clips
@@ -301,7 +303,7 @@ def test_a_folder_without_clips_takes_another_choice(place: Path, tmp_path: Path
     assert len(table(out)) == listed
 
 
-def test_a_folder_of_other_things_is_left_alone(place: Path, tmp_path: Path) -> None:
+def test_a_folder_not_written_by_clips_is_not_changed(place: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").touch()
     with pytest.raises(FileExistsError, match="not written by `clips`"):
         cut(place, tmp_path)

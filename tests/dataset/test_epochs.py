@@ -34,7 +34,7 @@ UIDS = [f"video{number:04d}" for number in range(12)]
     world_size=st.integers(1, 7),
     drop_last=st.booleans(),
 )
-def test_ranks_get_all_there_is_once(
+def test_ranks_receive_every_sample_once(
     samples: int, done: int, batch_size: int, world_size: int, drop_last: bool
 ) -> None:
     done = min(done, samples)
@@ -59,7 +59,7 @@ def test_ranks_get_all_there_is_once(
     after=st.tuples(st.integers(1, 5), st.integers(1, 4)),
     stop=st.integers(0, 100),
 )
-def test_taken_up_by_other_ranks_nothing_is_missed(
+def test_resuming_with_other_ranks_misses_nothing(
     samples: int, before: tuple[int, int], after: tuple[int, int], stop: int
 ) -> None:
     first = [Dealing(samples, 0, before[0], rank, before[1]) for rank in range(before[1])]
@@ -80,7 +80,7 @@ def segments(pool: Pool, order: np.ndarray) -> list[tuple[str, str]]:
     return found
 
 
-def test_the_pool_holds_the_chosen_segments_of_the_videos_at_hand(
+def test_the_pool_has_the_chosen_segments_of_available_videos(
     rows: list[Row], folder: Path
 ) -> None:
     here = UIDS[:2] + UIDS[5:9]
@@ -116,7 +116,9 @@ def write_index(path: Path, rows: list[Row], draws: list[int] | None) -> dict[An
     return dict(zip(keys, counts.tolist(), strict=True))
 
 
-def test_draws_are_kept_to(rows: list[Row], folder: Path, tmp_path: Path) -> None:
+def test_segments_are_repeated_according_to_draws(
+    rows: list[Row], folder: Path, tmp_path: Path
+) -> None:
     draws = write_index(tmp_path / "index.parquet", rows, [0, 1, 3])
     index = Index.read(tmp_path / "index.parquet")
     pool, _ = gather_pool(action100m.open(folder), Choice(), index, UIDS)
@@ -126,7 +128,9 @@ def test_draws_are_kept_to(rows: list[Row], folder: Path, tmp_path: Path) -> Non
     assert drawn == {key: count for key, count in draws.items() if count}
 
 
-def test_weights_are_kept_to(rows: list[Row], folder: Path, tmp_path: Path) -> None:
+def test_segments_are_drawn_according_to_weights(
+    rows: list[Row], folder: Path, tmp_path: Path
+) -> None:
     weights = write_index(tmp_path / "index.parquet", rows, None)
     index = Index.read(tmp_path / "index.parquet")
     pool, _ = gather_pool(action100m.open(folder), Choice(), index, UIDS)
@@ -154,7 +158,7 @@ def test_an_index_of_another_dataset_is_refused(
         Index.read(tmp_path / "some.parquet")
 
 
-def test_a_dataset_written_anew_is_told(tmp_path: Path) -> None:
+def test_a_rewritten_dataset_is_reported(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     write_shards(islice(batches(6), 1, None), folder, 5, {}, 512)
     uids = {f"video{number:04d}" for number in range(6)}

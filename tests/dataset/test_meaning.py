@@ -45,7 +45,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "bert"  # opened with mean pooling
 
 
-def test_the_nearest_in_meaning_come_first(model: Path, tmp_path: Path) -> None:
+def test_the_most_similar_texts_rank_first(model: Path, tmp_path: Path) -> None:
     from sentence_transformers import SentenceTransformer  # noqa: PLC0415
 
     rows = as_python(batches(4, annotated=True))
@@ -65,12 +65,12 @@ def test_the_nearest_in_meaning_come_first(model: Path, tmp_path: Path) -> None:
     assert hits[5].score == pytest.approx(float(np.dot(*embeddings)), abs=1e-5)
 
 
-def test_a_model_that_cannot_be_loaded_is_explained(model: Path, tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_loaded_is_an_error(model: Path, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="cannot be loaded"):
         ByMeaning("fold", str(tmp_path))
 
 
-def test_balancing_takes_a_model(model: Path, tmp_path: Path) -> None:
+def test_balancing_accepts_a_model(model: Path, tmp_path: Path) -> None:
     from sentence_transformers import SentenceTransformer  # noqa: PLC0415
 
     embedder = SentenceEmbedder(str(model))

@@ -24,7 +24,7 @@ Row = dict[str, Any]
 VIDEOS = 12
 
 
-def test_every_row_comes_in_order_with_its_tree(folder: Path, rows: list[Row]) -> None:
+def test_rows_are_read_in_order_with_their_trees(folder: Path, rows: list[Row]) -> None:
     dataset = action100m.open(folder)
     assert len(dataset) == VIDEOS
     for video, row in zip(dataset, rows, strict=True):
@@ -47,7 +47,7 @@ def test_the_tree_read_is_the_tree_written(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("wrapped", [True, False])
-def test_the_single_video_json_reads_as_the_parquet_does(
+def test_single_video_json_is_read_like_parquet(
     wrapped: bool, rows: list[Row], folder: Path, tmp_path: Path
 ) -> None:
     row = rows[1]
@@ -57,7 +57,7 @@ def test_the_single_video_json_reads_as_the_parquet_does(
     assert video.markdown() == action100m.open(folder)[row["video_uid"]].markdown()
 
 
-def test_a_glob_several_places_and_a_run_folder(folder: Path, tmp_path: Path) -> None:
+def test_globs_lists_and_run_folders_are_opened(folder: Path, tmp_path: Path) -> None:
     shards = sorted(folder.glob("*.parquet"))
     assert len(action100m.open(str(folder / "*-0000[01]-*"))) == 10
     assert len(action100m.open(str(folder.parent / f"{folder.name[:-1]}?"))) == VIDEOS
@@ -71,7 +71,7 @@ def test_a_glob_several_places_and_a_run_folder(folder: Path, tmp_path: Path) ->
         action100m.open(tmp_path)
 
 
-def test_a_store_that_fsspec_knows(folder: Path) -> None:
+def test_an_fsspec_url_is_opened(folder: Path) -> None:
     fsspec = pytest.importorskip("fsspec")
     memory = fsspec.filesystem("memory")
     for file in folder.iterdir():
@@ -83,7 +83,7 @@ def test_a_store_that_fsspec_knows(folder: Path) -> None:
         action100m.open("memory://published/nothing")
 
 
-def test_only_the_asked_fields_are_read(folder: Path) -> None:
+def test_only_the_requested_fields_are_read(folder: Path) -> None:
     dataset = action100m.open(folder)
     for _, batch in dataset.batches(["nodes.level", "nodes.gpt.action.brief"]):
         assert batch.field("nodes.gpt").type.field("action").type.num_fields == 1
@@ -93,7 +93,7 @@ def test_only_the_asked_fields_are_read(folder: Path) -> None:
         list(dataset.batches(["nodes.colour"]))
 
 
-def test_what_was_not_read_is_named(folder: Path) -> None:
+def test_fields_that_were_not_read_are_named(folder: Path) -> None:
     [video] = action100m.open(folder).videos(fields=["nodes.gpt.action"], uids=["video0002"])
     assert len(video.column("gpt.action.brief")) == len(video)
     [bare] = action100m.open(folder).videos(fields=["metadata"], uids=["video0002"])
@@ -119,7 +119,7 @@ def test_a_dataset_says_whether_it_has_a_video(folder: Path) -> None:
     assert 2 not in dataset
 
 
-def test_a_uid_reads_only_the_groups_that_may_hold_it(
+def test_a_uid_reads_only_row_groups_that_may_contain_it(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[int] = []
@@ -137,7 +137,7 @@ def test_a_uid_reads_only_the_groups_that_may_hold_it(
     assert len(read) == 1
 
 
-def test_other_writers_types_and_orders_are_read(rows: list[Row], tmp_path: Path) -> None:
+def test_types_and_column_orders_of_other_writers_are_read(rows: list[Row], tmp_path: Path) -> None:
     large = pa.struct(
         [
             pa.field(f.name, pa.large_string() if pa.types.is_string(f.type) else f.type)
@@ -166,7 +166,7 @@ def as_read(path: Path) -> list[Row]:
     return found
 
 
-def test_another_schema_is_named(tmp_path: Path) -> None:
+def test_missing_columns_are_named(tmp_path: Path) -> None:
     pq.write_table(pa.table({"a": [1]}), tmp_path / "other.parquet")
     with pytest.raises(DatasetError, match=r"other\.parquet: It has no video_uid, metadata\.title"):
         list(action100m.open(tmp_path))
@@ -184,7 +184,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_tree_is_named_and_the_rest_goes_on(
+def test_a_broken_tree_is_reported_and_reading_continues(
     name: str, rows: list[Row], tmp_path: Path
 ) -> None:
     at, change, complaint = BROKEN[name]
@@ -203,7 +203,7 @@ def test_a_broken_tree_is_named_and_the_rest_goes_on(
     assert trees == VIDEOS - 1
 
 
-def test_a_torn_file_is_named_and_the_rest_goes_on(folder: Path, tmp_path: Path) -> None:
+def test_a_truncated_file_is_reported_and_reading_continues(folder: Path, tmp_path: Path) -> None:
     shards = sorted(folder.glob("*.parquet"))
     torn = tmp_path / "a-torn.parquet"
     torn.write_bytes(shards[0].read_bytes()[:-20])
@@ -233,7 +233,7 @@ def test_markdown_shows_levels_and_escapes(rows: list[Row], tmp_path: Path) -> N
     assert [line[:4] for line in lines[3:]] == ["  - ", "  - "]
 
 
-def test_a_selection_is_what_its_bounds_say(folder: Path) -> None:
+def test_a_selection_follows_its_bounds(folder: Path) -> None:
     selection = Selection(min_level=2, max_level=4, min_duration=1.0, max_duration=9.5, leaf=False)
     for _, batch in action100m.open(folder).batches(selection.FIELDS):
         seconds = np.round(batch.end - batch.start, 2)
@@ -261,7 +261,7 @@ def test_linked_folders_and_folders_named_as_files_are_walked(folder: Path, tmp_
 
 
 @pytest.mark.parametrize("element", ["l", "item", "element", "array", "x y"])
-def test_the_elements_of_lists_bear_any_name(element: str, rows: list[Row], tmp_path: Path) -> None:
+def test_list_elements_may_have_any_name(element: str, rows: list[Row], tmp_path: Path) -> None:
     table = pa.Table.from_pylist(rows, SCHEMA)
     column = SCHEMA.get_field_index("nodes")
     kind = pa.list_(pa.field(element, NODE))
@@ -276,9 +276,7 @@ def test_the_elements_of_lists_bear_any_name(element: str, rows: list[Row], tmp_
         assert video.metadata == row["metadata"]
 
 
-def test_columns_of_their_own_leave_the_published_ones_in_place(
-    rows: list[Row], tmp_path: Path
-) -> None:
+def test_extra_columns_do_not_affect_the_published_ones(rows: list[Row], tmp_path: Path) -> None:
     table = pa.Table.from_pylist(rows, SCHEMA)
     own = {
         "map": pa.array([[("a", 1)]] * VIDEOS, pa.map_(pa.string(), pa.int64())),
@@ -296,20 +294,20 @@ def test_columns_of_their_own_leave_the_published_ones_in_place(
         list(action100m.open(path))
 
 
-def test_json_nested_without_end_is_named(tmp_path: Path) -> None:
+def test_json_nested_too_deeply_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("[" * 100_000)
     with pytest.raises(DatasetError, match=r"a\.json: It cannot be read"):
         list(action100m.open(tmp_path / "a.json"))
 
 
-def test_a_lone_picture_is_a_tree(rows: list[Row], tmp_path: Path) -> None:
+def test_a_single_frame_is_a_tree(rows: list[Row], tmp_path: Path) -> None:
     lone = {**rows[3], "nodes": [{**rows[3]["nodes"][0], "start": 0.0, "end": 0.0}]}
     (video,) = action100m.open(write_rows(tmp_path / "a.parquet", [lone]))
     assert len(video.tree) == 1
     assert "0.00-0.00 s" in video.markdown()
 
 
-def test_the_name_of_a_dataset_leads_somewhere_while_it_is_replaced(tmp_path: Path) -> None:
+def test_a_dataset_can_be_read_while_it_is_replaced(tmp_path: Path) -> None:
     """On file systems where folders can exchange names in one step."""
     folder = tmp_path / "data"
     write_shards(batches(2), folder, 2, {}, 512)

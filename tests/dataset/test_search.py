@@ -48,7 +48,7 @@ def holds(query: str, text: str | None) -> bool:
         ("c++", "write C++"),
     ],
 )
-def test_words_that_are_there(query: str, text: str) -> None:
+def test_matching_words_are_found(query: str, text: str) -> None:
     assert holds(query, text)
 
 
@@ -66,7 +66,7 @@ def test_words_that_are_there(query: str, text: str) -> None:
         ("fold", ""),
     ],
 )
-def test_words_that_are_not_there(query: str, text: str | None) -> None:
+def test_words_that_do_not_match_are_not_found(query: str, text: str | None) -> None:
     assert not holds(query, text)
 
 
@@ -80,7 +80,7 @@ def test_a_query_without_words_is_refused(query: str) -> None:
     st.lists(st.text(st.sampled_from("ab "), max_size=12) | st.none(), max_size=8),
     st.lists(st.text("ab", min_size=1, max_size=2), min_size=1, max_size=3),
 )
-def test_words_are_found_as_splitting_finds_them(texts: list[str | None], query: list[str]) -> None:
+def test_words_are_found_as_in_split_texts(texts: list[str | None], query: list[str]) -> None:
     found = Words(" ".join(query)).within(pa.array(texts, pa.string())).tolist()
     expected = [n for n, t in enumerate(texts) if t is not None and {*query} <= {*t.split()}]
     assert found == expected
@@ -115,7 +115,7 @@ def find(folder: Path, query: str, selection: Selection = EVERY, limit: int = 20
     return action100m.open(folder).search(query, selection=selection, limit=limit)
 
 
-def test_actions_come_before_summaries_captions_and_transcripts(
+def test_actions_rank_before_summaries_captions_and_transcripts(
     folder: Path, rows: list[Row]
 ) -> None:
     hits = find(folder, "paper fold")
@@ -135,7 +135,7 @@ def test_actions_come_before_summaries_captions_and_transcripts(
     assert [hit.text for hit in find(folder, "paper fold", limit=2)] == ["Fold the paper"] * 2
 
 
-def test_a_line_is_found_as_the_deepest_segment_that_is_meant(
+def test_a_transcript_line_gives_the_deepest_selected_segment(
     folder: Path, rows: list[Row]
 ) -> None:
     holding = [n for n in rows[6]["nodes"] if n["start"] <= 7.25 < n["end"]]
@@ -158,7 +158,7 @@ def test_levels_and_durations_narrow_the_search(folder: Path, rows: list[Row]) -
     assert len(hits) == len(expected)
 
 
-def test_the_best_of_all_files_are_kept(folder: Path) -> None:
+def test_the_best_hits_of_all_files_are_kept(folder: Path) -> None:
     every = find(folder, "words about node", limit=10_000)
     assert find(folder, "words about node", limit=7) == every[:7]
 
@@ -172,11 +172,11 @@ def test_the_best_of_all_files_are_kept(folder: Path) -> None:
         ("dQw4w9WgXc&", None, None),
     ],
 )
-def test_links_lead_into_the_video(uid: str, file: str | None, link: str | None) -> None:
+def test_links_point_to_the_time_in_the_video(uid: str, file: str | None, link: str | None) -> None:
     assert Hit(uid, "id", 3, 12.75, 15.0, "plm_action", "cut").link(file) == link
 
 
-def test_a_long_text_is_shown_from_its_words_on() -> None:
+def test_a_long_text_is_shown_around_the_match() -> None:
     text = f"{'so ' * 200}then they FOLD it {'so ' * 200}"
     line = Hit("u", "id", 3, 0.0, 1.0, "plm_caption", text).line(Words("fold"))
     assert re.search(r"plm_caption: ….*FOLD.*…$", line)
@@ -196,7 +196,7 @@ def test_the_command_prints_lines_or_json(folder: Path, tmp_path: Path) -> None:
     assert call("search", "fold", tmp_path / "gone.parquet").returncode == 2
 
 
-def test_a_run_knows_where_its_videos_lie(rows: list[Row], tmp_path: Path) -> None:
+def test_hits_of_a_run_link_to_its_video_files(rows: list[Row], tmp_path: Path) -> None:
     run, file = tmp_path / "run", tmp_path / f"{rows[2]['video_uid']}.mp4"
     (run / "data").mkdir(parents=True)
     (run / "run.toml").touch()
@@ -212,7 +212,7 @@ def test_a_run_knows_where_its_videos_lie(rows: list[Row], tmp_path: Path) -> No
     assert set(links.values()) == {None}
 
 
-def test_what_is_found_cannot_steer_the_terminal(rows: list[Row], tmp_path: Path) -> None:
+def test_results_contain_no_terminal_control_characters(rows: list[Row], tmp_path: Path) -> None:
     row = deepcopy(rows[2])
     row["nodes"][0]["plm_action"] = "wipe \x1b[2J\n the \u202eboard"
     result = call("search", "wipe", write_rows(tmp_path / "a.parquet", [row]))
@@ -220,7 +220,7 @@ def test_what_is_found_cannot_steer_the_terminal(rows: list[Row], tmp_path: Path
     assert not {"\x1b", "\u202e"} & set(result.stdout)
 
 
-def test_what_is_found_does_not_depend_on_the_row_groups(rows: list[Row], tmp_path: Path) -> None:
+def test_results_do_not_depend_on_the_row_groups(rows: list[Row], tmp_path: Path) -> None:
     table = pa.Table.from_pylist([{**row, "nodes": rows[3]["nodes"]} for row in rows], SCHEMA)
     found = set()
     for size in (1, 5, 64):
@@ -231,6 +231,6 @@ def test_what_is_found_does_not_depend_on_the_row_groups(rows: list[Row], tmp_pa
     assert found == {tuple(row["video_uid"] for row in rows[:3])}
 
 
-def test_a_phrase_without_end_is_refused() -> None:
+def test_a_phrase_that_is_too_long_is_refused() -> None:
     with pytest.raises(ValueError, match="too long to look for"):
         Words('"' + "word " * 50_000 + '"')

@@ -68,7 +68,7 @@ def test_videos_are_the_metadata(folder: Path, rows: list[Row]) -> None:
         ("plm_action like '%node 7'", lambda row, node: node["plm_action"].endswith("node 7")),
     ],
 )
-def test_conditions_count_as_python_counts(
+def test_conditions_match_the_same_segments_as_in_python(
     condition: str, meets: Any, folder: Path, rows: list[Row]
 ) -> None:
     expected = sum(bool(meets(row, node)) for row in rows for node in row["nodes"])
@@ -80,7 +80,7 @@ def long(node: Row) -> bool:
     return float(pa.scalar(node["end"] - node["start"], pa.float32()).as_py()) > 10
 
 
-def test_views_join(folder: Path, rows: list[Row]) -> None:
+def test_views_can_be_joined(folder: Path, rows: list[Row]) -> None:
     query = """
         select title, count(*) as n from videos join segments using (video_uid)
         where video_uid = 'video0004' group by title
@@ -104,7 +104,7 @@ def test_other_fields_and_row_groups_are_not_read(
     assert [groups for _, groups in read] == [{0}, set(), set()]
 
 
-def test_single_video_json_and_shards_are_asked_together(rows: list[Row], tmp_path: Path) -> None:
+def test_single_video_json_and_shards_are_queried_together(rows: list[Row], tmp_path: Path) -> None:
     (tmp_path / "one.json").write_text(json.dumps({n: [v] for n, v in rows[0].items()}))
     write_rows(tmp_path / "two.parquet", rows[1:3])
     data = action100m.open([tmp_path / "one.json", tmp_path / "two.parquet"])
@@ -112,14 +112,14 @@ def test_single_video_json_and_shards_are_asked_together(rows: list[Row], tmp_pa
     assert found.column("n").to_pylist() == [len(row["nodes"]) for row in rows[:3]]
 
 
-def test_wrong_sql_is_explained(folder: Path) -> None:
+def test_invalid_sql_is_an_error(folder: Path) -> None:
     with pytest.raises(DatasetError, match=r'"nope" not found'):
         ask(folder, "select nope from segments")
     with pytest.raises(DatasetError, match="SQL: Parser Error"):
         ask(folder, "selec")
 
 
-def test_what_cannot_be_read_is_named_or_told(rows: list[Row], tmp_path: Path) -> None:
+def test_unreadable_files_are_an_error_or_reported(rows: list[Row], tmp_path: Path) -> None:
     raw = write_rows(tmp_path / "a.parquet", rows).read_bytes()
     (tmp_path / "b.parquet").write_bytes(raw[:500])
     with pytest.raises(DatasetError, match=r"^\S*b\.parquet: It cannot be read as Parquet"):
@@ -130,7 +130,7 @@ def test_what_cannot_be_read_is_named_or_told(rows: list[Row], tmp_path: Path) -
     assert len(told) == 1
 
 
-def test_columns_of_the_file_are_not_those_of_the_view(rows: list[Row], tmp_path: Path) -> None:
+def test_extra_columns_of_a_file_do_not_affect_the_views(rows: list[Row], tmp_path: Path) -> None:
     table = pa.Table.from_pylist(rows, SCHEMA)
     for name, value in {"duration": 999, "level": 77, "title": 5}.items():
         table = table.append_column(name, pa.array([value] * len(rows)))
@@ -143,7 +143,7 @@ def test_columns_of_the_file_are_not_those_of_the_view(rows: list[Row], tmp_path
     assert found.column("n").to_pylist() == [level]
 
 
-def test_a_condition_leaves_out_what_cannot_be_read(rows: list[Row], tmp_path: Path) -> None:
+def test_a_condition_leaves_out_unreadable_files(rows: list[Row], tmp_path: Path) -> None:
     write_rows(tmp_path / "a.parquet", rows)
     (tmp_path / "b.parquet").write_bytes(b"torn")
     told: list[DatasetError] = []

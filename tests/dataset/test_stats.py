@@ -112,13 +112,13 @@ def test_words_of_every_field(stats: Stats, rows: list[Row]) -> None:
     assert (words.texts, words.words) == (len(texts), sum(len(text.split()) for text in texts))
 
 
-def test_what_is_not_captioned_has_no_actions(tmp_path: Path) -> None:
+def test_a_dataset_without_captions_has_no_actions(tmp_path: Path) -> None:
     stats = measure(action100m.open(write_rows(tmp_path / "a.parquet", as_python(batches(2)))))
     assert (stats.words, stats.actions, stats.no_action, stats.annotated) == ({}, None, None, 0)
     assert "actions" not in "\n".join(stats.lines())
 
 
-def test_long_videos_count_in_full(tmp_path: Path) -> None:
+def test_long_videos_are_counted_in_full(tmp_path: Path) -> None:
     row = as_python(batches(1))[0]
     root = next(node for node in row["nodes"] if node["level"] == 0)
     root["end"] = 12 * 3600.0
@@ -136,7 +136,9 @@ def test_an_empty_dataset_is_measured(tmp_path: Path) -> None:
     st.lists(st.lists(st.sampled_from([f"action {n}" for n in range(40)]), max_size=60)),
     st.integers(1, 50),
 )
-def test_counts_in_many_pieces_are_the_counts_of_all(pieces: list[list[str]], named: int) -> None:
+def test_counts_in_pieces_equal_the_counts_of_the_whole(
+    pieces: list[list[str]], named: int
+) -> None:
     distinct = Distinct(named)
     for piece in pieces:
         counts = Counter(piece)
@@ -168,20 +170,20 @@ def test_a_vocabulary_in_many_pieces_counts_as_one(rows: list[Row]) -> None:
     ),
     st.integers(0, 3),
 )
-def test_words_are_counted_as_bytes_split(texts: list[str | None], skipped: int) -> None:
+def test_words_are_counted_like_bytes_split(texts: list[str | None], skipped: int) -> None:
     array = pa.array(texts, pa.string())[skipped:]
     expected = sum(len(text.encode().split()) for text in texts[skipped:] if text is not None)
     assert count_words(array) == expected
 
 
-def test_words_beneath_a_null_do_not_count() -> None:
+def test_words_hidden_by_a_null_are_not_counted() -> None:
     texts = pa.array(["two words", "three more words"])
     hidden = pa.StringArray.from_buffers(2, *texts.buffers()[1:], pa.py_buffer(b"\x01"))
     assert hidden.to_pylist() == ["two words", None]
     assert count_words(hidden) == 2
 
 
-def test_the_command_prints_draws_and_goes_on_past_what_is_broken(
+def test_the_command_prints_plots_and_skips_broken_files(
     folder: Path, stats: Stats, tmp_path: Path
 ) -> None:
     pytest.importorskip("wordcloud", reason="the word cloud is optional")

@@ -43,7 +43,7 @@ def sound() -> list[Row]:
     plateau=st.integers(1, 40),
     annotated=st.booleans(),
 )
-def test_what_the_writer_writes_is_sound(
+def test_written_datasets_are_valid(
     tmp_path_factory: pytest.TempPathFactory,
     *,
     seed: int,
@@ -68,7 +68,7 @@ def test_what_the_writer_writes_is_sound(
 
 
 @pytest.mark.parametrize("annotated", [False, True])
-def test_a_set_of_shards_is_sound(tmp_path: Path, annotated: bool) -> None:
+def test_a_set_of_shards_is_valid(tmp_path: Path, annotated: bool) -> None:
     write_shards(batches(VIDEOS, annotated=annotated), tmp_path / "data", VIDEOS, {}, 3)
     report = validate([tmp_path / "data"])
     assert report.ok
@@ -206,7 +206,9 @@ BREAKS: dict[str, tuple[Callable[[Row], object], set[str]]] = {
 
 
 @pytest.mark.parametrize("name", BREAKS)
-def test_one_broken_thing_is_named_and_placed(name: str, sound: list[Row], tmp_path: Path) -> None:
+def test_each_violation_is_named_with_its_place(
+    name: str, sound: list[Row], tmp_path: Path
+) -> None:
     breaking, rules = BREAKS[name]
     rows = deepcopy(sound)
     breaking(rows[BROKEN])
@@ -223,7 +225,7 @@ def test_one_broken_thing_is_named_and_placed(name: str, sound: list[Row], tmp_p
             assert error.node == rows[BROKEN]["nodes"][error.index]["node_id"]
 
 
-def test_the_node_is_named(sound: list[Row], tmp_path: Path) -> None:
+def test_errors_name_the_node(sound: list[Row], tmp_path: Path) -> None:
     rows = deepcopy(sound)
     index = len(rows[BROKEN]["nodes"]) - 1
     last(rows[BROKEN]).update(level=-3)
@@ -247,7 +249,7 @@ def without(*fields: str) -> Callable[[Row], None]:
         transcript("0", "1.5", "1.5", "10"),
     ],
 )
-def test_what_may_be_absent_is_no_error(
+def test_optional_values_may_be_absent(
     change: Callable[[Row], None], sound: list[Row], tmp_path: Path
 ) -> None:
     rows = deepcopy(sound)
@@ -317,7 +319,7 @@ def nodes_of(kind: pa.DataType, element: str = "element") -> pa.Schema:
         (SCHEMA.set(2, pa.field("nodes", pa.string())), ["nodes is string, not list."]),
     ],
 )
-def test_another_schema_is_named(
+def test_differences_from_the_schema_are_named(
     schema: pa.Schema, differences: list[str], sound: list[Row], tmp_path: Path
 ) -> None:
     other = tmp_path / "a.parquet"
@@ -330,7 +332,7 @@ def test_another_schema_is_named(
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
-def test_a_half_written_file_is_named_and_the_rest_goes_on(
+def test_a_partial_file_is_reported_and_validation_continues(
     share: float, sound: list[Row], tmp_path: Path
 ) -> None:
     broken = write_rows(tmp_path / "a.parquet", sound)
@@ -372,7 +374,7 @@ def test_urls_are_checked_too(sound: list[Row], tmp_path: Path) -> None:
     assert (error.file, error.rule) == (f"file://{tmp_path}/a.parquet", "level")
 
 
-def test_a_rotten_byte_in_a_shard_is_found(tmp_path: Path) -> None:
+def test_a_corrupt_byte_in_a_shard_is_found(tmp_path: Path) -> None:
     (path,) = write_shards(batches(VIDEOS), tmp_path / "data", VIDEOS, {}, 512)
     group = pq.read_metadata(path).row_group(1)
     raw = bytearray(path.read_bytes())
@@ -386,7 +388,7 @@ def test_a_rotten_byte_in_a_shard_is_found(tmp_path: Path) -> None:
     assert report.videos == 5
 
 
-def test_text_that_is_no_utf8_is_found(tmp_path: Path) -> None:
+def test_text_that_is_not_utf8_is_found(tmp_path: Path) -> None:
     wrong = pa.array([b"\xff"], pa.binary()).view(pa.string())
     columns = [wrong, pa.nulls(1, METADATA_TYPE), pa.nulls(1, SCHEMA.field("nodes").type)]
     pq.write_table(pa.table(columns, schema=SCHEMA), tmp_path / "a.parquet")
@@ -394,7 +396,7 @@ def test_text_that_is_no_utf8_is_found(tmp_path: Path) -> None:
     assert "UTF8" in report.errors[0].message
 
 
-def test_what_is_not_there_is_an_error(sound: list[Row], tmp_path: Path) -> None:
+def test_missing_files_are_errors(sound: list[Row], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     write_rows(tmp_path / "train-00001-of-00003.parquet", sound)
     report = validate([tmp_path / "gone.parquet", tmp_path / "empty", tmp_path])
@@ -432,7 +434,7 @@ def test_notes_measure_the_data(sound: list[Row], tmp_path: Path) -> None:
     assert notes["mean words of gpt.summary.detailed"].measured == "3.0"
 
 
-def test_words_are_counted_as_python_splits_them(sound: list[Row], tmp_path: Path) -> None:
+def test_words_are_counted_like_python_split(sound: list[Row], tmp_path: Path) -> None:
     texts = ["", " ", "one", " two  words\n", "é è\tê", None]
     rows = deepcopy(sound[:1])
     for node in rows[0]["nodes"]:
@@ -450,18 +452,18 @@ def test_absent_stages_are_noted(tmp_path: Path) -> None:
     assert "mean words of plm_action" not in notes
 
 
-def test_an_empty_dataset_is_sound(tmp_path: Path) -> None:
+def test_an_empty_dataset_is_valid(tmp_path: Path) -> None:
     write_shards([], tmp_path / "data", 0, {}, 512)
     report = validate([tmp_path / "data"])
     assert report.ok
     assert (report.videos, report.notes) == (0, ())
 
 
-def test_random_trees_of_the_helpers_are_deep_enough() -> None:
+def test_random_test_trees_are_deep_enough() -> None:
     assert random_tree(5).level.max() > 3
 
 
-def test_a_shard_too_many_is_told(tmp_path: Path) -> None:
+def test_an_extra_shard_is_reported(tmp_path: Path) -> None:
     paths = write_shards([*batches(4)], tmp_path / "data", 4, {}, 2)
     stray = paths[1].with_name("train-00002-of-00002.parquet")
     write_shards([*batches(5)][4:], tmp_path / "other", 1, {}, 512)[0].rename(stray)

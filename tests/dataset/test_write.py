@@ -60,7 +60,7 @@ def test_node_ids_depend_on_the_uid_and_the_times() -> None:
     assert not ids[0] & ids[1]
 
 
-def test_annotations_take_their_place() -> None:
+def test_annotations_are_written_to_their_fields() -> None:
     tree = random_tree(1)
     nodes = node_rows("crane", tree, annotate(tree))
     assert nodes.field("llama3_caption").is_valid().to_pylist() == tree.is_leaf.tolist()
@@ -81,7 +81,7 @@ def test_times_too_close_for_two_decimals_are_refused() -> None:
         node_rows("crane", tree)
 
 
-def test_files_are_as_published(folder: Path) -> None:
+def test_files_match_the_published_format(folder: Path) -> None:
     files = write_shards(batches(12), folder, 12, {"encoder": "descriptor 1"}, rows_per_shard=7)
     assert [file.name for file in files] == [f"train-0000{n}-of-00002.parquet" for n in (0, 1)]
     assert sorted(folder.iterdir()) == files
@@ -110,7 +110,7 @@ def test_rows_fill_the_shards_in_order(folder: Path, total: int, sizes: list[int
 
 @settings(max_examples=10)
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=5))
-def test_bytes_depend_on_the_rows_alone(
+def test_bytes_depend_only_on_the_rows(
     tmp_path_factory: pytest.TempPathFactory, sizes: list[int]
 ) -> None:
     total = sum(sizes)
@@ -196,7 +196,7 @@ def python(script: str, *arguments: object) -> subprocess.Popen[str]:
     )
 
 
-def test_what_a_killed_export_left_is_cleaned_up(folder: Path) -> None:
+def test_leftovers_of_a_killed_export_are_removed(folder: Path) -> None:
     write_shards(batches(1), folder, 1, {}, 512)
     before = contents(folder)
     script = """
@@ -219,7 +219,7 @@ write_shards(rows(), Path(sys.argv[1]), 8, {}, rows_per_shard=2)
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_an_export_killed_between_the_renames_is_healed(folder: Path, fails: bool) -> None:
+def test_an_export_killed_between_the_renames_is_repaired(folder: Path, fails: bool) -> None:
     write_shards(batches(1), folder, 1, {}, 512)
     before = contents(folder)
     folder.rename(folder.with_name(".data.0123abcd.old"))
@@ -256,7 +256,7 @@ def test_exports_of_one_folder_take_turns(folder: Path) -> None:
     assert neighbours(folder) == [".data.lock", "data"]
 
 
-def test_a_folder_of_other_things_is_left_alone(folder: Path) -> None:
+def test_a_folder_not_written_by_an_export_is_not_changed(folder: Path) -> None:
     folder.mkdir()
     (folder / "holiday.mp4").touch()
     with pytest.raises(FileExistsError, match=r"holiday\.mp4, which no export wrote"):

@@ -70,7 +70,7 @@ CODECS = ["libx264", "libx265", "libvpx-vp9", "libsvtav1"]
 
 @pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
-def test_numbers_times_and_pictures_are_those_of_pyav(
+def test_numbers_times_and_pixels_equal_those_of_pyav(
     tmp_path: Path, codec: str, name: str
 ) -> None:
     if codec not in av.codecs_available:

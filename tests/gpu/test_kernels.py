@@ -71,7 +71,7 @@ def assert_same_bits(prepared: Any, frames: np.ndarray[Any, Any], short_side: in
         (700, 501, 333, 264),
     ],
 )
-def test_preprocess_gives_the_cpus_bits(
+def test_preprocess_equals_the_cpu_bitwise(
     height: int, width: int, short_side: int, size: int, dtype: Any
 ) -> None:
     frames = noise(2, height, width, 3)
@@ -94,7 +94,7 @@ def test_preprocess_reads_from_any_address(shift: int, short_side: int) -> None:
     assert_same_bits(prepare(moved, short_side, 48, torch.float32), frames, short_side)
 
 
-def test_preprocess_writes_nothing_beside_its_output() -> None:
+def test_preprocess_writes_only_its_output() -> None:
     frames = on_gpu(noise(2, 67, 121, 3))
     memory = torch.full((4, 3, 48, 48), 7.0, dtype=torch.bfloat16, device="cuda")
     kernels.preprocess_on_gpu(frames, memory[1:3], 60, current_stream())
@@ -103,7 +103,7 @@ def test_preprocess_writes_nothing_beside_its_output() -> None:
     assert bool((memory[1:3] != 7).all())
 
 
-def test_preprocess_keeps_to_its_stream() -> None:
+def test_preprocess_runs_on_the_current_stream() -> None:
     frames = noise(8, 480, 854, 3)
     pinned = torch.from_numpy(frames).pin_memory()
     stream = torch.cuda.Stream()
@@ -198,7 +198,7 @@ def test_add_windows_interpolates_and_adds(
     assert torch.equal(sums, again)
 
 
-def test_refuses_what_it_cannot_read() -> None:
+def test_unsupported_inputs_are_refused() -> None:
     frames = on_gpu(noise(2, 20, 30, 3))
     prepared = torch.empty(2, 3, 16, 16, device="cuda")
     with pytest.raises(ValueError, match="C-contiguous"):

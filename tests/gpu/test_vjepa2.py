@@ -48,7 +48,7 @@ def frames(height: int, width: int, count: int = 4) -> NDArray[np.uint8]:
     return generator.integers(0, 256, (count, height, width, 3), dtype=np.uint8)
 
 
-def test_float32_is_that_of_transformers(tiny: Path) -> None:
+def test_float32_equals_transformers(tiny: Path) -> None:
     pixels = random_pixels(3)
     truth = checkpoints.pooled(checkpoints.make_vjepa2(), pixels)
     vectors = load(tiny, precision="float32").embed(on_device(pixels, torch.float32))
@@ -81,7 +81,7 @@ def test_graphs_replay_the_same_bits_for_every_batch_size(tiny: Path) -> None:
 
 
 @pytest.mark.parametrize("graphed", [False, True])
-def test_compiled_blocks_are_near_the_plain_ones(tiny: Path, graphed: bool) -> None:
+def test_compiled_blocks_are_close_to_eager_ones(tiny: Path, graphed: bool) -> None:
     windows = on_device(random_pixels(3))
     plain, compiled = load(tiny), load(tiny, compiled=True, graphed=graphed)
     for batch in (3, 1):
@@ -121,7 +121,7 @@ def test_frames_prepared_during_an_embedding_are_not_disturbed(tiny: Path) -> No
         thread.join()
 
 
-def test_a_full_memory_is_said_and_survived(tiny: Path) -> None:
+def test_running_out_of_memory_is_reported_and_recoverable(tiny: Path) -> None:
     batching = pytest.importorskip("action100m.segmentation.batching")
     model = load(tiny)
     windows = on_device(random_pixels(1)) * 20_000  # 4 GB
@@ -136,7 +136,7 @@ def test_a_full_memory_is_said_and_survived(tiny: Path) -> None:
         torch.cuda.set_per_process_memory_fraction(1.0)
 
 
-def test_the_next_model_finds_the_memory_free(tiny: Path) -> None:
+def test_memory_is_free_for_the_next_model(tiny: Path) -> None:
     release_memory()
     before = torch.cuda.memory_reserved()
     model = load(tiny, compiled=True)
@@ -148,7 +148,7 @@ def test_the_next_model_finds_the_memory_free(tiny: Path) -> None:
 
 
 @pytest.mark.parametrize("attention", ["cudnn", "flash", "fa3", "fa4"])
-def test_the_true_vit_g_runs_two_windows(attention: Any) -> None:
+def test_the_real_vit_g_runs_two_windows(attention: Any) -> None:
     if not is_available(attention):
         pytest.skip(f"the package of {attention} is not installed")
     with torch.device("cuda"):

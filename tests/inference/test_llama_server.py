@@ -72,7 +72,7 @@ def test_answers(engine: Engine, parts: list[Part], schema: dict[str, object] | 
             assert set(json.loads(result.text)) == {"kind", "sure"}
 
 
-def test_a_prompt_that_is_too_long_fails_with_the_servers_words(engine: Engine) -> None:
+def test_a_prompt_that_is_too_long_fails_with_the_servers_message(engine: Engine) -> None:
     request = Request("1", (Message("user", (Text("wood " * 5000),)),), Sampling())
     result = engine.submit(request).result(timeout=60)
     assert result.outcome is Outcome.FAILED

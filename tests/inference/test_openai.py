@@ -96,7 +96,7 @@ def late(call: Call) -> None:
         "aborted",
     ],
 )
-def test_nothing_is_lost_or_mixed_up(answer: Callable[[Call], None]) -> None:
+def test_answers_are_neither_lost_nor_mixed_up(answer: Callable[[Call], None]) -> None:
     results = ask(answer, 40)
     for k, result in enumerate(results):
         assert (result.id, result.outcome) == (f"question {k}", Outcome.COMPLETE)
@@ -105,7 +105,7 @@ def test_nothing_is_lost_or_mixed_up(answer: Callable[[Call], None]) -> None:
 
 
 @pytest.mark.parametrize("bad", [Call.hang, Call.trickle])
-def test_a_server_that_comes_to_no_end_is_given_up(bad: Callable[[Call], None]) -> None:
+def test_an_answer_that_never_ends_is_retried(bad: Callable[[Call], None]) -> None:
     results = ask(lambda call: bad(call) if call.number < 2 else echo(call), 4, timeout_seconds=0.5)
     assert [result.outcome for result in results] == [Outcome.COMPLETE] * 4
     assert sum(result.usage.retries for result in results) == 2
@@ -126,7 +126,7 @@ def test_a_busy_server_is_waited_for() -> None:
     assert len(calls) < 100
 
 
-def test_patience_with_busy_servers_begins_when_they_say_so() -> None:
+def test_patience_starts_when_a_server_reports_that_it_is_busy() -> None:
     def answer(call: Call) -> None:
         if call.number == 0:
             call.hang()
@@ -143,7 +143,7 @@ def test_patience_with_busy_servers_begins_when_they_say_so() -> None:
     assert len(calls) == 3
 
 
-def test_groups_leave_a_busy_server_for_one_with_room() -> None:
+def test_groups_move_from_a_busy_server_to_a_free_one() -> None:
     with ExitStack() as stack:
         busy = stack.enter_context(serve(lambda call: call.reply(429, "{}")))
         free = stack.enter_context(serve(echo))
@@ -164,7 +164,7 @@ def test_servers_that_stay_busy_stop_the_engine_and_fail_nothing() -> None:
                 future.result(timeout=30)
 
 
-def test_a_request_alone_for_which_there_is_no_room_fails() -> None:
+def test_only_a_request_without_room_on_the_server_fails() -> None:
     def answer(call: Call) -> None:
         call.reply(429, "{}") if call.text == "too large" else echo(call)
 
@@ -176,7 +176,7 @@ def test_a_request_alone_for_which_there_is_no_room_fails() -> None:
 
 
 @pytest.mark.parametrize("tokens", ["9223372036854775808", "1e30", "-5", "true"])
-def test_counts_that_nobody_can_have_do_no_harm(tokens: str) -> None:
+def test_implausible_token_counts_are_tolerated(tokens: str) -> None:
     usage = f'"usage": {{"prompt_tokens": {tokens}}}'
     odd = f'{{"choices": [{{"message": {{"content": "x"}}}}], {usage}}}'
     (result,) = ask(lambda call: call.reply(200, odd), 1)
@@ -184,7 +184,7 @@ def test_counts_that_nobody_can_have_do_no_harm(tokens: str) -> None:
     to_table([("plm_caption", 0, Answer.of("key", result, Usage()))])
 
 
-def test_the_context_is_that_of_the_smallest_server() -> None:
+def test_the_context_length_is_the_smallest_of_all_servers() -> None:
     lengths = [4096, 32768, None, "8192"]
     for turned in (lengths, lengths[::-1]):
         with ExitStack() as stack:
@@ -193,7 +193,7 @@ def test_the_context_is_that_of_the_smallest_server() -> None:
             assert engine.context_length == 4096
 
 
-def test_a_server_that_is_down_from_the_start_is_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_server_that_is_down_from_the_start_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     with (
         serve(echo) as (url, _),
         open_openai(configured(url, "http://127.0.0.1:9/v1")) as engine,
@@ -202,7 +202,7 @@ def test_a_server_that_is_down_from_the_start_is_told(caplog: pytest.LogCaptureF
     assert "http://127.0.0.1:9/v1 does not answer" in caplog.text
 
 
-def test_what_is_no_address_or_leads_elsewhere_is_told() -> None:
+def test_invalid_addresses_and_redirects_are_errors() -> None:
     with (
         pytest.raises(ValueError, match="is not a valid address"),
         open_openai(configured("http://[::1/v1")),
@@ -276,7 +276,7 @@ def test_half_a_surrogate_pair_can_be_kept() -> None:
     assert to_table([("plm_caption", 0, answer)])["text"].to_pylist() == ["wood ? and a saw"]
 
 
-def test_a_prompt_that_is_too_long_is_not_repeated() -> None:
+def test_a_prompt_that_is_too_long_is_not_retried() -> None:
     words = "This model's maximum context length is 4096 tokens."
     with (
         serve(lambda call: call.reply(400, json.dumps({"error": {"message": words}}))) as (
@@ -291,7 +291,7 @@ def test_a_prompt_that_is_too_long_is_not_repeated() -> None:
     assert len(calls) == 1
 
 
-def test_pictures_schema_and_sampling_arrive() -> None:
+def test_images_schema_and_sampling_are_sent() -> None:
     ramp = np.linspace(0, 255, 32, dtype=np.uint8)
     frames = [np.stack([np.full((32, 32), 80 * k), *np.meshgrid(ramp, ramp)], -1) for k in range(3)]
     frames = [frame.astype(np.uint8) for frame in frames]
@@ -320,7 +320,7 @@ def test_pictures_schema_and_sampling_arrive() -> None:
         assert np.abs(shown - frame).mean() < 4
 
 
-def test_a_group_keeps_to_its_server_and_moves_when_that_is_gone() -> None:
+def test_a_group_stays_on_its_server_until_that_is_down() -> None:
     with serve(echo) as (one, calls_one), serve(echo) as (two, calls_two):
         with open_openai(configured(one, two)) as engine:
             requests = [question(f"{g}/{k}", group=f"g{g}") for g in range(12) for k in range(4)]
@@ -336,7 +336,7 @@ def test_a_group_keeps_to_its_server_and_moves_when_that_is_gone() -> None:
     assert Counter(call.text for call in calls_two) == Counter(r.id for r in requests)
 
 
-def test_no_server_is_an_error_at_once() -> None:
+def test_an_error_is_raised_at_once_if_no_server_is_up() -> None:
     with (
         pytest.raises(EngineStoppedError, match=r"No server is available.*does not answer"),
         open_openai(configured("http://127.0.0.1:9/v1")),
@@ -344,7 +344,7 @@ def test_no_server_is_an_error_at_once() -> None:
         pass
 
 
-def test_another_model_is_told_with_those_that_are_there() -> None:
+def test_a_missing_model_is_reported_with_the_available_ones() -> None:
     with (
         serve(echo, models=["llama", "qwen"]) as (url, _),
         pytest.raises(ValueError, match="has no model tiny; it has: llama, qwen"),
@@ -379,7 +379,7 @@ def test_patience_begins_when_the_servers_go_down() -> None:
         assert late.result(timeout=30).outcome == Outcome.COMPLETE
 
 
-def test_a_server_that_comes_back_goes_on() -> None:
+def test_a_server_that_comes_back_is_used_again() -> None:
     down = threading.Event()
     down.set()
 
@@ -393,7 +393,7 @@ def test_a_server_that_comes_back_goes_on() -> None:
         assert {f.result(timeout=30).outcome for f in futures} == {Outcome.COMPLETE}
 
 
-def test_a_server_that_comes_back_too_busy_at_first_goes_on() -> None:
+def test_a_server_that_comes_back_busy_is_used_again() -> None:
     def answer(call: Call) -> None:
         if call.number < 3:
             call.drop()
@@ -407,7 +407,7 @@ def test_a_server_that_comes_back_too_busy_at_first_goes_on() -> None:
     assert result.outcome is Outcome.COMPLETE
 
 
-def test_a_cancelled_probe_is_made_again() -> None:
+def test_a_cancelled_probe_is_repeated() -> None:
     def answer(call: Call) -> None:
         if call.number < 3:
             call.drop()
@@ -425,7 +425,7 @@ def test_a_cancelled_probe_is_made_again() -> None:
 
 
 @pytest.mark.parametrize("place", ["variable", "file"])
-def test_the_key_is_sent_and_nowhere_to_be_seen(
+def test_the_key_is_sent_and_never_shown(
     place: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -455,7 +455,7 @@ def test_the_key_is_sent_and_nowhere_to_be_seen(
     assert not any(key in text for text in everything)
 
 
-def test_a_key_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_key_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MY_KEY", raising=False)
     with (
         pytest.raises(ValueError, match="environment variable MY_KEY holds no key"),
@@ -464,7 +464,7 @@ def test_a_key_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> No
         pass
 
 
-def test_a_key_file_without_a_key_is_named(tmp_path: Path) -> None:
+def test_an_empty_key_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("\n")
     with (
         pytest.raises(ValueError, match=r"key holds no key"),
@@ -473,7 +473,7 @@ def test_a_key_file_without_a_key_is_named(tmp_path: Path) -> None:
         pass
 
 
-def test_a_cancelled_request_is_taken_back() -> None:
+def test_a_cancelled_request_is_aborted_on_the_server() -> None:
     gone = threading.Event()
 
     def answer(call: Call) -> None:

@@ -23,5 +23,5 @@ from action100m.inference.reasoning import answer_in
         ("", ""),
     ],
 )
-def test_only_the_answer_is_left(text: str, answer: str) -> None:
+def test_reasoning_is_removed_from_the_answer(text: str, answer: str) -> None:
     assert answer_in(text) == answer

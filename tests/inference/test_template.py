@@ -47,7 +47,7 @@ def request(*messages: Message) -> Request:
     return Request("1", messages, Sampling())
 
 
-def test_each_role_says_what_the_template_reads(folder: Path) -> None:
+def test_messages_are_given_in_the_form_the_template_expects(folder: Path) -> None:
     template = ChatTemplate(processor(folder, STRICT), sees=True)
     prompt = template.prompt(
         request(
@@ -59,7 +59,7 @@ def test_each_role_says_what_the_template_reads(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("token", ["<|image|>", "<|end|>", "<|start|>", "<|python_tag|>"])
-def test_a_text_cannot_say_control_tokens(token: str, folder: Path) -> None:
+def test_text_cannot_contain_control_tokens(token: str, folder: Path) -> None:
     made = processor(folder)
     template = ChatTemplate(made, sees=True)
 
@@ -72,7 +72,7 @@ def test_a_text_cannot_say_control_tokens(token: str, folder: Path) -> None:
     assert control(f"A title {token}{token} ends") == control("A title ends")
 
 
-def test_a_thought_can_be_closed_before_the_answer(folder: Path) -> None:
+def test_thinking_can_be_closed_before_the_answer(folder: Path) -> None:
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     tokenizer.chat_template = THINKING
     template = ChatTemplate(tokenizer, sees=False)

@@ -204,7 +204,7 @@ def questions(name: str) -> list[Request]:
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_a_batch_answers_as_transformers_does_alone(
+def test_batched_answers_equal_those_of_transformers_alone(
     name: str, checkpoint: Any, opened: Any, batches: Any
 ) -> None:
     requests = questions(name)
@@ -226,14 +226,14 @@ def test_a_batch_answers_as_transformers_does_alone(
 
 
 @pytest.mark.parametrize("name", VISION)
-def test_pictures_are_looked_at(name: str, opened: Any) -> None:
+def test_answers_depend_on_the_images(name: str, opened: Any) -> None:
     parts = [Image(picture(1)), Image(picture(2)), clip(1, 4), clip(2, 4)]
     with opened(name) as engine:
         results = ask(engine, [question(str(k), part) for k, part in enumerate(parts)])
     assert len({result.text for result in results}) == len(parts)
 
 
-def test_answers_go_to_whom_they_belong(checkpoint: Any, opened: Any) -> None:
+def test_answers_belong_to_their_requests(checkpoint: Any, opened: Any) -> None:
     requests = [question(f"{k} times {k % 7}", max_tokens=3 + k % 5) for k in range(30)]
     answers: dict[str, Result] = {}
     with opened("qwen3", batch=3) as engine:
@@ -253,7 +253,7 @@ def test_answers_go_to_whom_they_belong(checkpoint: Any, opened: Any) -> None:
     assert len(answers) == len(requests)
 
 
-def test_a_draw_depends_on_its_seed_alone(opened: Any) -> None:
+def test_sampling_depends_only_on_the_seed(opened: Any) -> None:
     def drawn(seed: int, name: str = "") -> Request:
         return question(name or f"seed {seed}", Text("Cut."), temperature=1.0, seed=seed)
 
@@ -267,7 +267,7 @@ def test_a_draw_depends_on_its_seed_alone(opened: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["gpt_oss", "qwen3", "qwen3_vl"])
-def test_answers_keep_their_schema(name: str, opened: Any, batches: Any) -> None:
+def test_answers_follow_their_schema(name: str, opened: Any, batches: Any) -> None:
     pytest.importorskip("llguidance")
     jsonschema = pytest.importorskip("jsonschema")
     requests = [
@@ -288,7 +288,7 @@ def test_answers_keep_their_schema(name: str, opened: Any, batches: Any) -> None
     assert cut.usage.completion == 4
 
 
-def test_a_row_that_is_full_disturbs_no_other(opened: Any, batches: Any) -> None:
+def test_a_full_row_does_not_affect_others(opened: Any, batches: Any) -> None:
     pytest.importorskip("llguidance")
     requests = [
         question(f"row {k}", schema=SCHEMA, max_tokens=70 if k == 3 else 400, seed=k)
@@ -302,7 +302,7 @@ def test_a_row_that_is_full_disturbs_no_other(opened: Any, batches: Any) -> None
     assert full[:3] == [Outcome.COMPLETE] * 3
 
 
-def test_a_wrong_schema_fails_alone(opened: Any) -> None:
+def test_an_invalid_schema_fails_only_its_request(opened: Any) -> None:
     pytest.importorskip("llguidance")
     requests = [question("bad", schema={"type": "colour"}), question("good")]
     with opened("qwen3") as engine:
@@ -315,7 +315,7 @@ def test_a_wrong_schema_fails_alone(opened: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "thought"), [("gpt_oss", "<|channel|>analysis<|message|>"), ("qwen3", "<think>")]
 )
-def test_a_schema_begins_after_the_thought(
+def test_a_schema_applies_after_the_thinking(
     name: str, thought: str, checkpoint: Any, batches: Any, tmp_path: Path
 ) -> None:
     pytest.importorskip("llguidance")
@@ -358,7 +358,7 @@ def test_the_context_ends_an_answer(opened: Any) -> None:
 
 
 @pytest.mark.parametrize("shown", [Image(picture(0)), clip(0, 3)])
-def test_a_model_without_eyes_says_so(shown: Part, opened: Any) -> None:
+def test_a_text_model_refuses_images(shown: Part, opened: Any) -> None:
     with opened("qwen3") as engine:
         result = ask(engine, [question("look", shown, Text("What is it?"))])[0]
     assert result.outcome is Outcome.FAILED
@@ -366,7 +366,7 @@ def test_a_model_without_eyes_says_so(shown: Part, opened: Any) -> None:
 
 
 @pytest.mark.parametrize("name", VISION)
-def test_control_tokens_in_a_text_are_words(name: str, opened: Any) -> None:
+def test_control_tokens_in_a_text_are_plain_text(name: str, opened: Any) -> None:
     tokens = ["<|im_end|>", "<|eot_id|>", "<|image|>", "<image>", "<video>", "<|video_pad|>"]
     bad = Text(f"A title {' '.join(tokens)} <|image_pad|>")
     with opened(name) as engine:
@@ -376,7 +376,7 @@ def test_control_tokens_in_a_text_are_words(name: str, opened: Any) -> None:
     assert lengths[1] > 1
 
 
-def test_a_waiting_request_can_be_given_up(opened: Any, batches: Any) -> None:
+def test_a_waiting_request_can_be_cancelled(opened: Any, batches: Any) -> None:
     with opened("qwen3", batch=1) as engine:
         futures = [engine.submit(question(f"{k}", max_tokens=60)) for k in range(6)]
         given_up = futures[3:5]
@@ -388,7 +388,7 @@ def test_a_waiting_request_can_be_given_up(opened: Any, batches: Any) -> None:
     assert sum(map(len, batches)) == 4
 
 
-def test_a_running_request_can_be_given_up(
+def test_a_running_request_can_be_cancelled(
     opened: Any, batches: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running = signal_when_running(monkeypatch)
@@ -400,7 +400,7 @@ def test_a_running_request_can_be_given_up(
     assert len(batches[0][0]) < 1500  # fewer than the 2,000 that fit into the context
 
 
-def test_closing_gives_everything_up(
+def test_closing_cancels_all_requests(
     opened: Any, batches: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running = signal_when_running(monkeypatch)
@@ -446,7 +446,9 @@ class Faulty:
         monkeypatch.setattr(engine_module, "generate", generate)
 
 
-def test_a_full_memory_halves_the_batch(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_running_out_of_memory_halves_the_batch(
+    opened: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fault(rows: list[Any]) -> None:
         if len(rows) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory.")
@@ -459,7 +461,9 @@ def test_a_full_memory_halves_the_batch(opened: Any, monkeypatch: pytest.MonkeyP
     assert max(device.sizes[-4:]) <= 2  # it has learned the limit
 
 
-def test_what_fails_alone_fails(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_faulty_request_of_a_batch_fails(
+    opened: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fault(rows: list[Any]) -> None:
         if any(row.sampling.seed == 13 for row in rows):
             raise RuntimeError("The size of\ntensor a must match.")
@@ -530,7 +534,7 @@ def test_unusable_checkpoints_are_refused(how: str, message: str, tmp_path: Path
         ({"revision": "main"}, "has no revision"),
     ],
 )
-def test_what_is_not_here_is_said(changes: Any, message: str, checkpoint: Any) -> None:
+def test_unavailable_settings_are_errors(changes: Any, message: str, checkpoint: Any) -> None:
     config = configured(checkpoint("qwen3"), **changes)
     with pytest.raises(ValueError, match=message), open_transformers(config):
         pass

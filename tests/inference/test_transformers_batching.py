@@ -45,7 +45,7 @@ requests = st.builds(
 
 
 @given(st.lists(requests, max_size=30), st.lists(requests, max_size=10), st.integers(1, 8))
-def test_a_batch_is_alike_and_serves_the_first(
+def test_a_batch_has_one_kind_and_starts_with_the_first_job(
     asked: list[Request], later: list[Request], size: int
 ) -> None:
     jobs = [Job(one) for one in asked]
@@ -58,7 +58,7 @@ def test_a_batch_is_alike_and_serves_the_first(
     assert not jobs or grown[: len(batch)] == batch  # no prepared job is displaced
 
 
-def test_what_shares_a_batch() -> None:
+def test_only_similar_requests_share_a_batch() -> None:
     plain = kind_of(request("a"))
     assert kind_of(request("b", letters=60)) == plain
     assert kind_of(request("c", letters=3000)) != plain
@@ -67,7 +67,7 @@ def test_what_shares_a_batch() -> None:
 
 
 @given(st.lists(requests, max_size=20), st.integers(1, 4), st.sets(st.integers(0, 19)))
-def test_every_job_is_taken_once(asked: list[Request], size: int, cancelled: set[int]) -> None:
+def test_each_job_is_taken_once(asked: list[Request], size: int, cancelled: set[int]) -> None:
     queue = JobQueue(size)
     jobs = [Job(one) for one in asked]
     for number, job in enumerate(jobs):
@@ -99,7 +99,7 @@ def test_every_job_is_taken_once(asked: list[Request], size: int, cancelled: set
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
-def test_tokens_are_drawn_as_often_as_their_scores_say(temperature: float) -> None:
+def test_tokens_are_drawn_with_the_probability_of_their_scores(temperature: float) -> None:
     scores = torch.tensor([0.0, 2.0, -torch.inf, 1.0, -1.0])
     rows = 4000
     draw = Draw(
@@ -116,7 +116,7 @@ def test_tokens_are_drawn_as_often_as_their_scores_say(temperature: float) -> No
     assert ((shares - truth).abs() <= 4 * deviation).all()
 
 
-def test_without_temperature_scores_stay() -> None:
+def test_without_temperature_scores_are_unchanged() -> None:
     draw = Draw([Sampling(), Sampling(temperature=1.0)], [5, 5], 2, torch.device("cpu"))
     scores = torch.tensor([[0.1, 0.3, 0.2], [0.1, 0.3, 0.2]])
     left = draw(torch.zeros((2, 4), dtype=torch.long), scores.clone())

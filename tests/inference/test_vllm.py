@@ -55,7 +55,7 @@ def question(number, *parts, schema=None, **sampling):  # type: ignore[no-untype
     return Request(number, (Message("user", parts),), Sampling(**sampling), schema)
 
 
-def test_text_is_that_of_transformers(opened) -> None:  # type: ignore[no-untyped-def]
+def test_text_equals_that_of_transformers(opened) -> None:  # type: ignore[no-untyped-def]
     from action100m.config import TransformersConfig  # noqa: PLC0415
     from action100m.inference import Image, Text  # noqa: PLC0415
     from action100m.inference.transformers import open_transformers  # noqa: PLC0415

@@ -8,7 +8,7 @@ def failed(uid: str, reason: str) -> ReportedVideo:
     return ReportedVideo(uid, f"/videos/{uid}.mp4", "failed", reason)
 
 
-def test_reasons_that_differ_in_numbers_and_names_are_one_cause() -> None:
+def test_reasons_that_differ_only_in_numbers_and_names_are_merged() -> None:
     causes = Causes()
     for uid, share in (("boat", 62), ("kite", 7.5)):
         causes.add(failed(uid, f"Only {share} % of '/videos/{uid}.mp4' could be decoded."))
@@ -32,5 +32,5 @@ def test_the_number_of_causes_is_bounded() -> None:
     assert (causes.rest(5), causes.rest(1)) == (5, 8)
 
 
-def test_a_missing_reason_is_said_to_be_missing() -> None:
+def test_a_missing_reason_is_reported_as_missing() -> None:
     assert common_reason(failed("boat", "")) == "No reason was recorded."

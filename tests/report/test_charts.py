@@ -43,7 +43,7 @@ def measured(folder: Path, briefs: list[str]) -> Stats:
     return measure(action100m.open(with_actions(folder, briefs)))
 
 
-def test_any_action_is_drawn_and_stays_text(tmp_path: Path) -> None:
+def test_any_action_is_drawn_as_plain_text(tmp_path: Path) -> None:
     pytest.importorskip("wordcloud", reason="the word cloud is optional")
     for name, figure in charts(measured(tmp_path, HOSTILE)):
         save(figure, tmp_path / f"{name}.svg")
@@ -54,7 +54,7 @@ def test_any_action_is_drawn_and_stays_text(tmp_path: Path) -> None:
             assert np.asarray(picture.convert("L")).std() > 5
 
 
-def test_the_page_shows_the_figures_and_no_markup_of_others(tmp_path: Path) -> None:
+def test_the_page_shows_the_figures_without_foreign_markup(tmp_path: Path) -> None:
     pytest.importorskip("wordcloud", reason="the word cloud is optional")
     view = draw_dataset(action100m.open(with_actions(tmp_path, HOSTILE)))
     assert view is not None
@@ -81,14 +81,14 @@ def test_markup_in_facts_and_notes_is_escaped(tmp_path: Path) -> None:
     assert '<figure role="img" aria-label="&lt;b&gt;shown&lt;/b&gt;"><svg></svg></figure>' in text
 
 
-def test_what_is_not_captioned_has_no_section(tmp_path: Path) -> None:
+def test_a_dataset_without_captions_has_no_section(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "a.parquet", as_python(batches(2)))
     assert draw_dataset(action100m.open(path)) is None
     write_report(tmp_path / "a.html", RunSummary("run", "now"), [])
     assert "The dataset" not in (tmp_path / "a.html").read_text("utf-8")
 
 
-def test_without_wordcloud_the_rest_is_shown_and_the_remedy_named(
+def test_without_wordcloud_the_other_charts_and_a_hint_are_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "wordcloud", None)
@@ -99,7 +99,7 @@ def test_without_wordcloud_the_rest_is_shown_and_the_remedy_named(
     assert view.notes == ["The word cloud needs wordcloud: pip install 'action100m[figures]'."]
 
 
-def test_rings_are_as_wide_as_their_shares(tmp_path: Path) -> None:
+def test_ring_widths_match_the_shares(tmp_path: Path) -> None:
     actions = measured(tmp_path, ["Cut paper", "Cut paper", "Cut wood", "Fold"]).actions
     assert actions is not None
     pieces = [piece for piece in sunburst(actions).axes[0].patches if isinstance(piece, Wedge)]
@@ -109,7 +109,7 @@ def test_rings_are_as_wide_as_their_shares(tmp_path: Path) -> None:
     assert sum(outer) == pytest.approx(360)
 
 
-def test_one_action_is_a_tail_too(tmp_path: Path) -> None:
+def test_a_single_action_can_be_plotted(tmp_path: Path) -> None:
     actions = measured(tmp_path, ["Fold"]).actions
     assert actions is not None
     assert actions.effective_number == pytest.approx(1)

@@ -6,7 +6,7 @@ from action100m.report.colors import branch_positions
 from trees import random_tree
 
 
-def test_siblings_share_their_parents_stretch_in_time_order() -> None:
+def test_siblings_divide_their_parents_range_in_time_order() -> None:
     tree = random_tree(800)
     positions = branch_positions(tree)
     leaves = np.flatnonzero(tree.is_leaf)

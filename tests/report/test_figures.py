@@ -38,7 +38,7 @@ def test_trees_of_every_size_are_drawn(
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
-def test_hours_stay_readable_and_small(tmp_path: Path) -> None:
+def test_a_figure_of_a_long_video_is_small(tmp_path: Path) -> None:
     tree = random_tree(20_000, seconds_per_frame=0.54)
     assert len(tree) > 5000
     save(timeline(tree, title="Three hours"), tmp_path / "hours.svg")
@@ -75,7 +75,7 @@ def test_any_title_is_drawn(tmp_path: Path, title: str) -> None:
         save(timeline(random_tree(20), title=title), tmp_path / f"titled{suffix}")
 
 
-def test_each_picture_stands_over_its_time(tmp_path: Path) -> None:
+def test_each_thumbnail_is_drawn_at_its_time(tmp_path: Path) -> None:
     tree = random_tree(150)  # 20 s
     colors = ["#cc0000", "#00aa00", "#0000cc", "#bbbb00"]
     pictures = [thumbnail(2.5 + 5 * k, color) for k, color in enumerate(colors)]
@@ -91,6 +91,6 @@ def test_each_picture_stands_over_its_time(tmp_path: Path) -> None:
             assert np.abs(seen - wanted).max() < 12
 
 
-def test_another_suffix_is_refused(tmp_path: Path) -> None:
+def test_unknown_suffixes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"\.png or \.svg"):
         save(timeline(random_tree(5)), tmp_path / "timeline.pdf")

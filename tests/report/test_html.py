@@ -72,7 +72,7 @@ def report(path: Path, videos: list[ReportedVideo], **bounds: int) -> Page:
     return Page(path)
 
 
-def test_every_state_and_every_reason_is_told(tmp_path: Path) -> None:
+def test_all_states_and_reasons_are_shown(tmp_path: Path) -> None:
     videos = [
         done("boat", title="A boat", duration=12.0, coverage=0.95, notes=["3 times repaired"])
     ]
@@ -94,7 +94,7 @@ def test_every_state_and_every_reason_is_told(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["index.html"]
 
 
-def test_a_tree_arrives_as_it_was(tmp_path: Path) -> None:
+def test_trees_are_embedded_unchanged(tmp_path: Path) -> None:
     video = done("boat", thumbnails=lambda: [Thumbnail(1.5, b"jpeg")])
     assert video.tree is not None
     (detail,) = report(tmp_path / "index.html", [video]).data["detail"]
@@ -104,7 +104,7 @@ def test_a_tree_arrives_as_it_was(tmp_path: Path) -> None:
     assert detail["pictures"] == [[1.5, "anBlZw=="]]
 
 
-def test_hostile_text_is_text(tmp_path: Path) -> None:
+def test_hostile_text_is_escaped(tmp_path: Path) -> None:
     config = "x = '</pre><script>alert(2)</script>'"
     summary = RunSummary(HOSTILE, HOSTILE, {HOSTILE: {"done": 1}}, config)
     videos = [
@@ -120,7 +120,7 @@ def test_hostile_text_is_text(tmp_path: Path) -> None:
     assert path.stat().st_size < 150_000
 
 
-def test_nothing_is_fetched_from_anywhere(tmp_path: Path) -> None:
+def test_nothing_is_fetched_from_the_network(tmp_path: Path) -> None:
     page = report(tmp_path / "index.html", [done("boat")])
     for _, attributes in page.tags:
         assert not {"src", "href", "srcset", "action", "data"} & set(attributes)
@@ -146,7 +146,7 @@ def many(n: int, picture: bytes) -> Iterator[ReportedVideo]:
             )
 
 
-def test_a_run_of_ten_thousand_makes_a_light_page(tmp_path: Path) -> None:
+def test_a_run_of_ten_thousand_videos_makes_a_small_page(tmp_path: Path) -> None:
     path = tmp_path / "index.html"
     tracemalloc.start()
     write_report(path, SUMMARY, many(12_000, b"x" * 8000))
@@ -163,7 +163,7 @@ def test_a_run_of_ten_thousand_makes_a_light_page(tmp_path: Path) -> None:
     assert peak < 150_000_000
 
 
-def test_thumbnails_are_made_only_for_trees_that_are_shown(tmp_path: Path) -> None:
+def test_thumbnails_are_made_only_for_trees_shown(tmp_path: Path) -> None:
     asked = []
 
     def pictures(uid: str) -> list[Thumbnail]:
@@ -196,7 +196,7 @@ def test_an_empty_run_has_a_report(tmp_path: Path) -> None:
     assert page.data["rows"] == [[]]
 
 
-def test_a_browser_fills_the_page(tmp_path: Path) -> None:
+def test_a_browser_renders_the_page(tmp_path: Path) -> None:
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("no chromium is installed")

@@ -114,7 +114,7 @@ def test_exactly_the_nodes_of_the_format_are_annotated(
     assert metadata[b"action100m.gpt.model"] == MODEL.encode()
 
 
-def test_the_model_is_told_what_is_said(tokenizer: Path, tmp_path: Path) -> None:
+def test_the_model_receives_the_transcript(tokenizer: Path, tmp_path: Path) -> None:
     (tmp_path / "videos").mkdir()
     video = write_video(tmp_path / "videos" / "crane.mp4", [3.0, 3.0])
     video.with_suffix(".srt").write_text("1\n00:00:01,000 --> 00:00:02,000\nFold the wings.\n")
@@ -142,7 +142,7 @@ def test_the_report_shows_draft_and_rounds(videos: Path, tokenizer: Path, tmp_pa
     assert "<b>moves</b>" not in page
 
 
-def test_the_report_says_what_each_video_cost(tokenizer: Path, tmp_path: Path) -> None:
+def test_the_report_shows_the_cost_of_each_video(tokenizer: Path, tmp_path: Path) -> None:
     (tmp_path / "videos").mkdir()
     for name, seconds in {"long": 6.0, "short": 2.5}.items():
         write_video(tmp_path / "videos" / f"{name}.mp4", [seconds, seconds])
@@ -184,7 +184,9 @@ def test_a_server_that_ignores_the_schema(videos: Path, tokenizer: Path, tmp_pat
     assert validate([tmp_path / "data"]).ok
 
 
-def test_it_needs_captions_and_says_so(videos: Path, tokenizer: Path, tmp_path: Path) -> None:
+def test_aggregation_without_captioning_is_an_error(
+    videos: Path, tokenizer: Path, tmp_path: Path
+) -> None:
     config = served("http://127.0.0.1:9/v1", tokenizer)
     alone = config.model_copy(update={"captioning": Config().captioning})
     with pytest.raises(ConfigError, match=r"\[aggregation\] needs captions"):
@@ -200,7 +202,7 @@ def test_it_needs_captions_and_says_so(videos: Path, tokenizer: Path, tmp_path: 
     ],
     ids=["tokenizer", "llguidance", "vllm"],
 )
-def test_what_is_missing_is_said_before_any_video_is_touched(
+def test_missing_requirements_are_reported_before_any_work(
     model: dict[str, Any],
     missing: str,
     error: str,
@@ -218,7 +220,9 @@ def test_what_is_missing_is_said_before_any_video_is_touched(
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", ["gpt_oss", "qwen3"])
-def test_real_model_classes_by_a_grammar(name: str, videos: Path, tmp_path: Path) -> None:
+def test_real_model_classes_annotate_with_a_grammar(
+    name: str, videos: Path, tmp_path: Path
+) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("llguidance")
     tiny_models = pytest.importorskip("tiny_models", exc_type=ImportError)
@@ -241,7 +245,7 @@ def test_real_model_classes_by_a_grammar(name: str, videos: Path, tmp_path: Path
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_llamas_own_server_keeps_the_schema(videos: Path, tokenizer: Path, tmp_path: Path) -> None:
+def test_llama_server_follows_the_schema(videos: Path, tokenizer: Path, tmp_path: Path) -> None:
     pytest.importorskip("xllamacpp")
     pytest.importorskip("gguf")
     tiny_gguf = pytest.importorskip("tiny_gguf", exc_type=ImportError)
@@ -273,7 +277,7 @@ def test_annotating_needs_no_video_files(videos: Path, tokenizer: Path, tmp_path
     assert all(annotated(tmp_path / "run"))
 
 
-def test_a_tokenizer_counts_all_it_is_given(tokenizer: Path, tmp_path: Path) -> None:
+def test_a_tokenizer_ignores_saved_truncation_and_padding(tokenizer: Path, tmp_path: Path) -> None:
     pytest.importorskip("tenacity")
     from tokenizers import Tokenizer  # noqa: PLC0415
 
@@ -305,7 +309,7 @@ def test_a_finished_run_needs_no_key(
     assert run(videos, tmp_path, config) == 0
 
 
-def test_a_wrong_tokenizer_or_key_is_told_before_any_video_is_touched(
+def test_invalid_tokenizers_and_keys_are_reported_before_any_work(
     videos: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "tokenizer.json").write_text("{}")

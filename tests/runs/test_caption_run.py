@@ -59,7 +59,7 @@ def nodes(out: Path) -> list[dict[str, Any]]:
     return [node for row in table.to_pylist() for node in row["nodes"]]
 
 
-def test_every_node_has_what_the_format_says(videos: Path, tmp_path: Path) -> None:
+def test_every_node_has_the_fields_of_the_format(videos: Path, tmp_path: Path) -> None:
     with serve(caption) as (url, calls):
         assert run(videos, tmp_path, configured(url))[0] == 0
         assert run(videos, tmp_path, configured(url))[0] == 0
@@ -82,7 +82,7 @@ def test_every_node_has_what_the_format_says(videos: Path, tmp_path: Path) -> No
     assert f"{7 * len(calls):,} read" in status
 
 
-def test_another_cut_asks_only_about_other_segments(videos: Path, tmp_path: Path) -> None:
+def test_another_cut_requests_only_new_segments(videos: Path, tmp_path: Path) -> None:
     with serve(caption) as (url, calls):
         run(videos, tmp_path, configured(url))
         first = len(calls)
@@ -96,7 +96,7 @@ def test_another_cut_asks_only_about_other_segments(videos: Path, tmp_path: Path
     assert nodes(tmp_path) == nodes(tmp_path / "fresh")
 
 
-def test_one_model_for_leaves_alone_leaves_the_rest_null(videos: Path, tmp_path: Path) -> None:
+def test_with_a_model_only_for_leaves_other_fields_are_null(videos: Path, tmp_path: Path) -> None:
     with serve(caption) as (url, _):
         config = configured(url)
         alone = config.captioning.model_copy(update={"segments": None})
@@ -107,7 +107,7 @@ def test_one_model_for_leaves_alone_leaves_the_rest_null(videos: Path, tmp_path:
     assert "plm_caption, plm_action, gpt: null, as no model" in status
 
 
-def test_a_server_with_nothing_right_fails_the_videos_and_not_the_run(
+def test_a_server_that_rejects_everything_fails_videos_not_the_run(
     videos: Path, tmp_path: Path
 ) -> None:
     def answer(call: Call) -> None:
@@ -126,7 +126,7 @@ def test_a_server_with_nothing_right_fails_the_videos_and_not_the_run(
         assert run(videos, tmp_path, good)[0] == 0
 
 
-def test_the_report_tells_what_failed_in_any_stage(videos: Path, tmp_path: Path) -> None:
+def test_the_report_shows_failures_of_any_stage(videos: Path, tmp_path: Path) -> None:
     with serve(lambda call: call.complete("")) as (url, _):
         assert run(videos, tmp_path, configured(url))[0] == 1
     seen: list[ReportedVideo] = []
@@ -148,7 +148,7 @@ def test_a_wrong_key_stops_the_run_and_fails_no_video(videos: Path, tmp_path: Pa
     assert "failed" not in "\n".join(describe_run(tmp_path))
 
 
-def test_killed_at_any_moment_nothing_is_asked_in_vain(videos: Path, tmp_path: Path) -> None:
+def test_a_killed_run_repeats_few_requests(videos: Path, tmp_path: Path) -> None:
     settings = tmp_path / "settings.toml"
     with serve(caption) as (url, calls):
         settings.write_text(
@@ -249,7 +249,7 @@ def test_the_small_profile_captions_on_a_cpu(videos: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_llamas_own_server_captions_real_videos(shared: Path, tmp_path: Path) -> None:
+def test_llama_server_captions_real_videos(shared: Path, tmp_path: Path) -> None:
     pytest.importorskip("xllamacpp")
     pytest.importorskip("gguf")
     tiny_gguf = pytest.importorskip("tiny_gguf", exc_type=ImportError)
@@ -274,7 +274,7 @@ def test_llamas_own_server_captions_real_videos(shared: Path, tmp_path: Path) ->
     assert validate([tmp_path / "run" / "data"]).ok
 
 
-def test_interrupted_while_the_model_thinks(videos: Path, tmp_path: Path) -> None:
+def test_a_run_can_be_interrupted_while_the_model_answers(videos: Path, tmp_path: Path) -> None:
     settings = tmp_path / "settings.toml"
     thinking = threading.Event()
 
@@ -322,7 +322,7 @@ def test_tokens_are_counted_once_for_segments_of_the_same_frames(
     assert f"tokens: {7 * len(calls)} read" in "\n".join(describe_run(tmp_path))
 
 
-def test_servers_that_are_down_stop_the_run_and_fail_nothing(videos: Path, tmp_path: Path) -> None:
+def test_servers_that_are_down_stop_the_run_and_fail_no_video(videos: Path, tmp_path: Path) -> None:
     with pytest.raises(RunStoppedError, match=r"does not answer.*Finished work is kept"):
         run(videos, tmp_path, configured("http://127.0.0.1:9/v1"))
     assert "failed" not in "\n".join(describe_run(tmp_path))

@@ -37,7 +37,7 @@ def out(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_what_can_be_used_is_used_whole(out: Path, shared: Path) -> None:
+def test_usable_files_are_segmented_completely(out: Path, shared: Path) -> None:
     facts = {row["file"]: row for row in json.loads((shared / "damaged/MANIFEST.json").read_text())}
     folder = RunFolder(out)
     stage = read_settings(folder).key("segment")
@@ -50,7 +50,7 @@ def test_what_can_be_used_is_used_whole(out: Path, shared: Path) -> None:
         assert segmentation.report.end > truth["last_s"], video.path
 
 
-def test_what_cannot_says_why_and_what_to_do(out: Path) -> None:
+def test_unusable_files_fail_with_a_reason_and_a_remedy(out: Path) -> None:
     folder = RunFolder(out)
     stage = read_settings(folder).key("segment")
     failed = folder.failed_keys(stage)
@@ -60,6 +60,6 @@ def test_what_cannot_says_why_and_what_to_do(out: Path) -> None:
     assert all(re.search(words, reasons[name]) for name, words in _FAILS.items()), reasons
 
 
-def test_the_dataset_keeps_the_format(out: Path) -> None:
+def test_the_dataset_is_valid(out: Path) -> None:
     assert call("validate", out).returncode == 0
     assert pq.read_table(out / "data").num_rows == 35

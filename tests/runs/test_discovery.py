@@ -35,7 +35,7 @@ def names(paths: list[Path], root: Path) -> list[str]:
     return [str(path.relative_to(root)) for path in paths]
 
 
-def test_a_folder_is_walked_whole(tree: Path) -> None:
+def test_folders_are_searched_recursively(tree: Path) -> None:
     found = find_videos([tree], leave_out=tree / "run")
     assert names(found, tree) == [
         "a.mp4",
@@ -46,7 +46,7 @@ def test_a_folder_is_walked_whole(tree: Path) -> None:
     ]
 
 
-def test_a_named_file_is_taken_whatever_it_is_called(tree: Path) -> None:
+def test_a_named_file_is_used_whatever_its_name(tree: Path) -> None:
     (tree / "clip.data").touch()
     inputs = [tree / "clip.data", tree / "sub" / "[x] 100%d.mp4"]
     assert names(find_videos(inputs, leave_out=tree / "run"), tree) == [
@@ -55,7 +55,7 @@ def test_a_named_file_is_taken_whatever_it_is_called(tree: Path) -> None:
     ]
 
 
-def test_what_stands_beside_videos_is_no_video(tree: Path) -> None:
+def test_files_beside_videos_are_ignored(tree: Path) -> None:
     (tree / "README").write_text("These are my videos.")
     found = find_videos([f"{tree}/*", tree / "notes.txt"], leave_out=tree / "run")
     assert names(found, tree) == [
@@ -69,7 +69,7 @@ def test_what_stands_beside_videos_is_no_video(tree: Path) -> None:
     assert "README" not in names(find_videos([tree], leave_out=tree / "run"), tree)
 
 
-def test_globs_and_overlaps_give_each_file_once(tree: Path) -> None:
+def test_overlapping_inputs_give_each_file_once(tree: Path) -> None:
     inputs = [f"{tree}/**/*.webm", f"{tree}/sub", tree / "sub" / "c.webm"]
     assert names(find_videos(inputs, leave_out=tree / "run"), tree) == [
         "sub/[x] 100%d.mp4",
@@ -85,6 +85,6 @@ def test_links_are_followed_and_loops_end(tree: Path) -> None:
     assert len({os.path.realpath(path) for path in found}) == 5
 
 
-def test_what_is_not_there_is_named(tree: Path) -> None:
+def test_missing_inputs_are_named(tree: Path) -> None:
     with pytest.raises(UsageError, match="no_such"):
         find_videos([tree, tree / "no_such*.mp4"], leave_out=tree / "run")

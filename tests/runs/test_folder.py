@@ -9,7 +9,7 @@ from pathlib import Path
 from action100m.runs.folder import RunFolder
 
 
-def test_only_what_was_left_long_ago_is_swept(tmp_path: Path) -> None:
+def test_only_old_temporary_files_are_removed(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     place = tmp_path / "parts" / "segment" / "f" / "ab"
     place.mkdir(parents=True)

@@ -36,7 +36,7 @@ def parts(run: RunFolder) -> list[Path]:
     return sorted((run.root / "parts").rglob("[!.]*.parquet"))
 
 
-def test_helpers_do_what_is_left_and_end_with_the_run(begun: RunFolder) -> None:
+def test_helpers_process_remaining_videos_and_end_with_the_run(begun: RunFolder) -> None:
     told = io.StringIO()
     deadline = time.monotonic() + 60
     with helpers(begun, ["1", "2"], 1, Console(file=told)):
@@ -47,7 +47,7 @@ def test_helpers_do_what_is_left_and_end_with_the_run(begun: RunFolder) -> None:
     assert call("status", begun.root).returncode == 0
 
 
-def test_a_helper_puts_down_what_it_has_when_the_run_goes(begun: RunFolder) -> None:
+def test_a_helper_exits_when_the_run_exits(begun: RunFolder) -> None:
     words = python_command("action100m.runs.executors.gpus", str(begun.root), 1)
     with subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdin is not None
@@ -57,7 +57,7 @@ def test_a_helper_puts_down_what_it_has_when_the_run_goes(begun: RunFolder) -> N
         assert process.stderr.read() == b""
 
 
-def test_a_helper_that_fails_is_told_of(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_helper_that_fails_is_reported(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     told, said = io.StringIO(), ""
     deadline = time.monotonic() + 60
     with helpers(RunFolder(tmp_path), ["3"], 1, Console(file=told, width=200)):
@@ -69,7 +69,7 @@ def test_a_helper_that_fails_is_told_of(tmp_path: Path, capfd: pytest.CaptureFix
     assert "encoding process on GPU 3 exited with code 1" in told.getvalue()
 
 
-def test_one_gpu_or_none_needs_no_help() -> None:
+def test_one_gpu_or_none_needs_no_helpers() -> None:
     assert other_gpus(SegmentationConfig()) == []
     table = {"encoder": "vjepa2_torch", "vjepa2": {"device": "cuda:1"}}
     assert other_gpus(SegmentationConfig.model_validate(table)) == []

@@ -45,7 +45,7 @@ def start(videos: Path, out: Path, *more: object) -> subprocess.Popen[bytes]:
     return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def test_killed_at_any_moment_a_run_ends_with_the_same_bytes(
+def test_a_killed_run_resumes_to_the_same_bytes(
     longer_videos: Path, uninterrupted: dict[str, bytes], tmp_path: Path
 ) -> None:
     moments = random.Random(20240229)
@@ -61,7 +61,7 @@ def test_killed_at_any_moment_a_run_ends_with_the_same_bytes(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_says_so_and_keeps_what_is_done(
+def test_an_interrupted_run_reports_it_and_keeps_finished_work(
     longer_videos: Path, uninterrupted: dict[str, bytes], tmp_path: Path, number: signal.Signals
 ) -> None:
     words = command("run", longer_videos, "--out", tmp_path, "--workers", "1")
@@ -90,7 +90,7 @@ def test_two_runs_on_one_folder_share_its_videos(
     assert not [path for path in (tmp_path / "run" / "claims").rglob("*") if path.is_file()]
 
 
-def test_what_a_run_adds_is_not_lost_to_one_that_began_before(
+def test_videos_added_by_a_later_run_are_not_lost(
     longer_videos: Path, uninterrupted: dict[str, bytes], tmp_path: Path
 ) -> None:
     most = tmp_path / "most"
@@ -107,7 +107,7 @@ def test_what_a_run_adds_is_not_lost_to_one_that_began_before(
     assert dataset(tmp_path / "run") == uninterrupted
 
 
-def test_a_run_takes_over_what_another_had_in_hand_when_it_died(
+def test_a_run_takes_over_the_videos_of_a_killed_run(
     longer_videos: Path, uninterrupted: dict[str, bytes], tmp_path: Path
 ) -> None:
     first = start(longer_videos, tmp_path)
@@ -122,7 +122,7 @@ def test_a_run_takes_over_what_another_had_in_hand_when_it_died(
     assert dataset(tmp_path) == uninterrupted
 
 
-def test_a_disk_that_takes_no_more_stops_the_run_and_loses_nothing(
+def test_a_full_disk_stops_the_run_and_loses_nothing(
     longer_videos: Path, uninterrupted: dict[str, bytes], tmp_path: Path
 ) -> None:
     some = longer_videos / "v0.mp4"

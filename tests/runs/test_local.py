@@ -45,7 +45,7 @@ class FailingStage:
         raise VideoError("It is broken.")
 
 
-def test_what_another_run_has_failed_meanwhile_is_not_tried_again(tmp_path: Path) -> None:
+def test_a_video_that_another_run_failed_is_not_retried(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     videos = [Video(uid, tmp_path, 9 - k, "") for k, uid in enumerate("abc")]
     for _ in range(2):  # in the second run, each has already failed once

@@ -32,7 +32,7 @@ def test_rows_are_added_once_and_never_rewritten(tmp_path: Path) -> None:
     assert all(path.read_bytes() == content for path, content in pieces.items())
 
 
-def test_two_at_once_lose_nothing(tmp_path: Path) -> None:
+def test_concurrent_additions_lose_nothing(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     groups = [make(tmp_path / str(k), *(f"{k}_{i}.mp4" for i in range(5))) for k in range(8)]
     threads = [threading.Thread(target=Manifest(folder).add, args=(group,)) for group in groups]
@@ -64,7 +64,7 @@ def test_any_file_name_is_kept(tmp_path: Path) -> None:
     assert {video.path.name for video in Manifest(folder).videos} == set(odd)
 
 
-def test_a_uid_of_two_files_names_both(tmp_path: Path) -> None:
+def test_an_error_about_a_duplicate_uid_names_both_files(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     Manifest(folder).add(make(tmp_path / "x", "a.mp4"))
     with pytest.raises(UsageError, match=r"x/a\.mp4.*y/a\.mkv"):

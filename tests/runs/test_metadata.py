@@ -29,7 +29,7 @@ def write(video: Path, content: object) -> VideoMetadata:
     return read_sidecar(video)
 
 
-def test_reads_what_ytdlp_writes(video: Path) -> None:
+def test_sidecars_of_yt_dlp_are_read(video: Path) -> None:
     found = write(
         video,
         {
@@ -49,13 +49,13 @@ def test_reads_what_ytdlp_writes(video: Path) -> None:
     assert sidecar_path(video).name == "How to fold a crane.v2.info.json"
 
 
-def test_without_a_sidecar_nothing_is_known_and_nothing_is_wrong(video: Path) -> None:
+def test_a_missing_sidecar_is_not_a_problem(video: Path) -> None:
     assert read_sidecar(video) == EMPTY
     assert read_sidecar(video.with_name("x" * 250 + ".mp4")) == EMPTY
     assert uid_of(video, EMPTY) == "How to fold a crane.v2"
 
 
-def test_the_file_lends_its_duration_where_the_site_says_none() -> None:
+def test_the_files_duration_is_used_if_the_sidecar_has_none() -> None:
     assert EMPTY.row(345.55)["duration"] == 346
     assert VideoMetadata(duration=317).row(345.55)["duration"] == 317
     assert list(EMPTY.row(1.0)) == [field.name for field in METADATA]
@@ -90,7 +90,7 @@ def test_a_huge_sidecar_is_not_read(video: Path, monkeypatch: pytest.MonkeyPatch
     assert "larger than 1 MiB" in found.problems[0]
 
 
-def test_what_is_no_file_is_not_opened(video: Path) -> None:
+def test_only_regular_files_are_opened(video: Path) -> None:
     os.mkfifo(sidecar_path(video))
     assert "not a regular file" in read_sidecar(video).problems[0]
 
@@ -160,11 +160,11 @@ def test_dates(video: Path, fields: dict[str, object], day: str | None) -> None:
 
 
 @pytest.mark.parametrize("value", ["", "  ", 7, None, ["a"]])
-def test_an_unusable_id_gives_way_to_the_stem(video: Path, value: object) -> None:
+def test_an_unusable_id_is_replaced_by_the_stem(video: Path, value: object) -> None:
     assert uid_of(video, write(video, {"id": value})) == "How to fold a crane.v2"
 
 
-def test_a_stem_that_is_no_utf8_makes_a_uid_that_arrow_takes() -> None:
+def test_a_stem_that_is_not_utf8_gives_a_uid_valid_in_arrow() -> None:
     uid = uid_of(Path(os.fsdecode(b"\xff crane.mp4")), EMPTY)
     assert uid == "\ufffd crane"
     assert pa.array([uid]).to_pylist() == [uid]
@@ -191,7 +191,7 @@ _names += ["id", "_type", "timestamp", "release_date", "release_timestamp"]
 
 
 @given(st.dictionaries(st.sampled_from(_names), _json))
-def test_nothing_in_a_sidecar_raises_or_breaks_arrow(
+def test_any_sidecar_is_read_without_errors(
     tmp_path_factory: pytest.TempPathFactory, content: dict[str, object]
 ) -> None:
     video = tmp_path_factory.getbasetemp() / "any.mp4"

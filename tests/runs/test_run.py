@@ -100,7 +100,7 @@ def test_the_order_and_the_number_of_runs_do_not_change_a_byte(
     assert dataset(tmp_path / "at_once") == dataset(tmp_path / "bit_by_bit")
 
 
-def test_another_cut_decodes_nothing(videos: Path, tmp_path: Path) -> None:
+def test_changing_the_cut_decodes_nothing(videos: Path, tmp_path: Path) -> None:
     run(videos, tmp_path)
     _, text = run(videos, tmp_path, Config(cut=CutConfig(min_duration=1.5)))
     assert "5 of 5 videos left unchanged" in text
@@ -108,7 +108,7 @@ def test_another_cut_decodes_nothing(videos: Path, tmp_path: Path) -> None:
         assert all(node["end"] - node["start"] > 1.49 for node in nodes[1:])
 
 
-def test_another_stride_stands_beside_the_old_one(videos: Path, tmp_path: Path) -> None:
+def test_results_of_another_stride_are_kept_separately(videos: Path, tmp_path: Path) -> None:
     run(videos, tmp_path)
     other = Config(video=VideoConfig(stride=2))
     assert set(states(tmp_path, other).values()) == {State.STALE}
@@ -126,7 +126,7 @@ def test_the_run_folder_remembers_its_configuration(videos: Path, tmp_path: Path
     assert dataset(tmp_path) == before
 
 
-def test_a_broken_file_fails_alone_and_is_tried_again(own_videos: Path, tmp_path: Path) -> None:
+def test_a_broken_file_fails_alone_and_is_retried(own_videos: Path, tmp_path: Path) -> None:
     whole = (own_videos / "hat.mp4").read_bytes()
     (own_videos / "hat.mp4").write_bytes(b"not a video at all" * 100)
     out = tmp_path / "run"
@@ -143,7 +143,7 @@ def test_a_broken_file_fails_alone_and_is_tried_again(own_videos: Path, tmp_path
     assert result.counts[State.DONE] == 5
 
 
-def test_a_file_that_changed_is_done_anew(own_videos: Path, tmp_path: Path) -> None:
+def test_a_changed_file_is_processed_again(own_videos: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     run(own_videos, out)
     shutil.copy(own_videos / "crane.mp4", own_videos / "hat.mp4")
@@ -155,7 +155,7 @@ def test_a_file_that_changed_is_done_anew(own_videos: Path, tmp_path: Path) -> N
     assert times["hat"] == times["crane"]
 
 
-def test_a_copied_folder_is_the_same_videos(videos: Path, tmp_path: Path) -> None:
+def test_a_copied_folder_has_the_same_videos(videos: Path, tmp_path: Path) -> None:
     first = shutil.copytree(videos, tmp_path / "first")
     run(first, tmp_path / "run")
     shutil.rmtree(first)
@@ -166,7 +166,7 @@ def test_a_copied_folder_is_the_same_videos(videos: Path, tmp_path: Path) -> Non
     assert "5 of 5 videos left unchanged" in text
 
 
-def test_a_file_that_went_away_is_skipped(own_videos: Path, tmp_path: Path) -> None:
+def test_a_file_that_was_removed_is_skipped(own_videos: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     (own_videos / "hat.mp4").write_bytes(b"broken" * 100)
     run(own_videos, out)
@@ -197,7 +197,7 @@ def test_sidecars_name_the_video_and_fill_its_metadata(own_videos: Path, tmp_pat
     assert rows["aBc-123"]["view_count"] == 8
 
 
-def test_a_sidecar_that_comes_late_renames_the_video(own_videos: Path, tmp_path: Path) -> None:
+def test_a_sidecar_added_later_renames_the_video(own_videos: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     for name in ("abc", "def", None):
         sidecar = own_videos / "hat.info.json"
@@ -213,19 +213,19 @@ def test_a_sidecar_that_comes_late_renames_the_video(own_videos: Path, tmp_path:
     assert pieces == 3
 
 
-def test_two_files_with_one_uid_are_refused(own_videos: Path, tmp_path: Path) -> None:
+def test_duplicate_uids_are_refused(own_videos: Path, tmp_path: Path) -> None:
     (own_videos / "more").mkdir()
     shutil.copy(own_videos / "hat.mp4", own_videos / "more" / "hat.mp4")
     with pytest.raises(UsageError, match=r"videos/hat\.mp4.*videos/more/hat\.mp4"):
         run(own_videos, tmp_path / "run")
 
 
-def test_one_file_needs_no_list(videos: Path, tmp_path: Path) -> None:
+def test_a_single_file_needs_no_list(videos: Path, tmp_path: Path) -> None:
     result = action100m.run(str(videos / "star.mp4"), tmp_path, console=Console(file=io.StringIO()))
     assert result.counts[State.DONE] == 1
 
 
-def test_a_dataset_never_holds_what_another_configuration_made(
+def test_a_dataset_has_no_results_of_another_configuration(
     own_videos: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
@@ -236,7 +236,7 @@ def test_a_dataset_never_holds_what_another_configuration_made(
     assert pq.read_table(out / "data").num_rows == 0
 
 
-def test_odd_neighbours_stop_nothing(own_videos: Path, tmp_path: Path) -> None:
+def test_unusual_files_do_not_stop_a_run(own_videos: Path, tmp_path: Path) -> None:
     (own_videos / "nowhere.mp4").symlink_to(tmp_path / "no_such_file")
     (own_videos / f"{'x' * 250}.mp4").write_bytes((own_videos / "star.mp4").read_bytes())
     (own_videos / "LICENSE").write_text("You may copy this.\n" * 20)
@@ -264,7 +264,7 @@ def test_damaged_parts_are_named(videos: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b"{"])
-def test_a_damaged_failure_record_stops_nothing(
+def test_a_damaged_failure_record_does_not_stop_a_run(
     own_videos: Path, tmp_path: Path, content: bytes
 ) -> None:
     (own_videos / "hat.mp4").write_bytes(b"broken" * 100)
@@ -276,13 +276,13 @@ def test_a_damaged_failure_record_stops_nothing(
     assert result.exit_code == 3
 
 
-def test_an_empty_folder_is_no_run(tmp_path: Path) -> None:
+def test_a_folder_without_videos_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "videos").mkdir()
     with pytest.raises(NothingToDoError):
         run(tmp_path / "videos", tmp_path / "run")
 
 
-def test_embeddings_stay_on_request(videos: Path, tmp_path: Path) -> None:
+def test_embeddings_are_kept_on_request(videos: Path, tmp_path: Path) -> None:
     config = Config.model_validate({"segmentation": {"keep_embeddings": True}})
     run([videos / "crane.mp4"], tmp_path, config)
     row = pq.read_table(next((tmp_path / "parts").rglob("*.parquet"))).to_pylist()[0]
@@ -292,9 +292,7 @@ def test_embeddings_stay_on_request(videos: Path, tmp_path: Path) -> None:
     assert dendrogram.heights.tolist() == row["heights"]
 
 
-def test_a_dataset_that_stands_is_written_anew_only_where_it_must_be(
-    own_videos: Path, tmp_path: Path
-) -> None:
+def test_a_dataset_is_rewritten_only_if_something_changed(own_videos: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     small = Config(export=ExportConfig(rows_per_shard=1))
 
@@ -319,7 +317,7 @@ def test_a_dataset_that_stands_is_written_anew_only_where_it_must_be(
     assert len(dataset(out)) == 1
 
 
-def test_shards_that_processes_share_are_the_same(own_videos: Path, tmp_path: Path) -> None:
+def test_shards_do_not_depend_on_the_number_of_processes(own_videos: Path, tmp_path: Path) -> None:
     config, held = Config(export=ExportConfig(rows_per_shard=1)), []
     for workers in (1, 3):
         shards = run(own_videos, tmp_path / str(workers), config, workers=workers)[0].shards
@@ -328,7 +326,7 @@ def test_shards_that_processes_share_are_the_same(own_videos: Path, tmp_path: Pa
     assert len(held[0]) > 2
 
 
-def test_what_is_made_of_videos_is_none_to_begin_with(own_videos: Path, tmp_path: Path) -> None:
+def test_outputs_inside_the_video_folder_are_not_inputs(own_videos: Path, tmp_path: Path) -> None:
     inside = own_videos / "deep" / "run"
     run(own_videos, inside)
     for made, mark in (("preview", "fiftyone.yml"), ("clips", "clips.parquet")):
@@ -342,7 +340,7 @@ def test_what_is_made_of_videos_is_none_to_begin_with(own_videos: Path, tmp_path
     assert text.count("is not searched") == 3
 
 
-def test_files_that_took_each_others_names_keep_their_uids(tmp_path: Path) -> None:
+def test_files_that_swapped_names_keep_their_uids(tmp_path: Path) -> None:
     folder = tmp_path / "videos"
     folder.mkdir()
     for number, name in enumerate("XYZ", 1):
@@ -358,7 +356,7 @@ def test_files_that_took_each_others_names_keep_their_uids(tmp_path: Path) -> No
     assert found == {"X": "3.mp4", "Y": "1.mp4", "Z": "2.mp4"}
 
 
-def test_a_copy_and_a_link_are_the_same_videos(videos: Path, tmp_path: Path) -> None:
+def test_copies_and_links_are_the_same_video(videos: Path, tmp_path: Path) -> None:
     run(videos, tmp_path / "run")
     before = dataset(tmp_path / "run")
     shutil.copytree(videos, tmp_path / "copy")
@@ -373,7 +371,7 @@ def test_a_copy_and_a_link_are_the_same_videos(videos: Path, tmp_path: Path) -> 
         run(tmp_path / "twice", tmp_path / "run")
 
 
-def test_without_inputs_files_that_changed_are_done_anew(own_videos: Path, tmp_path: Path) -> None:
+def test_without_inputs_changed_files_are_processed_again(own_videos: Path, tmp_path: Path) -> None:
     run(own_videos, tmp_path / "run")
     write_video(own_videos / "boat.mp4", [4.0, 2.0], seed=9)
     (own_videos / "hat.mp4").unlink()
@@ -383,7 +381,7 @@ def test_without_inputs_files_that_changed_are_done_anew(own_videos: Path, tmp_p
     assert result.exit_code == 0
 
 
-def test_another_file_of_one_name_and_size_is_told(tmp_path: Path) -> None:
+def test_another_file_of_the_same_name_and_size_is_reported(tmp_path: Path) -> None:
     files = [tmp_path / name / "a.mp4" for name in ("one", "other")]
     for seed, path in enumerate(files):
         path.parent.mkdir()
@@ -396,7 +394,7 @@ def test_another_file_of_one_name_and_size_is_told(tmp_path: Path) -> None:
         run(files[1], tmp_path / "run")
 
 
-def test_a_torn_run_toml_is_mended_by_a_configuration(videos: Path, tmp_path: Path) -> None:
+def test_an_invalid_run_toml_is_replaced_by_a_configuration(videos: Path, tmp_path: Path) -> None:
     run(videos, tmp_path)
     (tmp_path / "run.toml").write_text("[config.video]\nold_setting = 1\n")
     with pytest.raises(ConfigError, match="old_setting"):
@@ -404,7 +402,7 @@ def test_a_torn_run_toml_is_mended_by_a_configuration(videos: Path, tmp_path: Pa
     assert "5 of 5 videos left unchanged" in run(videos, tmp_path, Config())[1]
 
 
-def test_settings_that_change_are_said(videos: Path, tmp_path: Path) -> None:
+def test_changed_settings_are_reported(videos: Path, tmp_path: Path) -> None:
     _, text = run(videos, tmp_path, Config(video=VideoConfig(stride=8)))
     assert "change" not in text
     _, text = run(videos, tmp_path, Config(cut=CutConfig(min_duration=1.0)))
@@ -413,7 +411,7 @@ def test_settings_that_change_are_said(videos: Path, tmp_path: Path) -> None:
     assert text.count("Settings of") == 2
 
 
-def test_a_run_that_was_overtaken_leaves_the_dataset_alone(videos: Path, tmp_path: Path) -> None:
+def test_a_run_with_outdated_settings_does_not_export(videos: Path, tmp_path: Path) -> None:
     run(videos, tmp_path)
     before = dataset(tmp_path)
     folder = RunFolder(tmp_path)
@@ -424,7 +422,7 @@ def test_a_run_that_was_overtaken_leaves_the_dataset_alone(videos: Path, tmp_pat
     assert dataset(tmp_path) == before
 
 
-def test_a_full_disk_is_no_fault_of_a_video(
+def test_a_full_disk_does_not_fail_a_video(
     videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
@@ -436,7 +434,7 @@ def test_a_full_disk_is_no_fault_of_a_video(
     assert not list((tmp_path / "failures").rglob("*.json"))
 
 
-def test_an_export_knows_what_others_added_while_it_waited(videos: Path, tmp_path: Path) -> None:
+def test_an_export_includes_videos_added_while_it_waited(videos: Path, tmp_path: Path) -> None:
     some = sorted(videos.iterdir())
     run(some[:3], tmp_path)
     folder = RunFolder(tmp_path)

@@ -37,7 +37,7 @@ def write_table(folder: Path, kind: str, rows: list[dict[str, Any]]) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
-def test_a_table_goes_before_the_sidecar_field_by_field(kind: str, tmp_path: Path) -> None:
+def test_a_table_overrides_the_sidecar_field_by_field(kind: str, tmp_path: Path) -> None:
     (tmp_path / "videos").mkdir()
     a, b = tmp_path / "videos" / "a.mp4", tmp_path / "videos" / "b.mp4"
     a.with_suffix(".info.json").write_text(
@@ -66,7 +66,7 @@ def test_a_table_goes_before_the_sidecar_field_by_field(kind: str, tmp_path: Pat
         ("t.xlsx", "", r"\.csv, \.jsonl and \.parquet"),
     ],
 )
-def test_a_table_that_cannot_be_used_is_an_error(
+def test_an_unusable_table_is_an_error(
     name: str, content: str, complaint: str, tmp_path: Path
 ) -> None:
     (tmp_path / name).write_text(content)
@@ -76,14 +76,14 @@ def test_a_table_that_cannot_be_used_is_an_error(
         Sidecars(MetadataConfig(table=str(tmp_path / "nothing.csv")))
 
 
-def test_what_cannot_be_used_of_a_row_is_said(tmp_path: Path) -> None:
+def test_unusable_values_of_a_row_are_reported(tmp_path: Path) -> None:
     table = write_table(tmp_path, "jsonl", [{"id": "a", "view_count": "many", "title": "Crane"}])
     found = Sidecars(MetadataConfig(table=str(table))).metadata(tmp_path / "a.mp4")
     assert found.title == "Crane"
     assert "row 1: view_count is 'many', not a count" in found.problems[0]
 
 
-def test_a_run_takes_transcripts_in_and_notices_changes(tmp_path: Path) -> None:
+def test_a_run_reads_transcripts_and_notices_changes(tmp_path: Path) -> None:
     (tmp_path / "videos").mkdir()
     video = write_video(tmp_path / "videos" / "crane.mp4", [2.0, 2.0])
     subtitles = video.with_name("crane.en.vtt")
@@ -110,7 +110,7 @@ def test_a_run_takes_transcripts_in_and_notices_changes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
-def test_a_misspelled_column_is_told(kind: str, tmp_path: Path) -> None:
+def test_a_misspelled_column_is_reported(kind: str, tmp_path: Path) -> None:
     row = {"path": "a.mp4", "titel": "Crane", "channel": "x"}
     table = write_table(tmp_path, kind, [row])
     assert Sidecars(MetadataConfig(table=str(table))).doubts == [

@@ -55,7 +55,7 @@ def test_two_formats_of_one_transcript_agree(shared: Path) -> None:
     assert vtt == srt
 
 
-def test_rolling_captions_say_each_line_once(shared: Path) -> None:
+def test_rolling_captions_give_each_line_once(shared: Path) -> None:
     assert lines_of(shared / "subtitles" / "webvttpy_youtube_dl.vtt") == [
         (286.07, "yeah"),
         (286.47, "what"),
@@ -73,7 +73,7 @@ def test_ffmpeg_reads_the_same_times_and_words(shared: Path) -> None:
     assert lines_of(file) == truth
 
 
-def test_a_line_that_grows_word_by_word_is_said_once(tmp_path: Path) -> None:
+def test_a_line_that_grows_word_by_word_is_kept_once(tmp_path: Path) -> None:
     said = ["now", "now pour", "now pour the", "now pour the batter", "and", "and stir"]
     text = "WEBVTT\n\n"
     for n, line in enumerate(said):
@@ -86,7 +86,7 @@ WORDS = st.lists(st.sampled_from(["pour", "stir", "the", "batter", "slowly", "no
 
 
 @given(said=st.lists(WORDS, min_size=3, max_size=12))
-def test_rolled_lines_come_back_once_each(
+def test_rolled_lines_are_kept_once_each(
     said: list[list[str]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Cues as the site rolls them: two rows, the older above, with short still cues in between."""
@@ -106,7 +106,7 @@ def test_rolled_lines_come_back_once_each(
 
 
 @given(said=st.lists(WORDS, min_size=1, max_size=12))
-def test_people_may_say_a_thing_twice(
+def test_repeated_lines_in_plain_subtitles_are_kept(
     said: list[list[str]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     text = ""
@@ -125,7 +125,7 @@ def test_people_may_say_a_thing_twice(
     ],
     ids=["a yes after a yes", "a song"],
 )
-def test_what_follows_at_once_and_is_said_twice_stays(cues: list[str], tmp_path: Path) -> None:
+def test_repeated_lines_in_adjacent_cues_are_kept(cues: list[str], tmp_path: Path) -> None:
     text = "".join(
         f"{n}\n00:00:0{n},000 --> 00:00:0{n + 1},000\n{cue}\n\n" for n, cue in enumerate(cues)
     )
@@ -151,7 +151,7 @@ def test_lines_become_plain_text(shown: str, clean: str) -> None:
     assert clean_line(shown) == clean
 
 
-def test_what_people_wrote_goes_before_what_was_recognised(tmp_path: Path) -> None:
+def test_human_transcripts_are_preferred_to_recognised_ones(tmp_path: Path) -> None:
     heard = {"events": [{"tStartMs": 0, "segs": [{"utf8": "herd", "acAsrConf": 9}]}]}
     found = beside(
         tmp_path, ["en"], clip__en__json3=json.dumps(heard), clip__en_US__srt=SRT.format("heard")
@@ -160,7 +160,7 @@ def test_what_people_wrote_goes_before_what_was_recognised(tmp_path: Path) -> No
     assert found.row() == [{"time": "1", "text": "heard"}]
 
 
-def test_languages_in_the_wanted_order(tmp_path: Path) -> None:
+def test_languages_are_preferred_in_the_given_order(tmp_path: Path) -> None:
     files = {"clip__de__srt": SRT.format("eins"), "clip__en_orig__srt": SRT.format("one")}
     assert beside(tmp_path, ["en", "de"], **files).lines[0].text == "one"
     assert beside(tmp_path, ["fr", "de"], **files).lines[0].text == "eins"
@@ -182,7 +182,7 @@ def test_languages_in_the_wanted_order(tmp_path: Path) -> None:
         ("clip.en.srt", b"1\n00:00:01 --> 00:00:02\nno milliseconds\n"),
     ],
 )
-def test_what_is_broken_is_said_and_the_next_file_taken(
+def test_a_broken_file_is_reported_and_the_next_one_used(
     name: str, content: bytes, tmp_path: Path
 ) -> None:
     (tmp_path / name).write_bytes(content)
@@ -225,7 +225,7 @@ def json3(words: list[str]) -> str:
 
 
 @given(said=st.lists(st.sampled_from(["yeah", "yeah no", "thank", "thank you", "[Music]"])))
-def test_what_was_recognised_twice_was_said_twice(
+def test_repeated_lines_of_recognised_speech_are_kept(
     said: list[str], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     file = tmp_path_factory.mktemp("heard") / "clip.json3"
@@ -233,7 +233,7 @@ def test_what_was_recognised_twice_was_said_twice(
     assert lines_of(file) == [(float(n), words) for n, words in enumerate(said)]
 
 
-def test_words_that_are_null_are_no_words(tmp_path: Path) -> None:
+def test_null_words_are_ignored(tmp_path: Path) -> None:
     events = [
         {"tStartMs": 0, "segs": [{"utf8": None}, {"utf8": "hi"}]},
         {"tStartMs": 5000, "segs": [{"utf8": None}]},

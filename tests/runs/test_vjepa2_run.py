@@ -88,7 +88,7 @@ def test_an_interrupted_video_keeps_its_pieces(config: Path, tmp_path: Path) -> 
         ('precision = "fp8"', "fp8 needs an NVIDIA GPU"),
     ],
 )
-def test_what_cannot_be_had_is_said_before_anything_is_done(
+def test_unavailable_settings_are_reported_before_any_work(
     videos: Path, config: Path, tmp_path: Path, setting: str, message: str
 ) -> None:
     if "cuda" in setting and torch.cuda.is_available():
@@ -104,7 +104,7 @@ def test_what_cannot_be_had_is_said_before_anything_is_done(
     assert "Traceback" not in answer.stderr
 
 
-def test_rows_of_a_file_that_changed_are_not_used(config: Path, tmp_path: Path) -> None:
+def test_rows_of_a_changed_file_are_not_reused(config: Path, tmp_path: Path) -> None:
     video, other = tmp_path / "v.mp4", tmp_path / "other" / "v.mp4"
     other.parent.mkdir()
     write_video(video, [40.0] * 8, seed=1, frame_rate=15)

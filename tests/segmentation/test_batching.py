@@ -61,7 +61,7 @@ def eventually(condition: Callable[[], bool]) -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 3, 16])
-def test_everyone_gets_their_own_whatever_the_delays(batch: int) -> None:
+def test_each_caller_receives_its_own_rows(batch: int) -> None:
     delays = random.Random(batch)
     found: dict[int, list[tuple[float, float]]] = {}
 
@@ -101,7 +101,7 @@ def test_batches_are_filled_across_videos() -> None:
     assert sorted(chain.from_iterable(gate.batches)) == [0, 10, 11, 20, 21, 30, 31, 40, 41]
 
 
-def test_a_video_that_stands_still_holds_nobody_up() -> None:
+def test_a_stalled_video_does_not_block_others() -> None:
     with Batcher(twice, 4) as batcher:
         still = batcher.map(numbered(range(100)))
         assert next(still)[0] == 0
@@ -109,7 +109,7 @@ def test_a_video_that_stands_still_holds_nobody_up() -> None:
         assert [key for key, _ in still] == list(range(1, 100))
 
 
-def test_no_more_than_two_batches_are_under_way() -> None:
+def test_at_most_two_batches_are_in_flight() -> None:
     gate = Gate()
     taken: list[float] = []
 
@@ -129,7 +129,7 @@ def test_no_more_than_two_batches_are_under_way() -> None:
     assert len(taken) == 40
 
 
-def test_an_error_reaches_those_in_the_batch_and_nobody_else() -> None:
+def test_an_error_reaches_only_callers_in_its_batch() -> None:
     gate = Gate()
     outcomes: dict[float, str] = {}
 
@@ -161,7 +161,7 @@ def test_an_error_reaches_those_in_the_batch_and_nobody_else() -> None:
     assert again == [12]
 
 
-def test_an_error_that_is_dropped_frees_the_windows_at_once() -> None:
+def test_dropping_an_error_frees_the_windows_at_once() -> None:
     class Window:
         pass
 
@@ -187,7 +187,7 @@ def test_an_error_that_is_dropped_frees_the_windows_at_once() -> None:
     assert alive
 
 
-def test_out_of_device_memory_halves_the_batch_and_says_so(
+def test_running_out_of_memory_halves_the_batch_and_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     sizes = []
@@ -220,7 +220,7 @@ def test_a_single_window_that_does_not_fit_is_an_error() -> None:
         list(batcher.map(numbered(range(10))))
 
 
-def test_what_does_not_fit_beside_a_batch_waits_for_smaller_ones(
+def test_windows_that_do_not_fit_wait_for_smaller_batches(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     gate = Gate()
@@ -249,7 +249,7 @@ def test_what_does_not_fit_beside_a_batch_waits_for_smaller_ones(
     assert len(caplog.messages) == 1  # though three did not fit
 
 
-def test_what_does_not_fit_beside_the_last_larger_batch_waits_for_its_end() -> None:
+def test_windows_that_do_not_fit_wait_for_the_last_larger_batch() -> None:
     entered, let, refused = (threading.Semaphore(0) for _ in range(3))
     beside = [0]
     found: list[str] = []
@@ -284,7 +284,7 @@ def test_what_does_not_fit_beside_the_last_larger_batch_waits_for_its_end() -> N
     assert found == ["taken"] * 2
 
 
-def test_what_does_not_fit_beside_a_single_window_is_an_error() -> None:
+def test_windows_that_do_not_fit_beside_one_window_are_an_error() -> None:
     def take() -> None:
         raise OutOfDeviceMemoryError("never any room")
 
@@ -292,7 +292,7 @@ def test_what_does_not_fit_beside_a_single_window_is_an_error() -> None:
         batcher.fit(take)
 
 
-def test_what_is_left_early_is_not_embedded() -> None:
+def test_windows_of_an_abandoned_video_are_not_embedded() -> None:
     gate = Gate()
 
     def torn() -> Iterator[tuple[float, float]]:
@@ -315,7 +315,7 @@ def test_what_is_left_early_is_not_embedded() -> None:
     assert max(embedded) <= 105  # two batches and the next one
 
 
-def test_closing_ends_the_thread_and_wakes_those_who_wait() -> None:
+def test_closing_ends_the_thread_and_wakes_waiting_callers() -> None:
     before = set(threading.enumerate())
     gate = Gate()
     batcher = Batcher(gate, 1)
@@ -354,6 +354,6 @@ def test_a_wrong_number_of_results_is_an_error() -> None:
         list(few.map(numbered([1])))
 
 
-def test_a_batch_holds_at_least_one() -> None:
+def test_a_batch_size_below_one_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 1 window, not 0"):
         Batcher(twice, 0)

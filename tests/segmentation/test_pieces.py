@@ -43,7 +43,7 @@ def test_resumed_rows_have_the_same_bits(
     assert model.prepared <= N - max(0, limit - ROWS_PER_PIECE) + model.window + model.stride
 
 
-def test_an_interruption_at_every_turn_still_ends(
+def test_repeatedly_interrupted_encoding_completes(
     tmp_path: Path, truth: NDArray[np.float32]
 ) -> None:
     for limit in range(600, N, 600):

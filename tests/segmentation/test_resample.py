@@ -55,7 +55,7 @@ SIZES = pytest.mark.parametrize(
     short_side=st.integers(1, 70),
     data=st.data(),
 )
-def test_resized_pixels_are_pillows(
+def test_resized_pixels_equal_pillow(
     height: int, width: int, short_side: int, data: st.DataObject
 ) -> None:
     size = data.draw(st.integers(1, short_side))
@@ -68,7 +68,7 @@ def test_resized_pixels_are_pillows(
 
 
 @SIZES
-def test_resized_pixels_are_pillows_at_the_usual_sizes(height: int, width: int) -> None:
+def test_resized_pixels_equal_pillow_at_the_usual_sizes(height: int, width: int) -> None:
     frames = noise(1, height, width, 3)
     resized = pillow(frames, *resized_size(height, width, 438))
     prepared = denormalised(kernels.preprocess(frames, 438, 384))
@@ -76,7 +76,7 @@ def test_resized_pixels_are_pillows_at_the_usual_sizes(height: int, width: int) 
 
 
 @SIZES
-def test_differs_from_torch_by_the_rounding_to_8_bits_only(height: int, width: int) -> None:
+def test_difference_from_torch_is_only_the_rounding_to_8_bits(height: int, width: int) -> None:
     torch = pytest.importorskip("torch")
     frames = noise(1, height, width, 3)
     exact = torch.nn.functional.interpolate(
@@ -91,14 +91,14 @@ def test_differs_from_torch_by_the_rounding_to_8_bits_only(height: int, width: i
     assert error.mean() < 0.31
 
 
-def test_normalises_as_float32_arithmetic_does() -> None:
+def test_normalisation_equals_float32_arithmetic() -> None:
     grey = np.repeat(np.arange(256, dtype=np.uint8), 3).reshape(1, 16, 16, 3)
     prepared = kernels.preprocess(grey, 0, 16)
     exact = (grey / 255 - kernels.IMAGENET_MEAN) / kernels.IMAGENET_STD
     np.testing.assert_allclose(prepared, exact.transpose(0, 3, 1, 2), atol=3e-7, rtol=0)
 
 
-def test_without_resizing_only_crops() -> None:
+def test_without_resizing_frames_are_only_cropped() -> None:
     frames = noise(1, 21, 30, 3)
     prepared = denormalised(kernels.preprocess(frames, 0, 10))
     np.testing.assert_allclose(prepared, frames[:, 5:15, 10:20], atol=1e-4)
@@ -107,7 +107,7 @@ def test_without_resizing_only_crops() -> None:
     )
 
 
-def test_reads_strided_frames_and_none() -> None:
+def test_strided_and_empty_inputs_are_read() -> None:
     frames = noise(4, 20, 30, 3)
     np.testing.assert_array_equal(
         kernels.preprocess(frames[::2], 16, 16), kernels.preprocess(frames, 16, 16)[::2]
@@ -127,12 +127,14 @@ def test_reads_strided_frames_and_none() -> None:
         ((1, 20, 30, 3), 16, 0, "at least 1"),
     ],
 )
-def test_refuses(shape: tuple[int, ...], short_side: int, size: int, message: str) -> None:
+def test_invalid_arguments_are_refused(
+    shape: tuple[int, ...], short_side: int, size: int, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         kernels.preprocess(np.zeros(shape, np.uint8), short_side, size)
 
 
-def test_refuses_floats() -> None:
+def test_float_frames_are_refused() -> None:
     with pytest.raises(TypeError, match="uint8"):
         kernels.preprocess(np.zeros((1, 20, 30, 3), np.float32), 16, 16)  # type: ignore[arg-type]
 
@@ -211,7 +213,7 @@ frames_lent = lent(2, 20, 30, 3, dtype=np.uint8)
         ),
     ],
 )
-def test_preprocess_on_gpu_refuses(
+def test_preprocess_on_gpu_refuses_invalid_arguments(
     frames: kernels.DeviceArray,
     prepared: kernels.DeviceArray,
     short_side: int,
@@ -233,7 +235,7 @@ def test_preprocess_on_gpu_refuses(
         (lent(1, 4, 6), lent(1, 2, 6), "multiple of 16 bytes; 6 values do not"),
     ],
 )
-def test_pool_on_gpu_refuses(
+def test_pool_on_gpu_refuses_invalid_arguments(
     tokens: kernels.DeviceArray, pooled: kernels.DeviceArray, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
@@ -250,7 +252,7 @@ def test_pool_on_gpu_refuses(
         ([0, 1], lent(9, 4), r"shape \(9, 8\)"),
     ],
 )
-def test_add_windows_on_gpu_refuses(
+def test_add_windows_on_gpu_refuses_invalid_arguments(
     starts: list[int], sums: kernels.DeviceArray, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
@@ -272,7 +274,7 @@ kernels.pool_on_gpu(Lent(), Lent())
 
 
 @needs_kernels
-def test_says_so_where_there_is_no_gpu() -> None:
+def test_a_missing_gpu_is_reported() -> None:
     # In a separate process from which any GPUs are hidden.
     answer = subprocess.run(
         [sys.executable, "-c", _CALL],
@@ -284,7 +286,7 @@ def test_says_so_where_there_is_no_gpu() -> None:
     assert "RuntimeError: No usable NVIDIA GPU found" in answer.stderr
 
 
-def test_says_so_where_the_kernels_were_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kernels_that_were_not_compiled_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "_cuda", None)
     array = np.zeros((1, 4, 8), np.float32)
     with pytest.raises(RuntimeError, match="no CUDA kernels: nvcc was missing"):

@@ -52,7 +52,9 @@ def windows_of(n: int, layout: WindowLayout) -> list[tuple[int, list[int]]]:
 
 @settings(deadline=None, max_examples=150)
 @given(models(), lengths, partitions)
-def test_rows_are_those_of_the_slow_way(model: SmallModel, n: int, sizes: list[int]) -> None:
+def test_rows_equal_the_reference_implementation(
+    model: SmallModel, n: int, sizes: list[int]
+) -> None:
     video = random_video(n)
     rows = encode(model, batches_of(video, sizes))
     assert rows.dtype == np.float32
@@ -73,7 +75,7 @@ def test_resumed_and_rebatched_rows_have_the_same_bits(
     assert again.prepared <= n - known + model.window + model.stride - 1 or again.prepared == n
 
 
-def test_windows_lie_as_the_paper_says() -> None:
+def test_windows_are_placed_as_in_the_paper() -> None:
     layout = WindowLayout(64, 8, 2)
     assert [start for start, _ in windows_of(80, layout)] == [0, 8, 16]  # not doubled at the end
     assert [start for start, _ in windows_of(81, layout)] == [0, 8, 16, 17]
@@ -84,7 +86,7 @@ def test_windows_lie_as_the_paper_says() -> None:
 
 
 @pytest.mark.parametrize("tubelet", [1, 2, 3, 4])
-def test_interpolation_is_that_of_torch(tubelet: int) -> None:
+def test_interpolation_equals_torch(tubelet: int) -> None:
     torch = pytest.importorskip("torch")
     vectors = np.random.default_rng(0).standard_normal((12, 7)).astype(np.float32)
     mean = OverlapMean(WindowLayout(12 * tubelet, 1, tubelet), 7)
@@ -125,7 +127,7 @@ def test_equal_vectors_stay_equal() -> None:
     np.testing.assert_array_equal(np.concatenate(rows), np.repeat(vectors[:1], 37, axis=0))
 
 
-def test_rows_come_as_soon_as_they_are_final() -> None:
+def test_rows_are_yielded_as_soon_as_they_are_final() -> None:
     taken = 0
 
     def watched() -> Iterator[FrameBatch]:
@@ -166,7 +168,7 @@ def test_memory_does_not_grow_with_the_video() -> None:
     assert model.alive == 0
 
 
-def test_videos_of_many_threads_share_batches_and_get_their_own_rows() -> None:
+def test_videos_in_threads_share_batches_and_receive_their_own_rows() -> None:
     model = SmallModel(batch=8)
     videos = [random_video(n, seed=n) for n in (3, 50, 77, 120, 121, 200)]
     found: dict[int, Rows] = {}
@@ -195,7 +197,7 @@ def test_a_windowed_encoder_is_an_encoder() -> None:
     assert np.concatenate(list(encoder.encode(iter([])))).shape == (0, 5)
 
 
-def test_an_encoder_left_early_serves_the_next_video() -> None:
+def test_an_encoder_closed_early_encodes_the_next_video() -> None:
     video = random_video(300)
     with WindowedEncoder(SmallModel()) as encoder:
         early = encoder.encode(batches_of(video))
@@ -224,14 +226,14 @@ class FullModel(SmallModel):
         return super().prepare(pixels)
 
 
-def test_a_device_that_is_full_changes_no_rows() -> None:
+def test_running_out_of_memory_changes_no_rows() -> None:
     model, video = FullModel(batch=6, room=4), random_video(300)
     rows = encode(model, batches_of(video))
     np.testing.assert_array_equal(rows, encode(SmallModel(), batches_of(video)))
     assert max(model.batches) <= 2
 
 
-def test_an_error_of_the_frames_comes_through() -> None:
+def test_an_error_while_reading_frames_is_raised() -> None:
     def torn() -> Iterator[FrameBatch]:
         yield from batches_of(random_video(100))
         raise OSError("the disk is gone")
@@ -252,12 +254,12 @@ def test_an_error_of_the_frames_comes_through() -> None:
         (8, 0, 2, "leave frames out"),
     ],
 )
-def test_a_layout_that_makes_no_sense(window: int, stride: int, tubelet: int, message: str) -> None:
+def test_invalid_layouts_are_refused(window: int, stride: int, tubelet: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         WindowedEncoder(SmallModel(window, stride, tubelet))
 
 
-def test_vectors_of_another_shape_are_refused() -> None:
+def test_vectors_of_the_wrong_shape_are_refused() -> None:
     class Narrow(SmallModel):
         def embed_one(self, frames: Rows) -> Rows:
             return super().embed_one(frames)[:, 1:]

@@ -11,17 +11,17 @@ from action100m.video import Decoder
 from action100m.video.backends import require_backend
 
 
-def test_pyav_is_always_here() -> None:
+def test_pyav_is_always_available() -> None:
     require_backend("pyav")
 
 
-def test_without_dali_the_command_that_brings_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_dali_the_install_command_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "nvidia.dali", None)
     with pytest.raises(ConfigError, match=r"pip install 'action100m\[dali\]'"):
         Decoder(backend="dali-cpu")
 
 
-def test_without_a_gpu_asking_for_it_is_an_error() -> None:
+def test_requesting_a_gpu_without_one_is_an_error() -> None:
     pytest.importorskip("nvidia.dali", exc_type=ImportError)
     try:
         ctypes.CDLL("libcuda.so.1")
@@ -32,7 +32,7 @@ def test_without_a_gpu_asking_for_it_is_an_error() -> None:
         pytest.skip("a driver is here")
 
 
-def test_looking_for_dali_does_not_load_it() -> None:
+def test_checking_for_dali_does_not_import_it() -> None:
     pytest.importorskip("nvidia.dali", exc_type=ImportError)
     code = (
         "import sys; from action100m.video import Decoder; Decoder(backend='dali-cpu');"

@@ -11,7 +11,7 @@ from action100m.video.channel import Channel, Heartbeat
 from action100m.video.child import BeatingChannel
 
 
-def test_messages_and_pixels_arrive_whole() -> None:
+def test_messages_and_pixels_arrive_intact() -> None:
     ours, theirs = socket.socketpair()
     pixels = np.random.default_rng(0).integers(0, 256, (4, 300, 400, 3), np.uint8)
     here, there = Channel(ours), Channel(theirs)
@@ -38,7 +38,7 @@ def test_silence_is_a_timeout() -> None:
         Channel(ours).receive()
 
 
-def test_a_beat_comes_only_after_silence() -> None:
+def test_a_heartbeat_is_sent_only_after_silence() -> None:
     ours, theirs = socket.socketpair()
     beating = BeatingChannel(theirs)
     beating.send("hello")

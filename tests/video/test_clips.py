@@ -86,7 +86,7 @@ def shown_in(times: NDArray[np.float64], start: float, end: float) -> list[int]:
     return np.flatnonzero((times >= start) & (times < end)).tolist()
 
 
-def test_nested_clips_of_uneven_frames_hold_their_own(tmp_path: Path) -> None:
+def test_nested_clips_contain_exactly_their_frames(tmp_path: Path) -> None:
     video = write_numbered(tmp_path / "a.webm", [time + 500 for time in UNEVEN])
     times = np.array(ffprobe_times(video))
     times -= times[0]
@@ -114,7 +114,7 @@ def test_nested_clips_of_uneven_frames_hold_their_own(tmp_path: Path) -> None:
         assert length == pytest.approx(outcome.end - outcome.start, abs=2e-3)
 
 
-def test_a_clip_past_the_end_is_told_and_the_others_are_there(tmp_path: Path) -> None:
+def test_a_clip_past_the_end_is_reported_and_others_are_written(tmp_path: Path) -> None:
     video = write_video(tmp_path / "a.mp4", [2.0])
     for copy in (False, True):
         spans = [(0.0, 1.0), (1.0, 2.2), (1.0, 3.0), (5.0, 6.0)]
@@ -128,7 +128,7 @@ def test_a_clip_past_the_end_is_told_and_the_others_are_there(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("matrix", ORIENTATIONS)
-def test_clips_stand_upright(matrix: tuple[int, int, int, int], tmp_path: Path) -> None:
+def test_clips_are_upright(matrix: tuple[int, int, int, int], tmp_path: Path) -> None:
     plain = write_video(tmp_path / "plain.mp4", [0.5], size=(160, 96))
     video = with_matrix(plain, tmp_path / "turned.mp4", matrix)
     (outcome,) = cut(video, tmp_path, [(0.0, 0.5)])
@@ -139,7 +139,7 @@ def test_clips_stand_upright(matrix: tuple[int, int, int, int], tmp_path: Path) 
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
-def test_copies_begin_with_the_key_frame_and_are_bit_for_bit(name: str, tmp_path: Path) -> None:
+def test_copies_begin_with_the_key_frame_and_are_bit_exact(name: str, tmp_path: Path) -> None:
     video = write_numbered(
         tmp_path / name, list(range(0, 5000, 40)), codec="libx264", options=CODED
     )
@@ -166,9 +166,7 @@ def test_copies_begin_with_the_key_frame_and_are_bit_for_bit(name: str, tmp_path
 
 
 @pytest.mark.parametrize("copy", [False, True])
-def test_a_frame_that_is_shown_for_days_spoils_only_the_clips_around_it(
-    copy: bool, tmp_path: Path
-) -> None:
+def test_a_frame_shown_for_days_affects_only_clips_around_it(copy: bool, tmp_path: Path) -> None:
     days = 200_000
     times = [0, 40, 80, *(days * 1000 + number * 40 for number in range(5))]
     video = write_numbered(tmp_path / "a.mkv", times, codec="libx264", options={"g": "1"})
@@ -189,7 +187,7 @@ def test_a_frame_that_is_shown_for_days_spoils_only_the_clips_around_it(
     assert read_numbers(ffmpeg_frames(tmp_path / "2.mp4")) == [3, 4, 5]
 
 
-def test_a_copy_is_refused_where_timestamps_leap_ahead(tmp_path: Path) -> None:
+def test_a_copy_is_refused_if_timestamps_leap_ahead(tmp_path: Path) -> None:
     times = [number * 40 + (number >= 60) * 3_600_000 for number in range(100)]
     video = write_numbered(tmp_path / "a.ts", times, codec="libx264", options=CODED)
     with pytest.raises(VideoError, match=r"leap ahead\. Cut it without --copy"):
@@ -213,7 +211,7 @@ def joined(first: Path, second: Path, path: Path) -> Path:
     return path
 
 
-def test_a_copy_is_refused_where_the_coding_changes(tmp_path: Path) -> None:
+def test_a_copy_is_refused_if_the_coding_changes(tmp_path: Path) -> None:
     even = list(range(0, 2000, 40))
     options = {"g": "12", "bf": "0"}
     first = write_numbered(tmp_path / "first.flv", even, codec="libx264", options=options)
@@ -232,7 +230,7 @@ def test_a_copy_is_refused_where_the_coding_changes(tmp_path: Path) -> None:
     assert isinstance(outcome, Obtained)
 
 
-def test_a_clip_that_starts_or_ends_at_no_time_is_refused(tmp_path: Path) -> None:
+def test_a_clip_with_nan_times_is_refused(tmp_path: Path) -> None:
     for span in ((float("nan"), 1.0), (0.0, float("nan"))):
         with pytest.raises(ValueError, match="must start and end at a time"):
             Clip(*span, tmp_path / "clip.mp4")

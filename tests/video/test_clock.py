@@ -32,21 +32,21 @@ def test_good_timestamps_are_kept_exactly(gaps: list[int], first: int) -> None:
     assert clock.repaired == 0
 
 
-def test_a_reset_goes_on_at_the_nominal_interval() -> None:
+def test_after_a_reset_time_advances_by_the_nominal_interval() -> None:
     clock = Clock(TICK, 0.5, 10.0)
     times = [clock.tick(timestamp) for timestamp in (0, 45000, 0, 45000, 90000)]
     assert times == [0, 0.5, 1, 1.5, 2]
     assert clock.repaired == 3
 
 
-def test_a_leap_goes_on_at_the_nominal_interval() -> None:
+def test_after_a_leap_time_advances_by_the_nominal_interval() -> None:
     clock = Clock(TICK, 0.5, 10.0)
     times = [clock.tick(timestamp) for timestamp in (0, 90000, 990000, 9000000, 9045000)]
     assert times == [0, 1, 11, 11.5, 12]
     assert clock.repaired == 1
 
 
-def test_after_a_leap_time_goes_on_as_it_is_told() -> None:
+def test_a_wrong_timestamp_does_not_affect_later_ones() -> None:
     """One wrong timestamp, a leap ahead and back again, does not affect the others."""
     clock = Clock(TICK, 0.5, 10.0)
     second = 90_000
@@ -55,14 +55,14 @@ def test_after_a_leap_time_goes_on_as_it_is_told() -> None:
     assert clock.repaired == 2
 
 
-def test_missing_timestamps_before_the_first_known_one() -> None:
+def test_missing_timestamps_at_the_start_are_filled_in() -> None:
     clock = Clock(TICK, 0.5, 10.0)
     times = [clock.tick(timestamp) for timestamp in (None, None, 900000, 990000)]
     assert times == [0, 0.5, 1, 2]
     assert clock.repaired == 3
 
 
-def test_the_last_gap_stands_in_for_an_unknown_rate() -> None:
+def test_the_last_gap_replaces_an_unknown_rate() -> None:
     clock = Clock(TICK, None, math.inf)
     for timestamp in (0, 90000):
         clock.tick(timestamp)

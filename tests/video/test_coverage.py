@@ -38,7 +38,9 @@ def report(path: Path, threads: int = 2) -> DecodeReport:
 
 
 @pytest.mark.parametrize(("name", "codec"), FORMATS)
-def test_a_cut_file_is_covered_as_far_as_it_goes(tmp_path: Path, name: str, codec: str) -> None:
+def test_coverage_of_a_truncated_file_is_its_share_of_frames(
+    tmp_path: Path, name: str, codec: str
+) -> None:
     path = write_video(tmp_path / name, SECONDS, size=(160, 120), codec=codec)
     if path.suffix in {".mp4", ".mov"}:
         path = with_flags(path, path.with_stem("index_first"), "faststart")
@@ -54,7 +56,7 @@ def test_a_cut_file_is_covered_as_far_as_it_goes(tmp_path: Path, name: str, code
 
 
 @pytest.mark.parametrize("first", [0, 36_000])
-def test_a_cut_fragmented_file_lacks_what_its_index_promises(tmp_path: Path, first: int) -> None:
+def test_coverage_of_a_truncated_fragmented_file_uses_its_index(tmp_path: Path, first: int) -> None:
     times = [first * 1000 + round(number * 1000 / 30) for number in range(100)]
     options = {"g": "10", "bf": "2", "sc_threshold": "0"}
     plain = write_numbered(tmp_path / "plain.mkv", times, codec="libx264", options=options)
@@ -70,7 +72,7 @@ def test_a_cut_fragmented_file_lacks_what_its_index_promises(tmp_path: Path, fir
         assert cut.coverage == pytest.approx(cut.frames / 100, abs=0.03)
 
 
-def test_an_index_that_is_rotten_promises_nothing(tmp_path: Path) -> None:
+def test_a_corrupt_index_gives_no_expected_end(tmp_path: Path) -> None:
     plain = write_video(tmp_path / "plain.mp4", [1.0])
     path = with_flags(plain, tmp_path / "a.mp4", "dash+global_sidx+frag_keyframe")
     data = path.read_bytes()
@@ -88,7 +90,9 @@ def test_an_index_that_is_rotten_promises_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("first", [0, 36_000])
-def test_a_cut_file_that_counts_from_its_first_frame(tmp_path: Path, first: int) -> None:
+def test_coverage_of_a_truncated_file_counts_from_its_first_frame(
+    tmp_path: Path, first: int
+) -> None:
     times = [first * 1000 + round(number * 1000 / 30) for number in range(100)]
     path = write_numbered(tmp_path / "a.flv", times, codec="flv1", options={"g": "10"})
     data = path.read_bytes()
@@ -99,13 +103,13 @@ def test_a_cut_file_that_counts_from_its_first_frame(tmp_path: Path, first: int)
 
 
 @pytest.mark.parametrize(("name", "codec"), [("a.ts", "libx264"), ("a.flv", "flv1")])
-def test_intact_files_without_an_index_are_whole(tmp_path: Path, name: str, codec: str) -> None:
+def test_intact_files_without_an_index_are_complete(tmp_path: Path, name: str, codec: str) -> None:
     path = write_video(tmp_path / name, SECONDS, size=(64, 48), codec=codec)
     assert report(path).coverage == 1
     assert report(path).frames == FRAMES
 
 
-def test_rotten_bytes_are_counted_and_decoding_goes_on(tmp_path: Path) -> None:
+def test_corrupt_bytes_are_counted_and_decoding_continues(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mkv", SECONDS, size=(128, 96))
     data = bytearray(path.read_bytes())
     for place in range(len(data) // 3, len(data) * 2 // 3, 97):
@@ -118,7 +122,7 @@ def test_rotten_bytes_are_counted_and_decoding_goes_on(tmp_path: Path) -> None:
     assert 0 < found.frames <= found.expected <= FRAMES
 
 
-def test_an_mp4_without_its_index_says_so(tmp_path: Path) -> None:
+def test_an_mp4_without_its_index_is_an_error(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", SECONDS)
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(VideoError, match="before or inside its index"):

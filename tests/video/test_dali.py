@@ -74,7 +74,7 @@ def numbered(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("stride", [1, 4, 7, 13, 24, 1000])
-def test_numbers_times_and_pictures_are_those_of_pyav(numbered: Path, stride: int) -> None:
+def test_numbers_times_and_pixels_equal_those_of_pyav(numbered: Path, stride: int) -> None:
     ours, theirs = both(numbered, FrameSpec(stride, 48))
     assert_same(ours, theirs)
     assert read_numbers(ours.pixels) == ours.index.tolist() == list(range(0, 150, stride))
@@ -101,7 +101,7 @@ def test_time_begins_with_the_first_frame(tmp_path: Path) -> None:
     assert ours.times[0] == 0
 
 
-def test_batches_hold_every_frame_once_and_only_once(clip: Path) -> None:
+def test_batches_contain_each_frame_exactly_once(clip: Path) -> None:
     stream = DaliStream(clip, FrameSpec(1, 48), device="cpu")
     with pytest.raises(RuntimeError, match="complete once"):
         _ = stream.report
@@ -112,7 +112,7 @@ def test_batches_hold_every_frame_once_and_only_once(clip: Path) -> None:
     stream.close()
 
 
-def test_device_batches_are_taken_by_dlpack(clip: Path) -> None:
+def test_device_batches_support_dlpack(clip: Path) -> None:
     truth = Read(PyAVStream(clip, SPEC))
     stream = DaliStream(clip, SPEC, device="cpu")
     pixels = [np.from_dlpack(batch.pixels).copy() for batch in stream.device_batches()]
@@ -150,7 +150,7 @@ def refusals(folder: Path) -> list[tuple[Path, str]]:
     ]
 
 
-def test_what_dali_would_get_wrong_is_refused(tmp_path: Path) -> None:
+def test_files_that_dali_decodes_wrongly_are_refused(tmp_path: Path) -> None:
     for path, reason in refusals(tmp_path):
         with pytest.raises(VideoError, match=reason) as caught:
             DaliStream(path, SPEC, device="cpu")
@@ -158,7 +158,7 @@ def test_what_dali_would_get_wrong_is_refused(tmp_path: Path) -> None:
         Read(PyAVStream(path, SPEC))
 
 
-def test_the_child_gives_what_the_process_itself_would(clip: Path) -> None:
+def test_the_child_gives_the_same_frames_as_this_process(clip: Path) -> None:
     truth = Read(DaliStream(clip, SPEC, device="cpu"))
     with Decoder(backend="dali-cpu") as decoder:
         for _ in range(2):
@@ -184,7 +184,7 @@ def test_a_child_is_replaced_before_it_grows(clip: Path, monkeypatch: pytest.Mon
     assert pids[0] == pids[1] != pids[2] == pids[3]
 
 
-def test_a_file_that_changes_is_read_anew(tmp_path: Path) -> None:
+def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
     path = tmp_path / "a.webm"
     for count in (20, 60):
         path.unlink(missing_ok=True)

@@ -36,7 +36,7 @@ def child(decoder: Decoder) -> int:
     return decoder.pid
 
 
-def test_the_child_gives_what_the_process_itself_would(clip: Path) -> None:
+def test_the_child_gives_the_same_frames_as_this_process(clip: Path) -> None:
     direct = PyAVStream(clip, SPEC)
     truth = list(direct)
     direct.close()
@@ -50,7 +50,7 @@ def test_the_child_gives_what_the_process_itself_would(clip: Path) -> None:
             stream.close()
 
 
-def test_one_child_serves_many_files_good_and_bad(clip: Path, tmp_path: Path) -> None:
+def test_one_child_decodes_many_files_good_and_bad(clip: Path, tmp_path: Path) -> None:
     with Decoder() as decoder:
         assert decoder.pid is None
         list(decoder.open(clip, SPEC))
@@ -62,7 +62,7 @@ def test_one_child_serves_many_files_good_and_bad(clip: Path, tmp_path: Path) ->
     assert decoder.pid is None
 
 
-def test_closed_in_the_middle_the_next_file_still_opens(clip: Path) -> None:
+def test_closing_midway_does_not_affect_the_next_file(clip: Path) -> None:
     with Decoder() as decoder:
         stream = decoder.open(clip, SPEC)
         next(iter(stream))
@@ -87,7 +87,7 @@ def test_a_killed_child_is_an_error_and_is_replaced(clip: Path) -> None:
         assert sum(len(batch.index) for batch in decoder.open(clip, SPEC)) == 150
 
 
-def test_a_child_that_stands_still_is_killed(clip: Path) -> None:
+def test_a_stalled_child_is_killed(clip: Path) -> None:
     with Decoder(DecodeLimits(stall_seconds=1)) as decoder:
         stream = decoder.open(clip, FrameSpec(stride=1, side=480))
         os.kill(child(decoder), signal.SIGSTOP)
@@ -98,7 +98,7 @@ def test_a_child_that_stands_still_is_killed(clip: Path) -> None:
 
 
 @linux
-def test_too_little_memory_is_said_so(clip: Path) -> None:
+def test_too_little_memory_is_reported(clip: Path) -> None:
     with (
         Decoder(DecodeLimits(memory=4 << 20), threads=2) as decoder,
         pytest.raises(VideoError, match="more than 4 MiB of memory"),
@@ -114,7 +114,7 @@ def test_any_name_is_a_plain_path(clip: Path, tmp_path: Path, name: str) -> None
         assert decoder.open(path, SPEC).info.codec == "h264"
 
 
-def test_a_title_in_another_encoding_does_no_harm(tmp_path: Path) -> None:
+def test_a_title_in_another_encoding_is_tolerated(tmp_path: Path) -> None:
     path = tmp_path / "a.mkv"
     with av.open(str(path), "w") as container:
         container.metadata["title"] = "Zubereitung: XXXXXX"
@@ -127,7 +127,7 @@ def test_a_title_in_another_encoding_does_no_harm(tmp_path: Path) -> None:
         assert len(list(decoder.open(path, SPEC))) == 1
 
 
-def test_what_is_no_video_is_refused_in_words(clip: Path, tmp_path: Path) -> None:
+def test_files_that_are_not_videos_are_refused_with_a_reason(clip: Path, tmp_path: Path) -> None:
     files = {
         "list.m3u8": f"#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\nfile:{clip}\n#EXT-X-ENDLIST\n",
         "list.mp4": f"ffconcat version 1.0\nfile {clip}\n",

@@ -62,7 +62,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @needs_ffmpeg
 @pytest.mark.parametrize("codec", ["libx264", "mpeg4", "libvpx-vp9"])
-def test_pixels_and_times_are_those_of_ffmpeg(tmp_path: Path, codec: str) -> None:
+def test_pixels_and_times_equal_those_of_ffmpeg(tmp_path: Path, codec: str) -> None:
     path = write_video(tmp_path / "a.mkv", [0.5, 0.5], size=(160, 90), codec=codec)
     _, times, pixels, report = read(path)
     theirs = ffmpeg_pixels(path, pixels.shape[2], pixels.shape[1]).astype(int)
@@ -73,12 +73,12 @@ def test_pixels_and_times_are_those_of_ffmpeg(tmp_path: Path, codec: str) -> Non
     assert report.end == pytest.approx(1.0, abs=2e-3)
 
 
-def test_a_picture_is_what_was_drawn(clip: Path) -> None:
+def test_decoded_frames_match_the_drawn_ones(clip: Path) -> None:
     pixels = read(clip, FrameSpec(stride=1, side=90))[2]
     assert np.abs(pixels[0].astype(int) - draw_frame(0, 0, 160, 90)).mean() < 4
 
 
-def test_stride_and_threads_change_nothing_but_the_choice(clip: Path) -> None:
+def test_stride_and_threads_affect_only_which_frames_are_read(clip: Path) -> None:
     info, times, pixels, report = read(clip)
     for threads in (1, 2, 3):
         some = read(clip, FrameSpec(stride=4, side=48), threads)
@@ -88,7 +88,7 @@ def test_stride_and_threads_change_nothing_but_the_choice(clip: Path) -> None:
     assert (info.width, info.height, info.frame_rate, info.codec) == (160, 90, 30.0, "h264")
 
 
-def test_batches_hold_every_frame_once(clip: Path) -> None:
+def test_batches_contain_each_frame_once(clip: Path) -> None:
     stream = PyAVStream(clip, ALL)
     sizes = [len(batch.index) for batch in stream]
     assert sum(sizes) == 75
@@ -97,7 +97,7 @@ def test_batches_hold_every_frame_once(clip: Path) -> None:
     stream.close()
 
 
-def test_every_packet_is_a_sign_of_life(clip: Path) -> None:
+def test_every_packet_reports_progress(clip: Path) -> None:
     signs: list[int] = []
     stream = PyAVStream(clip, FrameSpec(stride=1000, side=48), on_progress=lambda: signs.append(0))
     assert len(list(stream)) == 1
@@ -105,7 +105,7 @@ def test_every_packet_is_a_sign_of_life(clip: Path) -> None:
     assert len(signs) >= 75
 
 
-def test_the_report_waits_for_the_end(clip: Path) -> None:
+def test_the_report_is_available_only_at_the_end(clip: Path) -> None:
     stream = PyAVStream(clip, ALL)
     with pytest.raises(RuntimeError, match="complete once"):
         _ = stream.report
@@ -145,7 +145,7 @@ def test_sample_aspect_ratio(
     assert (info.width, info.height) == display
 
 
-def test_the_default_stream_is_chosen_and_never_a_cover(tmp_path: Path) -> None:
+def test_the_default_stream_is_used_and_never_a_cover(tmp_path: Path) -> None:
     path = tmp_path / "two.mkv"
     with av.open(str(path), "w") as container:
         streams = [container.add_stream("libx264", rate=30) for _ in range(2)]
@@ -196,9 +196,7 @@ def test_a_change_of_size_keeps_the_first_size(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("hours", [1, 10])
-def test_a_leap_of_timestamps_is_repaired_where_files_are_joined(
-    hours: int, tmp_path: Path
-) -> None:
+def test_a_leap_of_timestamps_is_repaired_in_joined_files(hours: int, tmp_path: Path) -> None:
     times = [number * 40 + (number >= 60) * hours * 3_600_000 for number in range(100)]
     joined = write_numbered(tmp_path / "a.ts", times, codec="libx264", options={"bf": "2"})
     _, found, _, report = read(joined)
@@ -210,7 +208,7 @@ def test_a_leap_of_timestamps_is_repaired_where_files_are_joined(
     assert report.repaired_times == 0
 
 
-def test_raw_dv_has_the_rate_of_its_codec(tmp_path: Path) -> None:
+def test_raw_dv_uses_the_rate_of_its_codec(tmp_path: Path) -> None:
     path = tmp_path / "a.dv"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("dvvideo", rate=25)

@@ -37,7 +37,7 @@ def file_times(path: Path) -> np.ndarray:
         ("a.avi", "mpeg4", EVEN),
     ],
 )
-def test_numbers_are_those_of_the_whole_pass(
+def test_frames_found_by_seeking_equal_those_of_a_full_pass(
     name: str, codec: str, times: list[int], tmp_path: Path
 ) -> None:
     options = {"g": "30"} | ({"bf": "3"} if codec == "libx264" else {})
@@ -63,7 +63,7 @@ def test_numbers_are_those_of_the_whole_pass(
     ],
 )
 @pytest.mark.parametrize("movflags", ["faststart", "frag_keyframe+empty_moov"])
-def test_a_seek_that_goes_beyond_is_made_again_from_before(
+def test_a_seek_that_lands_too_late_is_repeated_from_earlier(
     codec: str, options: dict[str, str], movflags: str, tmp_path: Path
 ) -> None:
     plain = write_numbered(tmp_path / "a.mkv", EVEN, codec=codec, options={"g": "20", **options})
@@ -76,9 +76,7 @@ def test_a_seek_that_goes_beyond_is_made_again_from_before(
             assert read_numbers(batch.pixels) == [0, expected]
 
 
-def test_an_index_that_leads_nowhere_is_an_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_misleading_index_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     video = write_numbered(tmp_path / "a.mp4", EVEN, codec="libx264", options={"g": "20"})
     whole = Pictures.jump
     targets = []
@@ -94,14 +92,14 @@ def test_an_index_that_leads_nowhere_is_an_error(
 
 
 @pytest.mark.parametrize("times", [[], [float("nan")], [0.0, float("inf")], [2.0, 1.0]])
-def test_times_that_make_no_sense_are_refused(times: list[float], tmp_path: Path) -> None:
+def test_invalid_times_are_refused(times: list[float], tmp_path: Path) -> None:
     with Decoder() as decoder:
         with pytest.raises(ValueError, match="finite seconds in order"):
             decoder.frames_at(tmp_path / "a.mp4", times, SPEC)
         assert decoder.pid is None
 
 
-def test_pixels_are_upright_and_of_the_size_asked_for(tmp_path: Path) -> None:
+def test_pixels_are_upright_and_have_the_requested_size(tmp_path: Path) -> None:
     plain = write_video(tmp_path / "plain.mp4", [1.0], size=(160, 96))
     video = with_matrix(plain, tmp_path / "turned.mp4", (0, 1, -1, 0))
     with Decoder() as decoder:

@@ -48,7 +48,7 @@ def test_variable_frame_rate_with_reordered_frames(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("share", [0.9, 0.7, 0.4])
-def test_a_cut_file_without_reordered_frames(tmp_path: Path, share: float) -> None:
+def test_a_truncated_file_without_reordered_frames(tmp_path: Path, share: float) -> None:
     path = write_video(tmp_path / "a.webm", [1.0, 1.0], codec="libvpx-vp9")
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
@@ -81,6 +81,6 @@ def test_the_real_clips(shared: Path) -> None:
         ("m_ts_reset.ts", "marked as damaged"),
     ],
 )
-def test_doubtful_files_are_refused(shared: Path, name: str, reason: str) -> None:
+def test_files_with_an_uncertain_timeline_are_refused(shared: Path, name: str, reason: str) -> None:
     with pytest.raises(VideoError, match=reason):
         both(shared / "damaged" / name)

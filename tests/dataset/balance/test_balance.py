@@ -50,7 +50,7 @@ def test_weights_are_the_documented_probability(
     assert (result.before.size, result.clusters.size) == (len(cluster_of),) * 2
 
 
-def test_a_rerun_writes_the_same_bytes_and_another_seed_others(
+def test_the_same_seed_writes_the_same_bytes_and_another_does_not(
     folder: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip("faiss", reason="clustering needs faiss")
@@ -84,7 +84,7 @@ def test_a_file_of_the_dataset_is_not_overwritten(folder: Path, tmp_path: Path) 
     assert (folder / "a.parquet").read_bytes() == before
 
 
-def test_without_an_action_there_is_nothing_to_weigh(tmp_path: Path) -> None:
+def test_segments_without_actions_cannot_be_balanced(tmp_path: Path) -> None:
     bare = write_rows(tmp_path / "bare.parquet", as_python(batches(2)))
     with pytest.raises(NothingToDoError, match="No selected segment has an action"):
         balance(action100m.open(bare), tmp_path / "index.parquet", clusters=9)
@@ -92,12 +92,16 @@ def test_without_an_action_there_is_nothing_to_weigh(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"clusters": 0}, {"clusters": 9, "samples": 0}])
-def test_nothing_to_draw_is_refused(folder: Path, wrong: dict[str, int], tmp_path: Path) -> None:
+def test_zero_clusters_or_samples_are_refused(
+    folder: Path, wrong: dict[str, int], tmp_path: Path
+) -> None:
     with pytest.raises(ValueError, match="at least one cluster and one sample"):
         balance(action100m.open(folder), tmp_path / "index.parquet", **wrong)  # type: ignore[arg-type]
 
 
-def test_the_command_writes_tells_and_draws(folder: Path, actions: Actions, tmp_path: Path) -> None:
+def test_the_command_writes_prints_and_plots(
+    folder: Path, actions: Actions, tmp_path: Path
+) -> None:
     out, figure = tmp_path / "index.parquet", tmp_path / "tail.svg"
     result = call("balance", folder, "-o", out, "--samples", "50", "--figure", figure)
     assert result.returncode == 0, result.stderr
@@ -107,7 +111,7 @@ def test_the_command_writes_tells_and_draws(folder: Path, actions: Actions, tmp_
     assert "actions before" in figure.read_text()
 
 
-def test_the_command_stops_at_a_broken_file_or_leaves_it_out(folder: Path, tmp_path: Path) -> None:
+def test_the_command_stops_at_a_broken_file_or_skips_it(folder: Path, tmp_path: Path) -> None:
     half = tmp_path / "half.parquet"
     half.write_bytes((folder / "b.parquet").read_bytes()[:999])
     out = tmp_path / "index.parquet"
@@ -125,14 +129,14 @@ def test_the_command_stops_at_a_broken_file_or_leaves_it_out(folder: Path, tmp_p
     assert "Traceback" not in nothing.stderr
 
 
-def test_more_draws_than_32_bits_hold(folder: Path, tmp_path: Path) -> None:
+def test_draws_may_exceed_32_bits(folder: Path, tmp_path: Path) -> None:
     samples = 2**33 + 1
     balance(action100m.open(folder), tmp_path / "index.parquet", clusters=9999, samples=samples)
     draws = pq.read_table(tmp_path / "index.parquet").column("draws")
     assert pc.sum(draws).as_py() == samples
 
 
-def test_two_rows_with_one_uid_are_refused(folder: Path, tmp_path: Path) -> None:
+def test_duplicate_uids_are_refused(folder: Path, tmp_path: Path) -> None:
     again = tmp_path / "again.parquet"
     again.write_bytes(next(folder.glob("*.parquet")).read_bytes())
     with pytest.raises(DatasetError, match="video_uid also occurs in"):

@@ -42,14 +42,14 @@ def strings(texts: list[str]) -> pa.ChunkedArray:
 
 
 @given(st.integers(0, 30), st.integers(1, 40))
-def test_no_more_texts_than_clusters_are_a_cluster_each(n: int, clusters: int) -> None:
+def test_with_enough_clusters_each_text_has_its_own(n: int, clusters: int) -> None:
     texts = strings([f"0 {number}" for number in range(min(n, clusters))])
     found = cluster(texts, Topics(), clusters, np.random.default_rng(0))
     assert len(set(found.tolist())) == len(found) == len(texts)
 
 
 @pytest.mark.parametrize("at_once", [50, 2**16])
-def test_alike_texts_share_a_cluster_and_are_embedded_once(
+def test_similar_texts_share_a_cluster_and_are_embedded_once(
     at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("faiss", reason="clustering needs faiss")
@@ -79,18 +79,18 @@ class Broken(Topics):
         return np.full((len(texts), DIMENSIONS), np.nan, np.float32)
 
 
-def test_vectors_that_are_no_numbers_are_refused() -> None:
+def test_vectors_that_are_not_finite_are_refused() -> None:
     with pytest.raises(DatasetError, match="topics gives embeddings that are not finite"):
         cluster(strings(["0 1", "0 2", "0 3"]), Broken(), 2, np.random.default_rng(0))
 
 
-def test_without_faiss_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_faiss_the_error_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(DatasetError, match=r"pip install 'action100m\[balance\]'"):
         cluster(strings(["0 1", "0 2", "0 3"]), Topics(), 2, np.random.default_rng(0))
 
 
-def test_without_a_model_alike_spellings_lie_close() -> None:
+def test_without_a_model_similar_spellings_are_close() -> None:
     words = ["stir the sauce", "stir the sauces", "paint a plank"]
     one, like, other = HashedEmbedder().embed(words)
     assert one @ like > 0.7

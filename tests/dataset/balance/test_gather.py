@@ -34,7 +34,7 @@ def segments(found: Gathered) -> list[tuple[str, str, str]]:
 
 
 @pytest.mark.parametrize("at_once", [1, 7, 2**18])
-def test_segments_come_in_order_with_their_actions(
+def test_segments_are_gathered_in_order_with_their_actions(
     folder: Path,
     rows: list[Row],
     actions: Actions,
@@ -57,7 +57,7 @@ def test_segments_come_in_order_with_their_actions(
     assert found.no_action == briefs.count("N/A") + briefs.count("n/a")
 
 
-def test_only_what_is_selected_is_gathered_or_counted(
+def test_only_selected_segments_are_gathered_and_counted(
     folder: Path, rows: list[Row], actions: Actions, tmp_path: Path
 ) -> None:
     found = gather(action100m.open(folder), Selection(max_level=2), tmp_path)

@@ -24,7 +24,7 @@ def probability(cluster: list[int], text: int) -> Fraction:
 
 
 @given(labels)
-def test_weights_are_the_probability_of_drawing_by_turns(cluster: list[int]) -> None:
+def test_weights_are_the_probability_of_round_robin_draws(cluster: list[int]) -> None:
     weights = text_weights(np.array(cluster, np.int32))
     expected = [float(probability(cluster, text)) for text in range(len(cluster))]
     np.testing.assert_allclose(weights, expected, rtol=1e-12)
@@ -38,7 +38,7 @@ def test_the_effective_number_is_the_exponential_of_the_entropy(counts: list[int
     assert effective_number(np.array(counts, np.float64)) == pytest.approx(expected)
 
 
-def test_equal_shares_are_as_diverse_as_they_are_many() -> None:
+def test_the_effective_number_of_equal_shares_is_their_count() -> None:
     assert effective_number(np.full(17, 0.3)) == pytest.approx(17)
 
 
@@ -66,7 +66,7 @@ def spread(totals: dict[int, int]) -> int:
 
 
 @given(worlds(), st.integers(0, 9), st.integers(1, 60))
-def test_draws_sum_up_and_are_even_at_every_turn(
+def test_draws_sum_to_the_samples_and_are_even_at_every_level(
     world: tuple[list[int], list[int], list[int], int], seed: int, piece: int
 ) -> None:
     cluster, segments, texts, samples = world
@@ -85,14 +85,14 @@ def test_draws_sum_up_and_are_even_at_every_turn(
 
 
 @given(worlds(), st.integers(1, 60))
-def test_draws_are_the_same_however_the_segments_come(
+def test_draws_do_not_depend_on_the_batches_of_segments(
     world: tuple[list[int], list[int], list[int], int], piece: int
 ) -> None:
     at_once = dealt(*world, seed=3, piece=10**6)
     assert np.array_equal(dealt(*world, seed=3, piece=piece), at_once)
 
 
-def test_in_the_mean_over_seeds_draws_are_the_weights() -> None:
+def test_the_mean_of_draws_over_seeds_is_the_weights() -> None:
     cluster, segments, samples = [0, 0, 0, 4], [1, 2, 3, 5], 7
     texts = [text for text, n in enumerate(segments) for _ in range(n)]
     seeds = 4000

@@ -19,7 +19,7 @@ yaml = pytest.importorskip("yaml")
 ODD_NAME = 'x: "折り鶴" # <b>\x1b\n---\n[a](b) | *c*'
 
 
-def test_the_card_says_what_it_is_whatever_the_name() -> None:
+def test_the_card_is_valid_for_any_name() -> None:
     text = card(ODD_NAME, 1144, 90.0, {"action100m.gpt.model": "a|b<c>", "action100m.x": "y"})
     _, head, body = text.split("---\n", 2)
     fields = yaml.safe_load(head)
@@ -54,7 +54,7 @@ def push(hub: Hub, folder: Path, *options: str) -> subprocess.CompletedProcess[s
     )
 
 
-def test_a_push_makes_the_repository_what_the_folder_is(hub: Hub, tmp_path: Path) -> None:
+def test_a_push_makes_the_repository_match_the_folder(hub: Hub, tmp_path: Path) -> None:
     video = write_video(tmp_path / "a.mp4", [2.0])
     rows = annotated_rows(2)
     export_rows(tmp_path, rows, {row["video_uid"]: video for row in rows}, seconds=1.0)
@@ -73,14 +73,14 @@ def test_a_push_makes_the_repository_what_the_folder_is(hub: Hub, tmp_path: Path
     assert created.get("private") or created.get("visibility") == "private"
 
 
-def test_only_who_asks_makes_it_public(hub: Hub, tmp_path: Path) -> None:
+def test_a_repository_is_public_only_on_request(hub: Hub, tmp_path: Path) -> None:
     export_rows(tmp_path, annotated_rows(1))
     assert push(hub, tmp_path / "out", "--public").returncode == 0
     assert not hub.created[0].get("private")
     assert hub.created[0].get("visibility") in (None, "public")
 
 
-def test_what_the_hub_refuses_is_a_sentence(hub: Hub, tmp_path: Path) -> None:
+def test_a_refusal_by_the_hub_is_a_readable_error(hub: Hub, tmp_path: Path) -> None:
     export_rows(tmp_path, annotated_rows(1))
     hub.refuses = True
     answer = push(hub, tmp_path / "out")

@@ -39,7 +39,7 @@ def shown(path: Path) -> tuple[list[float], np.ndarray, av.VideoFrame]:
 
 
 @pytest.mark.parametrize(("seconds", "frames"), [(0.5, 15), (1.0, 30), (90.0, 60)])
-def test_the_first_seconds_from_the_first_frame_on(
+def test_a_clip_has_the_first_seconds_of_the_video(
     seconds: float, frames: int, tmp_path: Path
 ) -> None:
     video = write_video(tmp_path / "a.mp4", [2.0])
@@ -50,7 +50,7 @@ def test_the_first_seconds_from_the_first_frame_on(
     assert (first.width, first.height, first.format.name) == (854, 480, "yuv420p")
 
 
-def test_timestamps_of_an_uneven_video_are_kept(tmp_path: Path) -> None:
+def test_timestamps_of_a_variable_frame_rate_video_are_kept(tmp_path: Path) -> None:
     milliseconds = [1000, 1040, 1500, 1520, 2900, 3000]
     video = write_numbered(tmp_path / "a.webm", milliseconds)
     frames, duration = clip(video, tmp_path / "clip.mp4", 1.9)
@@ -59,7 +59,7 @@ def test_timestamps_of_an_uneven_video_are_kept(tmp_path: Path) -> None:
     assert (frames, duration) == (4, pytest.approx(1.9))  # the last one lasts until the next
 
 
-def test_pictures_are_upright_and_keep_their_colours(tmp_path: Path) -> None:
+def test_frames_are_upright_and_keep_their_colours(tmp_path: Path) -> None:
     video = write_video(tmp_path / "a.mp4", [0.2], size=(160, 96))
     clip(video, tmp_path / "upright.mp4")
     _, pixels, _ = shown(tmp_path / "upright.mp4")
@@ -73,14 +73,14 @@ def test_pictures_are_upright_and_keep_their_colours(tmp_path: Path) -> None:
     assert np.abs(portrait.astype(int) - np.rot90(pixels, -1)).mean() < 6
 
 
-def test_wide_pixels_become_wide_pictures(tmp_path: Path) -> None:
+def test_wide_pixels_become_wide_frames(tmp_path: Path) -> None:
     video = write_tagged(tmp_path / "a.mkv", codec="libx264", sample_aspect_ratio=Fraction(2))
     clip(video, tmp_path / "clip.mp4")
     _, _, first = shown(tmp_path / "clip.mp4")
     assert (first.width, first.height) == (1708, 480)
 
 
-def test_what_stands_is_left_and_what_changed_is_made_anew(tmp_path: Path) -> None:
+def test_existing_clips_are_kept_and_changed_ones_are_made_again(tmp_path: Path) -> None:
     video, target = write_video(tmp_path / "a.mp4", [1.0]), tmp_path / "clip.mp4"
     clip(video, target)
     stood = target.stat().st_mtime_ns
@@ -101,7 +101,7 @@ def test_what_stands_is_left_and_what_changed_is_made_anew(tmp_path: Path) -> No
         clip(None, tmp_path / "other.mp4")
 
 
-def test_videos_that_are_missing_broken_or_of_others_are_left_out(tmp_path: Path) -> None:
+def test_missing_broken_and_mismatched_videos_are_left_out(tmp_path: Path) -> None:
     rows = annotated_rows(3)
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"broken" * 100)
@@ -134,7 +134,7 @@ def test_labels_count_the_frames_of_the_clip(tmp_path: Path) -> None:
     assert samples[0]["gpt_summary_brief"]["detections"][0]["support"] == [1, 120]
 
 
-def test_a_killed_export_goes_on_and_leaves_nothing_torn(tmp_path: Path) -> None:
+def test_a_killed_export_resumes_and_leaves_no_partial_files(tmp_path: Path) -> None:
     rows = annotated_rows(3)
     write_rows(tmp_path / "data.parquet", rows)
     (tmp_path / "videos").mkdir()
@@ -158,7 +158,7 @@ def test_a_killed_export_goes_on_and_leaves_nothing_torn(tmp_path: Path) -> None
         assert len(shown(path)[0]) == 600
 
 
-def test_the_clips_of_a_file_that_cannot_be_read_stay(tmp_path: Path) -> None:
+def test_clips_of_an_unreadable_file_are_kept(tmp_path: Path) -> None:
     rows = annotated_rows(2)
     names = [row["video_uid"] for row in rows]
     videos = {name: write_video(tmp_path / f"{name}.mp4", [1.0]) for name in names}

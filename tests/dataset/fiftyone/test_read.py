@@ -42,7 +42,7 @@ def read(folder: Path) -> list[Row]:
 
 @settings(max_examples=15)
 @given(seconds=st.floats(1, 100).map(lambda value: round(value, 2)))
-def test_without_media_nothing_else_is_lost(
+def test_an_import_without_media_loses_nothing_else(
     seconds: float, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder, rows = tmp_path_factory.mktemp("back"), annotated_rows()
@@ -56,7 +56,7 @@ def test_without_media_nothing_else_is_lost(
         assert found["metadata"] == expected["metadata"]
 
 
-def test_the_trees_are_the_originals(tmp_path: Path) -> None:
+def test_imported_trees_equal_the_originals(tmp_path: Path) -> None:
     rows = annotated_rows()
     export_rows(tmp_path, rows)
     import_fiftyone(tmp_path / "out", tmp_path / "back")
@@ -69,7 +69,7 @@ def test_the_trees_are_the_originals(tmp_path: Path) -> None:
         assert tree.level.tolist() == [node["level"] for node in annotated.values()]
 
 
-def test_what_made_the_data_is_still_known(tmp_path: Path) -> None:
+def test_provenance_survives_the_round_trip(tmp_path: Path) -> None:
     made_by = {"action100m.gpt.model": "a/model", "action100m.segment.encoder": "descriptor"}
     write_shards(batches(5, annotated=True), tmp_path / "data", 5, made_by, 2)
     from action100m.dataset.fiftyone.write import Export, export_fiftyone  # noqa: PLC0415
@@ -111,7 +111,7 @@ def test_a_broken_sample_is_named(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["samples.json", "metadata.json"])
 @pytest.mark.parametrize("keep", [0, 10, 14, 2000, -4])
-def test_a_torn_file_is_said_to_be_torn(keep: int, name: str, tmp_path: Path) -> None:
+def test_a_truncated_file_is_reported_as_incomplete(keep: int, name: str, tmp_path: Path) -> None:
     export_rows(tmp_path, annotated_rows())
     file = tmp_path / "out" / name
     file.write_bytes(file.read_bytes()[:keep])
@@ -122,7 +122,7 @@ def test_a_torn_file_is_said_to_be_torn(keep: int, name: str, tmp_path: Path) ->
 @pytest.mark.parametrize(
     "moment", ["2020-01-31T00:00:00.000Z", 1580428800000, {"$numberLong": "1580428800000"}]
 )
-def test_every_form_of_a_moment_is_read(moment: object, tmp_path: Path) -> None:
+def test_every_date_format_is_read(moment: object, tmp_path: Path) -> None:
     _, samples = export_rows(tmp_path, annotated_rows(1))
     samples[0]["upload_date"] = {"$date": moment}
     (tmp_path / "out" / "samples.json").write_text(json.dumps({"samples": samples}))

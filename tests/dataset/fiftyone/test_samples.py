@@ -38,7 +38,7 @@ OF_SEGMENTS = {
 OF_FIFTYONE = {"_id", "filepath", "tags", "_media_type", "_rand", "metadata"}
 
 
-def test_the_fields_are_the_cards(tmp_path: Path) -> None:
+def test_the_fields_are_those_of_the_dataset_card(tmp_path: Path) -> None:
     rows = annotated_rows()
     _, samples = export_rows(tmp_path, rows, url="https://example.org/{uid}")
     for sample in samples:
@@ -63,7 +63,7 @@ def test_the_fields_are_the_cards(tmp_path: Path) -> None:
     )
 
 
-def test_every_label_stands_at_its_segment(tmp_path: Path) -> None:
+def test_each_label_covers_its_segment(tmp_path: Path) -> None:
     rows, seconds = annotated_rows(), 20.0
     _, samples = export_rows(tmp_path, rows, seconds=seconds)
     for row, sample in zip(rows, samples, strict=True):
@@ -116,7 +116,7 @@ TIMES = st.floats(allow_nan=True, width=32) | st.floats(-10, 60, width=32)
     seconds=st.floats(0.1, 100),
     same_id=st.booleans(),
 )
-def test_bad_times_and_ids_break_nothing(
+def test_bad_times_and_ids_are_tolerated(
     tmp_path_factory: pytest.TempPathFactory,
     *,
     times: list[tuple[float, float]],
@@ -139,7 +139,7 @@ def test_bad_times_and_ids_break_nothing(
                 assert 1 <= first <= last <= frames
 
 
-def test_what_cannot_be_used_is_said_and_the_rest_is_kept(tmp_path: Path) -> None:
+def test_unusable_values_are_reported_and_the_rest_is_kept(tmp_path: Path) -> None:
     rows = annotated_rows(2)
     rows[0]["nodes"][0]["end"] = math.nan
     rows[0]["nodes"][1] |= {"start": 9.0, "end": 3.0}
@@ -168,7 +168,7 @@ def test_what_cannot_be_used_is_said_and_the_rest_is_kept(tmp_path: Path) -> Non
 
 
 @given(uid=st.text(min_size=1, max_size=60))
-def test_any_uid_names_a_file_in_the_data_folder_and_comes_back(uid: str) -> None:
+def test_any_uid_maps_to_a_file_in_the_data_folder_and_back(uid: str) -> None:
     path = PurePosixPath(media_path(uid, 0, 1))
     assert path.parent == PurePosixPath("data")
     assert path.suffix == ".mp4"
@@ -177,12 +177,12 @@ def test_any_uid_names_a_file_in_the_data_folder_and_comes_back(uid: str) -> Non
     assert uid_of_media(str(path)) == uid
 
 
-def test_many_videos_lie_in_folders_of_a_thousand() -> None:
+def test_many_videos_are_split_into_folders_of_a_thousand() -> None:
     assert media_path("a", 9_999, 10_000) == "data/a.mp4"
     assert media_path("a", 12_345, 12_346) == "data/data_12/a.mp4"
 
 
-def test_a_uid_that_no_file_can_have_is_left_out(tmp_path: Path) -> None:
+def test_a_uid_that_cannot_be_a_file_name_is_left_out(tmp_path: Path) -> None:
     rows = annotated_rows(3)
     rows[0]["video_uid"], rows[1]["video_uid"] = "x" * 300, "折り鶴/é <b>"
     written, samples = export_rows(tmp_path, rows)
@@ -194,7 +194,7 @@ def test_a_uid_that_no_file_can_have_is_left_out(tmp_path: Path) -> None:
 
 
 @given(seconds=st.floats(0.01, 1e4), full=st.floats(0.01, 1e4))
-def test_hundredths_survive_without_media(seconds: float, full: float) -> None:
+def test_hundredths_of_a_second_are_exact_without_media(seconds: float, full: float) -> None:
     clock = clock_without_media(full, seconds)
     for time in (0.0, round(clock.duration / 3, 2), clock.duration):
         frame = int(clock.support([time], [time])[0, 0])
@@ -202,14 +202,14 @@ def test_hundredths_survive_without_media(seconds: float, full: float) -> None:
 
 
 @given(frames=st.integers(2, 10_000), duration=st.floats(0.1, 1000), share=st.floats(0, 1))
-def test_a_frame_is_the_nearest(frames: int, duration: float, share: float) -> None:
+def test_times_map_to_the_nearest_frame(frames: int, duration: float, share: float) -> None:
     clock = FrameClock(frames, duration)
     time = share * duration
     frame = int(clock.support([time], [time])[0, 0])
     assert abs(float(clock.seconds(frame)) - time) <= duration / (frames - 1) * 0.501
 
 
-def test_a_folder_of_others_is_not_touched(tmp_path: Path) -> None:
+def test_a_folder_not_written_by_an_export_is_not_changed(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").touch()
     with pytest.raises(FileExistsError, match="not written by an export to FiftyOne"):

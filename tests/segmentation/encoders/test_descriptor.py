@@ -53,7 +53,9 @@ def describe_by_numpy(frame: Frames) -> NDArray[np.float64]:
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1))
-def test_numbers_are_those_of_the_slow_way_at_any_size(height: int, width: int, seed: int) -> None:
+def test_descriptors_equal_the_numpy_reference_at_any_size(
+    height: int, width: int, seed: int
+) -> None:
     frames = random_frames(2, height, width, seed)
     frames[1] //= 32  # a dark frame, whose edges are near the noise
     truth = np.stack([describe_by_numpy(frame) for frame in frames])
@@ -73,7 +75,7 @@ def test_rows_do_not_depend_on_the_batches(sizes: list[int]) -> None:
     np.testing.assert_array_equal(rows, describe(frames))
 
 
-def test_it_is_an_encoder() -> None:
+def test_the_descriptor_is_an_encoder() -> None:
     encoder: Encoder = DescriptorEncoder()
     (rows,) = encoder.encode([batch_of(random_frames(3, 96, 128))])
     assert rows.shape == (3, encoder.dimension)
@@ -95,7 +97,7 @@ def test_frames_need_not_be_contiguous() -> None:
 
 
 @pytest.mark.parametrize("scene", range(5))
-def test_disturbances_are_far_smaller_than_a_cut(scene: int) -> None:
+def test_disturbances_change_less_than_a_cut(scene: int) -> None:
     wide = draw_frame(scene, 0.3, 172, 98)
     frame = wide[1:-1, 1:-1]
     cut = squared_distance(frame, draw_frame(scene + 100, 0.3, 170, 96))
@@ -109,7 +111,7 @@ def test_disturbances_are_far_smaller_than_a_cut(scene: int) -> None:
         assert squared_distance(frame, other) < cut / 5, name
 
 
-def test_plain_frames_differ_by_brightness_and_colour() -> None:
+def test_uniform_frames_differ_by_brightness_and_colour() -> None:
     plain = [np.full((96, 128, 3), colour) for colour in (0, 255, (255, 0, 0), (0, 0, 255))]
     rows = describe(np.stack(plain).astype(np.uint8))
     gaps = ((rows[:, None] - rows[None]) ** 2).sum(2)
@@ -130,12 +132,12 @@ def test_cuts_of_a_drawn_video_are_found_exactly() -> None:
 
 
 @pytest.mark.parametrize("shape", [(96, 170, 3), (2, 96, 170), (2, 96, 170, 4), (2, 0, 170, 3)])
-def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
+def test_invalid_shapes_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="shape"):
         describe(np.zeros(shape, dtype=np.uint8))
 
 
-def test_other_types_are_refused() -> None:
+def test_invalid_types_are_refused() -> None:
     with pytest.raises(TypeError, match="uint8"):
         describe(np.zeros((1, 4, 4, 3), dtype=np.float32))  # type: ignore[arg-type]
 

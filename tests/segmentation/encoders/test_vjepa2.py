@@ -70,7 +70,7 @@ def architecture_of(model: Any) -> Architecture:
 
 
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
-def test_vectors_are_those_of_transformers(sizes: dict[str, Any], tmp_path: Path) -> None:
+def test_vectors_equal_those_of_transformers(sizes: dict[str, Any], tmp_path: Path) -> None:
     rival = checkpoints.make_vjepa2(**sizes)
     rival.save_pretrained(tmp_path)
     model = checkpoints.load_vjepa2(
@@ -83,7 +83,7 @@ def test_vectors_are_those_of_transformers(sizes: dict[str, Any], tmp_path: Path
 
 
 @pytest.mark.parametrize("frames", [2, 6, 14])
-def test_windows_of_another_length_are_those_of_transformers(tiny: Path, frames: int) -> None:
+def test_windows_of_another_length_equal_those_of_transformers(tiny: Path, frames: int) -> None:
     pixels = random_pixels(1, frames, 64)
     model = checkpoints.load_vjepa2(
         open_checkpoint(str(tiny)), device="cpu", precision="float32", window=frames
@@ -93,7 +93,7 @@ def test_windows_of_another_length_are_those_of_transformers(tiny: Path, frames:
 
 
 @pytest.mark.slow
-def test_the_true_vit_l_is_that_of_transformers() -> None:
+def test_the_real_vit_l_equals_transformers() -> None:
     torch.set_num_threads(2)
     rival = checkpoints.make_vjepa2(**checkpoints.VJEPA2_VIT_L)
     pixels = random_pixels(1, 16, 256)
@@ -124,12 +124,12 @@ def test_classifiers_and_shards_give_the_same_vectors(
     np.testing.assert_allclose(model.embed(list(pixels)), truth, atol=1e-5)
 
 
-def test_only_the_encoder_is_read(tiny: Path) -> None:
+def test_only_the_encoder_weights_are_read(tiny: Path) -> None:
     weights = open_checkpoint(str(tiny)).weights()
     assert set(weights) == set(checkpoints.make_vjepa2().encoder.state_dict())
 
 
-def test_bfloat16_is_nearer_to_the_truth_than_transformers(tiny: Path) -> None:
+def test_bfloat16_is_more_accurate_than_transformers(tiny: Path) -> None:
     pixels = random_pixels(3, 8, 64)
     rival = checkpoints.make_vjepa2()
     truth = checkpoints.pooled(rival, pixels)
@@ -147,13 +147,13 @@ def test_vectors_do_not_depend_on_the_batch(tiny: Path) -> None:
     assert model.embed([]).shape == (0, 4, 96)
 
 
-def test_a_model_says_what_windows_it_wants(tiny: Path) -> None:
+def test_a_model_describes_its_windows(tiny: Path) -> None:
     model = checkpoints.load_vjepa2(open_checkpoint(str(tiny)), device="cpu", stride=2, batch=3)
     assert (model.window, model.stride, model.tubelet, model.batch) == (8, 2, 2, 3)
     assert (model.dimension, model.short_side, model.name) == (96, 73, "vjepa2")
 
 
-def test_the_identity_tells_weights_precision_and_windows_apart(tiny: Path, tmp_path: Path) -> None:
+def test_the_identity_covers_weights_precision_and_windows(tiny: Path, tmp_path: Path) -> None:
     other = checkpoints.save_vjepa2(tmp_path / "other", seed=1)
     same = checkpoints.save_vjepa2(tmp_path / "same")
     first = open_checkpoint(str(tiny))
@@ -201,7 +201,7 @@ def test_compilation_can_be_switched_off(tiny: Path) -> None:
     assert subprocess.run(command, check=False, env=environment).returncode == 0
 
 
-def test_windows_of_other_shapes_are_refused(tiny: Path) -> None:
+def test_windows_of_the_wrong_shape_are_refused(tiny: Path) -> None:
     model = checkpoints.load_vjepa2(open_checkpoint(str(tiny)), device="cpu", precision="float32")
     for shape in [(7, 3, 64, 64), (8, 3, 48, 48), (8, 64, 64, 3)]:
         with pytest.raises(ValueError, match="8 frames of 64 x 64"):
@@ -222,7 +222,7 @@ def test_windows_of_other_shapes_are_refused(tiny: Path) -> None:
         ({"graphed": True}, "CUDA graphs need a CUDA device"),
     ],
 )
-def test_what_cannot_be_had_is_an_error(
+def test_unsupported_arguments_are_errors(
     tiny: Path, arguments: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
@@ -241,7 +241,7 @@ def test_buffers_take_prepared_frames(tiny: Path) -> None:
     assert model.prepare(pixels[:0]).shape == (0, 3, 64, 64)
 
 
-def test_frames_of_other_types_and_shapes_are_refused(tiny: Path) -> None:
+def test_frames_of_invalid_types_and_shapes_are_refused(tiny: Path) -> None:
     model = checkpoints.load_vjepa2(open_checkpoint(str(tiny)), device="cpu")
     with pytest.raises(TypeError, match="uint8"):
         model.prepare(np.zeros((1, 80, 80, 3), np.float32))  # type: ignore[arg-type]
@@ -258,7 +258,7 @@ def test_frames_may_be_read_only_and_flipped(tiny: Path) -> None:
     assert torch.equal(model.prepare(flipped), model.prepare(flipped.copy()))
 
 
-def test_a_full_memory_is_said_and_what_failed_is_freed(tiny: Path) -> None:
+def test_running_out_of_memory_is_reported_and_memory_is_freed(tiny: Path) -> None:
     batching = pytest.importorskip("action100m.segmentation.batching")
     taken = []
 
@@ -275,7 +275,7 @@ def test_a_full_memory_is_said_and_what_failed_is_freed(tiny: Path) -> None:
 
 
 @pytest.mark.parametrize("room", [9, 4, 3])
-def test_a_model_is_tried_with_every_shape_that_is_compiled(tiny: Path, room: int) -> None:
+def test_try_out_runs_every_compiled_batch_size(tiny: Path, room: int) -> None:
     batching = pytest.importorskip("action100m.segmentation.batching")
     batches = []
 
@@ -293,7 +293,7 @@ def test_a_model_is_tried_with_every_shape_that_is_compiled(tiny: Path, room: in
         model.try_out()
 
 
-def test_a_device_that_fails_ends_the_work_on_all_videos(tiny: Path) -> None:
+def test_a_failed_device_stops_the_engine(tiny: Path) -> None:
     def forward(pixels: Any) -> Any:
         raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nMore.")
 
@@ -302,7 +302,7 @@ def test_a_device_that_fails_ends_the_work_on_all_videos(tiny: Path) -> None:
         model.embed(list(random_pixels(1, 8, 64)))
 
 
-def test_an_error_that_is_not_the_devices_is_the_videos(tiny: Path) -> None:
+def test_other_errors_are_raised_unchanged(tiny: Path) -> None:
     def forward(pixels: Any) -> Any:
         raise RuntimeError("shape mismatch")
 
@@ -310,7 +310,7 @@ def test_an_error_that_is_not_the_devices_is_the_videos(tiny: Path) -> None:
         around(forward, tiny, batch=5).embed(list(random_pixels(1, 8, 64)))
 
 
-def test_an_attention_that_is_not_here_is_refused(tiny: Path) -> None:
+def test_an_unavailable_attention_is_refused(tiny: Path) -> None:
     with pytest.raises(ValueError, match="'fa4' needs an NVIDIA GPU, not cpu"):
         checkpoints.load_vjepa2(open_checkpoint(str(tiny)), device="cpu", attention="fa4")
     if not hasattr(torch.nn.attention, "activate_flash_attention_impl"):
@@ -326,7 +326,7 @@ def test_importing_action100m_does_not_import_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_errors_of_weights_name_the_checkpoint(tiny: Path, tmp_path: Path) -> None:
+def test_weights_that_do_not_fit_name_the_checkpoint(tiny: Path, tmp_path: Path) -> None:
     config = (tiny / "config.json").read_text("utf-8")
     wrong = {
         '"hidden_size": 96': '"hidden_size": 48',

@@ -46,7 +46,7 @@ def test_a_hub_name_is_found_in_the_cache_and_pinned(
     assert checkpoint.weights()
 
 
-def test_a_hub_that_cannot_be_reached_is_done_without(
+def test_an_unreachable_hub_is_replaced_by_the_cache(
     offline_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
@@ -59,20 +59,20 @@ def test_a_hub_that_cannot_be_reached_is_done_without(
 @pytest.mark.parametrize(
     ("name", "revision"), [("somebody/other", None), (NAME, "v2"), (NAME, "f" * 40)]
 )
-def test_what_is_not_in_the_cache_is_said_plainly(
+def test_a_checkpoint_missing_from_the_cache_is_reported(
     offline_cache: Path, name: str, revision: str | None
 ) -> None:
     with pytest.raises(CheckpointError, match=r"not in this machine's cache.*HF_HUB_OFFLINE"):
         open_checkpoint(name, revision)
 
 
-def test_a_name_that_the_hub_could_not_have_is_refused(offline_cache: Path) -> None:
+def test_a_name_that_is_invalid_on_the_hub_is_refused(offline_cache: Path) -> None:
     with pytest.raises(CheckpointError, match="neither a folder nor a name on the hub"):
         open_checkpoint("some body/what?")
 
 
 @pytest.mark.parametrize("source", ["missing", "./missing/model", "/missing/model", "~/missing"])
-def test_a_missing_folder_is_said_plainly(source: str) -> None:
+def test_a_missing_folder_is_reported(source: str) -> None:
     with pytest.raises(CheckpointError, match=f"There is no folder {source}"):
         open_checkpoint(source)
 
@@ -82,7 +82,7 @@ def test_a_folder_has_no_revision(tiny: Path) -> None:
         open_checkpoint(str(tiny), "v2")
 
 
-def test_the_identity_of_a_folder_is_that_of_its_contents(tiny: Path, tmp_path: Path) -> None:
+def test_the_identity_of_a_folder_depends_on_its_contents(tiny: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(tiny, tmp_path / "copy")
     first = open_checkpoint(str(tiny))
     assert first.revision is None
@@ -118,13 +118,13 @@ def test_other_architectures_are_refused(
 @pytest.mark.parametrize(
     ("text", "message"), [("{", "cannot be read as JSON"), ("[]", "does not contain a JSON object")]
 )
-def test_a_damaged_config_is_said_plainly(tmp_path: Path, text: str, message: str) -> None:
+def test_a_damaged_config_is_reported(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "config.json").write_text(text, "utf-8")
     with pytest.raises(CheckpointError, match=message):
         open_checkpoint(str(tmp_path))
 
 
-def test_a_folder_without_config_is_no_checkpoint(tmp_path: Path) -> None:
+def test_a_folder_without_config_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"has no config\.json"):
         open_checkpoint(str(tmp_path))
 
@@ -136,7 +136,7 @@ def test_pickles_are_never_read(tiny: Path, tmp_path: Path) -> None:
         open_checkpoint(str(tmp_path)).weights()
 
 
-def test_truncated_weights_are_said_plainly(tiny: Path, tmp_path: Path) -> None:
+def test_truncated_weights_are_reported(tiny: Path, tmp_path: Path) -> None:
     shutil.copy(tiny / "config.json", tmp_path)
     whole = (tiny / "model.safetensors").read_bytes()
     (tmp_path / "model.safetensors").write_bytes(whole[: len(whole) // 2])

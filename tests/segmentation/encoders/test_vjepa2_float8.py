@@ -32,7 +32,7 @@ def test_rows_of_zeros_stay_zeros() -> None:
     assert torch.isfinite(scale).all()
 
 
-def test_bfloat16_rows_are_quantised_as_float32() -> None:
+def test_bfloat16_rows_are_quantised_like_float32() -> None:
     x = random(4, 32).bfloat16()
     ours, truth = quantise_rows(x), quantise_rows(x.float())
     assert torch.equal(ours[0].float(), truth[0].float())
@@ -52,7 +52,7 @@ def test_the_product_is_near_that_of_float32() -> None:
     assert (product.float() - truth).norm() / truth.norm() < 0.05
 
 
-def test_sizes_that_do_not_suit_are_refused() -> None:
+def test_unsupported_sizes_are_refused() -> None:
     block = torch.nn.Module()
     block.qkv = torch.nn.Linear(24, 72).bfloat16()
     with pytest.raises(ValueError, match="multiples of 16, and qkv is 24 x 72"):

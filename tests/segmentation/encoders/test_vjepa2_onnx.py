@@ -35,7 +35,7 @@ def run(path: Path, pixels: Any) -> Any:
 
 
 @pytest.mark.parametrize("precision", ["float32", "fp16"])
-def test_onnx_runtime_gives_transformers_vectors(
+def test_vectors_of_onnx_runtime_equal_those_of_transformers(
     tiny: Path, tmp_path: Path, precision: Any
 ) -> None:
     path = tmp_path / "encoder.onnx"
@@ -51,7 +51,7 @@ def test_onnx_runtime_gives_transformers_vectors(
         np.testing.assert_allclose(vectors, truth, atol=TOLERANCE[precision])
 
 
-def test_bfloat16_is_a_valid_model_with_weights_beside_it(tiny: Path, tmp_path: Path) -> None:
+def test_bfloat16_exports_a_valid_model_with_external_weights(tiny: Path, tmp_path: Path) -> None:
     path = tmp_path / "encoder.onnx"
     export_onnx(open_checkpoint(str(tiny)), path, window=4, precision="bf16")
     onnx.checker.check_model(path, full_check=True)

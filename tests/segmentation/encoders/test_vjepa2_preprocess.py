@@ -62,13 +62,13 @@ def by_pillow(frames: Frames, crop: int) -> NDArray[np.float64]:
 
 
 @pytest.mark.parametrize(("crop", "side"), [(384, 438), (256, 292), (64, 73), (224, 256)])
-def test_the_resized_side_is_that_of_the_training(crop: int, side: int) -> None:
+def test_the_resized_side_matches_the_training(crop: int, side: int) -> None:
     assert sizes(crop).short_side == side
 
 
 @pytest.mark.parametrize("size", [(73, 73), (73, 130), (129, 73)])
 @pytest.mark.parametrize("truth", [by_transformers, by_pillow])
-def test_frames_of_the_wanted_size_are_not_resampled(truth: object, size: tuple[int, int]) -> None:
+def test_frames_of_the_target_size_are_not_resampled(truth: object, size: tuple[int, int]) -> None:
     frames = noisy_frames(*size)
     np.testing.assert_allclose(prepared(frames, 64), truth(frames, 64), atol=1e-5)
 
@@ -92,7 +92,7 @@ def test_other_frames_are_within_one_level_of_transformers(size: tuple[int, int]
 
 
 @pytest.mark.parametrize("crop", [384, 256])
-def test_real_frames_are_prepared_as_by_transformers(shared: Path, crop: int) -> None:
+def test_real_frames_are_prepared_like_transformers(shared: Path, crop: int) -> None:
     path = shared / "videos" / "intel_one-by-one-person-detection.mp4"
     with av.open(str(path)) as container:
         decoded = [

@@ -86,7 +86,7 @@ def test_every_call_exists_in_the_real_bindings() -> None:
             assert arguments in argument_counts(text, last), f"{name}: {text}"
 
 
-def test_asking_for_a_gpu_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+def test_requesting_a_missing_gpu_is_an_error(tmp_path: Path) -> None:
     if importlib.util.find_spec("tensorrt_bindings") is None or shutil.which("cc") is None:
         pytest.skip("no tensorrt_bindings (pip install --no-deps tensorrt-cu13-bindings), or no cc")
     torch = pytest.importorskip("torch")
@@ -110,7 +110,7 @@ for device in ("cuda:6", "cpu"):
     assert wrong == "TensorRT needs an NVIDIA GPU, not 'cpu'."
 
 
-def test_an_engine_for_something_else_is_refused(tmp_path: Path) -> None:
+def test_an_engine_with_another_description_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("transformers")
     engine_key = importlib.import_module("action100m.segmentation.encoders.vjepa2.engine_key")
