@@ -184,11 +184,11 @@ class Segments(IterableDataset[Batch]):
         first, step = (worker.id, worker.num_workers) if worker else (0, 1)
         dealing, epoch = self._dealing(), int(self._place[0])
         order = self._pool.order(self._seed, epoch)
-        told: set[str] = set()
+        reported: set[str] = set()
         with Decoder() as decoder:
             for number in range(first, len(dealing), step):
                 wanted = order[dealing.batch(number)].tolist()
-                read = [self._read(segment, decoder, told) for segment in wanted]
+                read = [self._read(segment, decoder, reported) for segment in wanted]
                 samples = [sample for sample in read if sample is not None]
                 if not samples:
                     reason = f"None of the {len(wanted)} segments of a batch can be read."
@@ -201,7 +201,7 @@ class Segments(IterableDataset[Batch]):
                 )
                 yield self._batch(samples, state)
 
-    def _read(self, segment: int, decoder: Decoder, told: set[str]) -> _Sample | None:
+    def _read(self, segment: int, decoder: Decoder, reported: set[str]) -> _Sample | None:
         """Return a segment with its frames, or None, with a log message, if they cannot be read."""
         video, node = self._pool.read(segment, {*Selection.FIELDS, *self._texts.values()})
         at = int(video.batch.offsets[video.row]) + node
@@ -210,11 +210,11 @@ class Segments(IterableDataset[Batch]):
         try:
             shown = decoder.frames_at(self._videos[video.uid], times.tolist(), self._spec)
         except VideoError as error:
-            if video.uid not in told:
+            if video.uid not in reported:
                 _log.warning(
                     "%s cannot be read, so its segments are left out: %s", video.uid, error
                 )
-                told.add(video.uid)
+                reported.add(video.uid)
             return None
         return _Sample(video, at, shown)
 

@@ -35,7 +35,7 @@ def prompts_of(video: Captioned, limit: int = 10**6) -> list[Prompt]:
     return write_prompts(video, annotated_nodes(video.tree), count, limit)
 
 
-def told_in(prompt: Prompt) -> list[int]:
+def listed_in(prompt: Prompt) -> list[int]:
     lines = prompt.text.split("Segments:\n")[1].splitlines()
     return [int(line.split("caption ")[1].split('"')[0]) for line in lines if "caption" in line]
 
@@ -54,13 +54,13 @@ def test_each_prompt_lists_all_segments_inside_its_own(seconds: int, seed: int) 
     prompts = prompts_of(captioned(tree))
     assert sorted(prompt.node for prompt in prompts) == annotated_nodes(tree)
     for prompt in prompts:
-        told = told_in(prompt)
-        assert set(told) == inside(tree, prompt.node)
-        assert len(set(told)) == len(told)
-        assert told[-1] == prompt.node
+        listed = listed_in(prompt)
+        assert set(listed) == inside(tree, prompt.node)
+        assert len(set(listed)) == len(listed)
+        assert listed[-1] == prompt.node
         assert prompt.left_out == ""
-        for node in told[:-1]:
-            assert told.index(node) < told.index(int(tree.parent[node]))
+        for node in listed[:-1]:
+            assert listed.index(node) < listed.index(int(tree.parent[node]))
 
 
 @given(seconds=st.integers(8, 90), seed=st.integers(0, 99))
@@ -82,13 +82,13 @@ def test_a_long_tree_is_shortened_from_the_deepest_level_up(
     tree = grown(seconds, seed)
     for prompt in prompts_of(captioned(tree), limit):
         assert sum(count([prompt.system + prompt.text])) <= limit
-        told = set(told_in(prompt))
-        missing = inside(tree, prompt.node) - told
+        listed = set(listed_in(prompt))
+        missing = inside(tree, prompt.node) - listed
         assert bool(missing) == ("captions" in prompt.left_out)
         if missing:
             assert f"{len(missing)} of" in prompt.left_out
             highest = min(int(tree.level[node]) for node in missing)
-            assert all(int(tree.level[node]) <= highest for node in told)
+            assert all(int(tree.level[node]) <= highest for node in listed)
 
 
 def test_a_long_transcript_is_limited_to_the_segment() -> None:
@@ -139,10 +139,10 @@ def test_untrusted_text_does_not_change_the_layout(
     video = Captioned(tree, said, said[::-1], said, data.draw(SAID), data.draw(SAID), heard)
     for prompt in prompts_of(video, limit):
         assert sum(count([prompt.system + prompt.text])) <= limit
-        told = prompt.text.split("Segments:\n", 1)[1].split("\n")
-        lines = [line for line in told if re.match(r"\d+\.\ds-\d+\.\ds level \d+", line)]
+        shown = prompt.text.split("Segments:\n", 1)[1].split("\n")
+        lines = [line for line in shown if re.match(r"\d+\.\ds-\d+\.\ds level \d+", line)]
         assert len(lines) == len(inside(tree, prompt.node)) or "captions" in prompt.left_out
-        assert told[-1].startswith("Annotate the last of these segments, ")
+        assert shown[-1].startswith("Annotate the last of these segments, ")
         assert not any(ord(letter) < 32 for letter in prompt.text.replace("\n", ""))
         prompt.text.encode()
 
@@ -182,7 +182,7 @@ def test_everything_a_prompt_leaves_out_is_noted() -> None:
         assert ("the transcript outside the segment" in noted) == (prompt.node != 0)
         assert ("the end of 1 line" in noted) == (3 in inside(tree, prompt.node))
     tight = prompts_of(long, 3700)[-1]
-    missing = inside(tree, 0) - set(told_in(tight)) - {3}
+    missing = inside(tree, 0) - set(listed_in(tight)) - {3}
     levels = [int(tree.level[node]) for node in missing]
     assert f"(levels {min(levels)} to {max(levels)})" in tight.left_out
     assert "lines of the transcript" in tight.left_out
@@ -224,6 +224,6 @@ def test_the_transcript_of_a_segment_is_in_its_prompt(starts: list[float], seed:
             continue
         begin, end = tree.start[prompt.node], tree.end[prompt.node]
         said = [k for k, s in enumerate(starts) if s < end and stops[k] > begin]
-        told = [int(k) for k in re.findall(r'"w([0-9]+) ', prompt.text)]
-        assert told == [k for k in said if k in told]
-        assert told == said or "lines of the transcript" in prompt.left_out
+        found = [int(k) for k in re.findall(r'"w([0-9]+) ', prompt.text)]
+        assert found == [k for k in said if k in found]
+        assert found == said or "lines of the transcript" in prompt.left_out

@@ -78,9 +78,9 @@ def test_each_segment_gets_its_own_last_round(rounds: int, tmp_path: Path) -> No
 
 def test_each_round_continues_the_conversation(tmp_path: Path) -> None:
     _, engine = aggregate(good, tmp_path)
-    told = {request.messages for request in engine.requests}
-    assert len(told) == 4 * len(NODES)
-    assert all(messages[:-2] in told for messages in told if len(messages) > 2)
+    conversations = {request.messages for request in engine.requests}
+    assert len(conversations) == 4 * len(NODES)
+    assert all(messages[:-2] in conversations for messages in conversations if len(messages) > 2)
 
 
 def test_an_unusable_answer_is_shown_to_the_model(tmp_path: Path) -> None:

@@ -177,10 +177,10 @@ def test_later_videos_are_written_to_new_shards(place: Path, tmp_path: Path) -> 
     out = tmp_path / "out"
     written = cut(tmp_path, out, packed=True)
     assert written.left_out == [f"first: {ABSENT}"]
-    stood = (out / "clips-000000.tar").read_bytes()
+    original = (out / "clips-000000.tar").read_bytes()
     (tmp_path / "late.mkv").rename(late)
     assert not cut(tmp_path, out, packed=True).left_out
-    assert (out / "clips-000000.tar").read_bytes() == stood
+    assert (out / "clips-000000.tar").read_bytes() == original
     assert {row["file"] for row in table(out) if row["video_uid"] == "first"} == {
         "clips-000001.tar"
     }
@@ -201,13 +201,13 @@ def test_existing_clips_are_kept_and_changed_ones_are_cut_again(
     out = tmp_path / "out"
     cut(place, out)
     second = out / "clips" / UIDS[1]
-    stood = {path: path.stat().st_mtime_ns for path in out.rglob("*.mp4")}
+    original = {path: path.stat().st_mtime_ns for path in out.rglob("*.mp4")}
     lost = next(second.glob("*.mp4"))
     lost.unlink()
     before = (out / "clips.parquet").read_bytes()
     cut(place, out)
     assert (out / "clips.parquet").read_bytes() == before
-    for path, changed in stood.items():
+    for path, changed in original.items():
         assert (path.stat().st_mtime_ns == changed) == (path.parent != second)
     with pytest.raises(FileExistsError, match=r"--min-duration 2.0, not --min-duration 4.0"):
         cut(place, out, 4.0)
@@ -226,10 +226,10 @@ def test_a_killed_command_resumes(form: str, place: Path, tmp_path: Path) -> Non
             time.sleep(0.005)
         os.killpg(process.pid, signal.SIGKILL)
     assert not (out / "clips.parquet").exists()
-    stood = {path: path.stat().st_mtime_ns for path in (out / "clips" / "first").iterdir()}
+    original = {path: path.stat().st_mtime_ns for path in (out / "clips" / "first").iterdir()}
     assert call(*words, out).returncode == 0
     assert not list(out.rglob(".tmp-*"))
-    for path, changed in stood.items():
+    for path, changed in original.items():
         assert not path.exists() or path.stat().st_mtime_ns == changed
     names = [
         p.relative_to(tmp_path / "whole") for p in (tmp_path / "whole").rglob("*") if p.is_file()
@@ -276,12 +276,14 @@ def test_unavailable_clips_are_listed_with_their_reason(place: Path, tmp_path: P
     assert none.returncode == 1
 
 
-@pytest.mark.parametrize("torn", [False, True])
-def test_a_missing_or_truncated_shard_is_reported(torn: bool, place: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("truncated", [False, True])
+def test_a_missing_or_truncated_shard_is_reported(
+    truncated: bool, place: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     cut(place, out, packed=True)
     shard = out / "clips-000000.tar"
-    if torn:
+    if truncated:
         shard.write_bytes(shard.read_bytes()[:1500])
     else:
         shard.rename(tmp_path / "uploaded.tar")

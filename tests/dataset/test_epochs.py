@@ -171,5 +171,5 @@ def test_a_rewritten_dataset_is_reported(tmp_path: Path) -> None:
     for segment in range(len(pool)):
         with pytest.raises(DatasetError, match="open the dataset again"):
             pool.read(segment, ["nodes.node_id"])
-    anew, _ = gather_pool(action100m.open(folder), Choice(), None, uids)
-    assert anew.identity != pool.identity
+    rewritten, _ = gather_pool(action100m.open(folder), Choice(), None, uids)
+    assert rewritten.identity != pool.identity

@@ -205,20 +205,20 @@ def test_a_broken_tree_is_reported_and_reading_continues(
 
 def test_a_truncated_file_is_reported_and_reading_continues(folder: Path, tmp_path: Path) -> None:
     shards = sorted(folder.glob("*.parquet"))
-    torn = tmp_path / "a-torn.parquet"
-    torn.write_bytes(shards[0].read_bytes()[:-20])
+    truncated = tmp_path / "a-truncated.parquet"
+    truncated.write_bytes(shards[0].read_bytes()[:-20])
     spoilt = tmp_path / "b-spoilt.parquet"
     content = bytearray(shards[1].read_bytes())
     content[200:4000] = bytes(3800)
     spoilt.write_bytes(content)
-    with pytest.raises(DatasetError, match=r"a-torn\.parquet"):
-        list(action100m.open([torn, shards[2]]))
+    with pytest.raises(DatasetError, match=r"a-truncated\.parquet"):
+        list(action100m.open([truncated, shards[2]]))
     errors: list[DatasetError] = []
-    dataset = action100m.open([torn, spoilt, shards[2]], on_error=errors.append)
+    dataset = action100m.open([truncated, spoilt, shards[2]], on_error=errors.append)
     assert [video.uid for video in dataset] == ["video0010", "video0011"]
-    assert len(dataset) == 7  # the number of videos in the torn file is unknown
+    assert len(dataset) == 7  # the number of videos in the truncated file is unknown
     assert len(list(dataset)) == 2
-    assert "a-torn.parquet" in str(errors[0])
+    assert "a-truncated.parquet" in str(errors[0])
     assert "b-spoilt.parquet: Row group 0 (from row 0)" in str(errors[1])
 
 

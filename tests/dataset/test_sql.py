@@ -124,10 +124,10 @@ def test_unreadable_files_are_an_error_or_reported(rows: list[Row], tmp_path: Pa
     (tmp_path / "b.parquet").write_bytes(raw[:500])
     with pytest.raises(DatasetError, match=r"^\S*b\.parquet: It cannot be read as Parquet"):
         ask(tmp_path, "select count(*) from segments")
-    told: list[DatasetError] = []
-    data = action100m.open(tmp_path, told.append)
+    errors: list[DatasetError] = []
+    data = action100m.open(tmp_path, errors.append)
     assert data.sql("select count(*) as n from videos").to_pylist() == [{"n": VIDEOS}]
-    assert len(told) == 1
+    assert len(errors) == 1
 
 
 def test_extra_columns_of_a_file_do_not_affect_the_views(rows: list[Row], tmp_path: Path) -> None:
@@ -146,10 +146,10 @@ def test_extra_columns_of_a_file_do_not_affect_the_views(rows: list[Row], tmp_pa
 def test_a_condition_leaves_out_unreadable_files(rows: list[Row], tmp_path: Path) -> None:
     write_rows(tmp_path / "a.parquet", rows)
     (tmp_path / "b.parquet").write_bytes(b"torn")
-    told: list[DatasetError] = []
+    errors: list[DatasetError] = []
     uid = rows[0]["video_uid"]
-    found = action100m.open(tmp_path, told.append).sql(
+    found = action100m.open(tmp_path, errors.append).sql(
         f"select count(*) n from videos where video_uid = '{uid}'"
     )
     assert found.column("n").to_pylist() == [1]
-    assert len(told) == 1
+    assert len(errors) == 1

@@ -504,7 +504,7 @@ def break_(folder: Path, how: str) -> None:
         weights = load_file(folder / "model.safetensors")
         del weights["model.layers.1.mlp.up_proj.weight"]
         save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    elif how == "torn":
+    elif how == "truncated":
         weights = folder / "model.safetensors"
         weights.write_bytes(weights.read_bytes()[:100])
 
@@ -515,7 +515,7 @@ def break_(folder: Path, how: str) -> None:
         ("pickled", "cannot be loaded as a chat model: Error no file named model.safetensors"),
         ("no template", "has no chat template"),
         ("no words", "cannot be loaded as a chat model: Unrecognized"),
-        ("torn", "cannot be loaded as a chat model: Error while deserializing"),
+        ("truncated", "cannot be loaded as a chat model: Error while deserializing"),
         ("a weight is missing", r"lacks 1 weights, such as model\.layers\.1\.mlp\.up_proj\.weight"),
     ],
 )

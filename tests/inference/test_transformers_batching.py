@@ -52,8 +52,8 @@ def test_a_batch_has_one_kind_and_starts_with_the_first_job(
     batch = next_batch(jobs, size)
     assert len({job.kind for job in batch}) <= 1
     assert batch[:1] == jobs[:1]
-    alike = [job for job in jobs if job.kind == jobs[0].kind]
-    assert batch == alike[:size]
+    similar = [job for job in jobs if job.kind == jobs[0].kind]
+    assert batch == similar[:size]
     grown = next_batch([*jobs, *(Job(one) for one in later)], size)
     assert not jobs or grown[: len(batch)] == batch  # no prepared job is displaced
 

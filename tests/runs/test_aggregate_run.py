@@ -122,8 +122,8 @@ def test_the_model_receives_the_transcript(tokenizer: Path, tmp_path: Path) -> N
         assert run(video.parent, tmp_path / "out", served(url, tokenizer)) == 0
     asked = [call for call in calls if call.body["messages"][0]["role"] == "system"]
     assert asked
-    told = [json.dumps(call.body["messages"], ensure_ascii=False) for call in asked]
-    assert all(r"1.0s \"Fold the wings.\"" in text for text in told)
+    sent = [json.dumps(call.body["messages"], ensure_ascii=False) for call in asked]
+    assert all(r"1.0s \"Fold the wings.\"" in text for text in sent)
 
 
 def test_the_report_shows_draft_and_rounds(videos: Path, tokenizer: Path, tmp_path: Path) -> None:

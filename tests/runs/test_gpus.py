@@ -37,13 +37,13 @@ def parts(run: RunFolder) -> list[Path]:
 
 
 def test_helpers_process_remaining_videos_and_end_with_the_run(begun: RunFolder) -> None:
-    told = io.StringIO()
+    output = io.StringIO()
     deadline = time.monotonic() + 60
-    with helpers(begun, ["1", "2"], 1, Console(file=told)):
+    with helpers(begun, ["1", "2"], 1, Console(file=output)):
         while len(parts(begun)) < 4:
             assert time.monotonic() < deadline
             time.sleep(0.05)
-    assert told.getvalue() == ""
+    assert output.getvalue() == ""
     assert call("status", begun.root).returncode == 0
 
 
@@ -58,15 +58,15 @@ def test_a_helper_exits_when_the_run_exits(begun: RunFolder) -> None:
 
 
 def test_a_helper_that_fails_is_reported(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    told, said = io.StringIO(), ""
+    output, said = io.StringIO(), ""
     deadline = time.monotonic() + 60
-    with helpers(RunFolder(tmp_path), ["3"], 1, Console(file=told, width=200)):
+    with helpers(RunFolder(tmp_path), ["3"], 1, Console(file=output, width=200)):
         while "is not a run folder" not in said:
             assert time.monotonic() < deadline, said
             time.sleep(0.05)
             said += capfd.readouterr().err
         time.sleep(1)  # it only has to exit now
-    assert "encoding process on GPU 3 exited with code 1" in told.getvalue()
+    assert "encoding process on GPU 3 exited with code 1" in output.getvalue()
 
 
 def test_one_gpu_or_none_needs_no_helpers() -> None:

@@ -244,20 +244,20 @@ def test_unusual_files_do_not_stop_a_run(own_videos: Path, tmp_path: Path) -> No
     (own_videos / "loop.mp4").symlink_to(own_videos / "loop.mp4")
     result, _ = run(own_videos, tmp_path / "run")
     assert (result.counts[State.DONE], result.counts[State.FAILED]) == (6, 2)
-    told = "\n".join(describe_run(tmp_path / "run"))
-    assert "nowhere.mp4: The file does not exist" in told
-    assert "loop.mp4" in told
+    described = "\n".join(describe_run(tmp_path / "run"))
+    assert "nowhere.mp4: The file does not exist" in described
+    assert "loop.mp4" in described
 
 
 def test_damaged_parts_are_named(videos: Path, tmp_path: Path) -> None:
     run(videos, tmp_path)
-    torn = sorted((tmp_path / "parts").rglob("*.parquet"))[:2]
-    for part in torn:
+    damaged = sorted((tmp_path / "parts").rglob("*.parquet"))[:2]
+    for part in damaged:
         part.write_bytes(part.read_bytes()[:-100])
     with pytest.raises(RunStoppedError, match=r"is damaged .* Also damaged: ") as caught:
         run(videos, tmp_path)
-    assert all(str(part) in str(caught.value) for part in torn)
-    for part in torn:
+    assert all(str(part) in str(caught.value) for part in damaged)
+    for part in damaged:
         part.unlink()
     result, _ = run(videos, tmp_path)
     assert result.exit_code == 0

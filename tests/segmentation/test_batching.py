@@ -295,7 +295,7 @@ def test_windows_that_do_not_fit_beside_one_window_are_an_error() -> None:
 def test_windows_of_an_abandoned_video_are_not_embedded() -> None:
     gate = Gate()
 
-    def torn() -> Iterator[tuple[float, float]]:
+    def failing() -> Iterator[tuple[float, float]]:
         yield from numbered([10, 11])
         raise OSError("torn")
 
@@ -303,7 +303,7 @@ def test_windows_of_an_abandoned_video_are_not_embedded() -> None:
         thread = start(list, batcher.map(numbered([1])))
         gate.entered.acquire()
         with pytest.raises(OSError, match="torn"):
-            list(batcher.map(torn()))
+            list(batcher.map(failing()))
         gate.open.set()
         thread.join()
         left = batcher.map(numbered(range(100, 200)))

@@ -234,13 +234,13 @@ def test_running_out_of_memory_changes_no_rows() -> None:
 
 
 def test_an_error_while_reading_frames_is_raised() -> None:
-    def torn() -> Iterator[FrameBatch]:
+    def failing() -> Iterator[FrameBatch]:
         yield from batches_of(random_video(100))
         raise OSError("the disk is gone")
 
     with WindowedEncoder(SmallModel()) as encoder:
         with pytest.raises(OSError, match="the disk is gone"):
-            list(encoder.encode(torn()))
+            list(encoder.encode(failing()))
         assert sum(map(len, encoder.encode(batches_of(random_video(30))))) == 30
 
 

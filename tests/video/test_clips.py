@@ -171,9 +171,9 @@ def test_a_frame_shown_for_days_affects_only_clips_around_it(copy: bool, tmp_pat
     times = [0, 40, 80, *(days * 1000 + number * 40 for number in range(5))]
     video = write_numbered(tmp_path / "a.mkv", times, codec="libx264", options={"g": "1"})
     spans = [(0.0, 60.0), (0.0, days + 0.1), (days, days + 0.1), (0.04, 0.08)]
-    long, torn, after, before = cut(video, tmp_path, spans, copy=copy)
-    assert isinstance(torn, VideoError)
-    assert "longer than MP4 can represent" in str(torn)
+    long, too_long, after, before = cut(video, tmp_path, spans, copy=copy)
+    assert isinstance(too_long, VideoError)
+    assert "longer than MP4 can represent" in str(too_long)
     assert isinstance(long, Obtained)
     assert (long.frames, after, before) == (
         3,

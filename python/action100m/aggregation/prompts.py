@@ -130,18 +130,18 @@ def write_prompts(
     Raises:
         ValueError: not even the segment's own caption fits.
     """
-    told, asked = _Told(video, count, limit), set(nodes)
+    writer, asked = _PromptWriter(video, count, limit), set(nodes)
     prompts: list[Prompt] = []
     earlier: dict[int, int] = {}  # by where its descendants begin, the last node with a prompt
-    for node in told.order:
+    for node in writer.order:
         if node in asked:
-            after = earlier.get(told.first[node], prompts[0].node if prompts else None)
-            earlier[told.first[node]] = node
-            prompts.append(told.prompt(node, after))
+            after = earlier.get(writer.first[node], prompts[0].node if prompts else None)
+            earlier[writer.first[node]] = node
+            prompts.append(writer.prompt(node, after))
     return prompts
 
 
-class _Told:
+class _PromptWriter:
     """The lines of a video's prompts, with their tokens, and the room for them."""
 
     def __init__(
@@ -220,14 +220,14 @@ def _first_places(tree: Tree, order: list[int], place: dict[int, int]) -> list[i
 
 def _head(video: Captioned) -> tuple[str, list[str]]:
     """Return the text that all segments share, and which parts were cut."""
-    told = [
+    fields = [
         ("Title", "title", video.title),
         ("Description", "description", video.description),
         ("The whole video", "caption", video.captions[0]),
         ("Its main action", "caption", video.actions[0]),
     ]
     head, cut = "", []
-    for name, kind, text in told:
+    for name, kind, text in fields:
         string, shortened = quoted(text or "", _MOST_CHARACTERS[kind])
         head += f"{name}: {string}\n"
         if shortened:
@@ -239,9 +239,9 @@ def _line(video: Captioned, node: int) -> tuple[str, bool]:
     """Return the line of a segment (times, level, captions), and whether a caption was cut."""
     tree, most = video.tree, _MOST_CHARACTERS["caption"]
     parts, cut = [f"{_times(tree, node)} level {int(tree.level[node])}"], False
-    told = ("", video.captions), ("action ", video.actions), ("frame ", video.leaf_captions)
-    for name, said in told:
-        if text := said[node]:
+    fields = ("", video.captions), ("action ", video.actions), ("frame ", video.leaf_captions)
+    for name, texts in fields:
+        if text := texts[node]:
             string, shortened = quoted(text, most)
             parts.append(name + string)
             cut |= shortened

@@ -85,9 +85,9 @@ class VideoAggregator:
         self._feed = feed
         self._limit = _prompt_limit(config, feed.engine.context_length)
         # Leave out what the messages already contain and what affects no single answer.
-        told = {"version", "rounds", "prompt_tokens", "prompts", *_OF_PROMPTS}
+        excluded = {"version", "rounds", "prompt_tokens", "prompts", *_OF_PROMPTS}
         whole = aggregate_identity(config)
-        self._identity = {name: value for name, value in whole.items() if name not in told}
+        self._identity = {name: value for name, value in whole.items() if name not in excluded}
 
     @property
     def capacity(self) -> int:

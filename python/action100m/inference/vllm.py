@@ -122,10 +122,10 @@ class VllmEngine:
             shown["image"] = images
         if clips := self._template.clips(request):
             # Otherwise vLLM would drop frames, as of a video that it had opened itself.
-            told = [{**metadata_of(clip), "do_sample_frames": False} for clip in clips]
+            described = [{**metadata_of(clip), "do_sample_frames": False} for clip in clips]
             shown["video"] = [
                 (np.stack(list(clip.frames)), metadata)
-                for clip, metadata in zip(clips, told, strict=True)
+                for clip, metadata in zip(clips, described, strict=True)
             ]
         if shown:
             prompt["multi_modal_data"] = shown

@@ -88,8 +88,8 @@ def _costs(found: Iterable[tuple[Video, Costs]]) -> StageCosts:
                 effort.shortened,
             )
 
-    dearest = nlargest(_COSTS, spent(), key=lambda one: one.prompt + one.completion)
-    return StageCosts(list(describe_costs(whole)), dearest, videos - len(dearest))
+    most_expensive = nlargest(_COSTS, spent(), key=lambda one: one.prompt + one.completion)
+    return StageCosts(list(describe_costs(whole)), most_expensive, videos - len(most_expensive))
 
 
 def _dataset(folder: RunFolder) -> DatasetView | None:

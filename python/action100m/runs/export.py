@@ -77,9 +77,9 @@ def export_what_changed(folder: RunFolder, settings: Settings, processes: int) -
             return None
         manifest = Manifest(folder)  # read under the lock, to include what other runs have added
         made_of = _inputs(folder, manifest, settings)
-        standing = sorted(folder.data.glob("*.parquet"))
-        if standing and stamp.is_file() and stamp.read_text("utf-8") == _mark(made_of, standing):
-            return standing
+        existing = sorted(folder.data.glob("*.parquet"))
+        if existing and stamp.is_file() and stamp.read_text("utf-8") == _mark(made_of, existing):
+            return existing
         shards = export(folder, manifest, settings, processes)
         write_text(stamp, _mark(made_of, shards))
     return shards

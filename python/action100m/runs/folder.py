@@ -126,10 +126,12 @@ class RunFolder:
             return read_parquet(path, columns)
         except RunStoppedError as error:
             parts = self._stage("parts", stage).rglob("*.parquet")
-            torn = sorted(str(other) for other in parts if other != path and _is_torn(other))
-            if not torn:
+            truncated = sorted(
+                str(other) for other in parts if other != path and _is_truncated(other)
+            )
+            if not truncated:
                 raise
-            raise RunStoppedError(f"{error} Also damaged: {', '.join(torn)}.") from error
+            raise RunStoppedError(f"{error} Also damaged: {', '.join(truncated)}.") from error
 
     def part_footer(self, stage: StageKey, key: str, name: str) -> bytes | None:
         """Return a value that was committed as metadata of a part's table; None if it was not.
@@ -199,7 +201,7 @@ def explained_damage(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _is_torn(path: Path) -> bool:
+def _is_truncated(path: Path) -> bool:
     """Return whether a Parquet file lacks a valid footer; its rows are not checked."""
     try:
         pq.read_metadata(path)

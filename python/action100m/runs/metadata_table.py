@@ -59,10 +59,12 @@ class MetadataTable:
     def doubts(self) -> list[str]:
         """A sentence for each unused column whose name resembles that of a known one."""
         others = sorted(self._columns - _KNOWN)
-        alike = {name: get_close_matches(name.lower(), sorted(_KNOWN), 1, 0.75) for name in others}
+        similar = {
+            name: get_close_matches(name.lower(), sorted(_KNOWN), 1, 0.75) for name in others
+        }
         return [
             f"{self.file}: the column {name!r} is not used. Did you mean {meant[0]!r}?"
-            for name, meant in alike.items()
+            for name, meant in similar.items()
             if meant and meant[0] not in self._columns
         ]
 

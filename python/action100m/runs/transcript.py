@@ -138,7 +138,7 @@ def spoken_lines(cues: Cues) -> list[Line]:
     before: Cue | None = None
     for cue in shown:
         fresh = cue.lines
-        if before is not None and _goes_on(before, cue):
+        if before is not None and _continues(before, cue):
             if _grows(before.lines, fresh):
                 lines[-1] = Line(lines[-1].time, fresh[-1])
                 fresh = ()
@@ -166,7 +166,7 @@ def _rolls(cues: Sequence[Cue], *, by_machine: bool) -> bool:
     """Return whether lines stay on the screen while new ones appear, unlike words said twice."""
     # Two equal cues that a person wrote are more likely a refrain than a line that stays.
     pairs = [(a, b) for a, b in pairwise(cues) if by_machine or a.lines != b.lines]
-    stay = sum(_goes_on(a, b) and _repeats(a.lines, b.lines) for a, b in pairs)
+    stay = sum(_continues(a, b) and _repeats(a.lines, b.lines) for a, b in pairs)
     return bool(pairs) and stay > 0 and (by_machine or stay >= max(2, _ROLLING * len(pairs)))
 
 
@@ -179,7 +179,7 @@ def _grows(before: Sequence[str], lines: Sequence[str]) -> bool:
     return before[:-1] == lines[:-1] and lines[-1].startswith(f"{before[-1]} ")
 
 
-def _goes_on(before: Cue, cue: Cue) -> bool:
+def _continues(before: Cue, cue: Cue) -> bool:
     return cue.start <= before.end + _GAP
 
 

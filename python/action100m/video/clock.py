@@ -72,13 +72,13 @@ class Clock:
             self._started, self._first = True, timestamp
             self.repaired += timestamp is None
             return self.now
-        told = self.at(timestamp)
-        time = math.nan if told is None else told - self._shift
+        reported = self.at(timestamp)
+        time = math.nan if reported is None else reported - self._shift
         if not 0 < time - self.now <= self._longest_step:
             self.repaired += 1
             step, time = time - self.now, self.now + self.interval
-            if told is not None and abs(step) > self._longest_step:
-                self._shift = told - time
+            if reported is not None and abs(step) > self._longest_step:
+                self._shift = reported - time
             if self._first is None and timestamp is not None:
                 self._first = timestamp - round(time * self._denominator / self._numerator)
         self._gap, self.now = time - self.now, time

@@ -187,8 +187,8 @@ def _packets(
         if packet.pts is None:
             raise VideoError(f"Its coded pictures have no times. {_INSTEAD}")
         # A live stream repeats its codec header; an MP4 file as we write it holds only one.
-        anew = packet.has_sidedata("new_extradata")
-        if anew and bytes(packet.get_sidedata("new_extradata")) != setup:
+        has_new_setup = packet.has_sidedata("new_extradata")
+        if has_new_setup and bytes(packet.get_sidedata("new_extradata")) != setup:
             raise VideoError(
                 f"Its pictures are coded in another way from some point on. {_INSTEAD}"
             )

@@ -39,9 +39,9 @@ def test_weights_are_the_documented_probability(
     for row, action in zip(index, actions.values(), strict=True):
         assert row["cluster"] == cluster_of[action]  # one spelling, one cluster
         used = len(set(cluster_of.values()))
-        alike = list(cluster_of.values()).count(row["cluster"])
+        size = list(cluster_of.values()).count(row["cluster"])
         repeats = list(actions.values()).count(action)
-        assert row["weight"] == pytest.approx(1 / used / alike / repeats)
+        assert row["weight"] == pytest.approx(1 / used / size / repeats)
     assert sum(row["weight"] for row in index) == pytest.approx(1)
     assert sum(row["draws"] for row in index) == 997
     assert result.segments == len(index)

@@ -83,9 +83,9 @@ def test_wide_pixels_become_wide_frames(tmp_path: Path) -> None:
 def test_existing_clips_are_kept_and_changed_ones_are_made_again(tmp_path: Path) -> None:
     video, target = write_video(tmp_path / "a.mp4", [1.0]), tmp_path / "clip.mp4"
     clip(video, target)
-    stood = target.stat().st_mtime_ns
+    original = target.stat().st_mtime_ns
     clip(video, target)
-    assert target.stat().st_mtime_ns == stood
+    assert target.stat().st_mtime_ns == original
     assert clip(video, target, 0.5)[0] == 15
     write_video(video, [0.3, 0.4])
     assert clip(video, target, 0.5)[0] == 15
@@ -149,10 +149,10 @@ def test_a_killed_export_resumes_and_leaves_no_partial_files(tmp_path: Path) -> 
             time.sleep(0.01)
         os.killpg(process.pid, signal.SIGKILL)
     (whole,) = data.glob("v*.mp4")
-    stood = whole.stat().st_mtime_ns
+    original = whole.stat().st_mtime_ns
     assert not (tmp_path / "out" / "metadata.json").exists()
     subprocess.run(command(*words), check=True, capture_output=True)
-    assert whole.stat().st_mtime_ns == stood
+    assert whole.stat().st_mtime_ns == original
     assert sorted(path.name for path in data.iterdir()) == [f"{r['video_uid']}.mp4" for r in rows]
     for path in data.iterdir():
         assert len(shown(path)[0]) == 600
@@ -172,9 +172,9 @@ def test_clips_of_an_unreadable_file_are_kept(tmp_path: Path) -> None:
     clips = sorted((out / "data").iterdir())
     assert len(clips) == 2
     (data / f"{names[1]}.parquet").write_bytes(b"torn")
-    told: list[DatasetError] = []
-    assert export_fiftyone(action100m.open(data, told.append), out, export).samples == 1
-    assert len(told) == 1
+    errors: list[DatasetError] = []
+    assert export_fiftyone(action100m.open(data, errors.append), out, export).samples == 1
+    assert len(errors) == 1
     assert sorted((out / "data").iterdir()) == clips
     (data / f"{names[1]}.parquet").unlink()
     export_fiftyone(action100m.open(data), out, export)

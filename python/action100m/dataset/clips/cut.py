@@ -57,7 +57,7 @@ class Order:
     copy: bool
     packed: bool
 
-    def standing(self) -> Clips | None:
+    def existing(self) -> Clips | None:
         """Return the existing clips; None if there are none, or not those that are wanted.
 
         Raises:

@@ -40,11 +40,11 @@ class ShardWriter:
         self._folder, self._clips, self._limit = folder, clips, limit
         self._waiting: list[tuple[str, Row]] = []
         self._bytes = 0
-        standing = shards(folder)
-        self._sizes = _checked(folder, standing)
-        self._number = int(standing[-1].stem[-6:]) + 1 if standing else 0
-        if standing:
-            for key, _ in read_shard(standing[-1]):  # the writer may have been killed before this
+        existing = shards(folder)
+        self._sizes = _checked(folder, existing)
+        self._number = int(existing[-1].stem[-6:]) + 1 if existing else 0
+        if existing:
+            for key, _ in read_shard(existing[-1]):  # the writer may have been killed before this
                 self._path(key).unlink(missing_ok=True)
 
     def add(self, clip: Path, row: Row) -> None:
@@ -94,7 +94,7 @@ def shards(folder: Path) -> list[Path]:
     return sorted(folder.glob(_SHARDS))
 
 
-def _checked(folder: Path, standing: list[Path]) -> dict[str, int]:
+def _checked(folder: Path, existing: list[Path]) -> dict[str, int]:
     """Check that all recorded shards exist; return the sizes of all by name, and record them.
 
     Raises:
@@ -102,7 +102,7 @@ def _checked(folder: Path, standing: list[Path]) -> dict[str, int]:
     """
     record = folder / _RECORD
     noted: dict[str, int] = json.loads(record.read_text("utf-8")) if record.exists() else {}
-    sizes = {shard.name: shard.stat().st_size for shard in standing}
+    sizes = {shard.name: shard.stat().st_size for shard in existing}
     if wrong := [name for name, size in noted.items() if sizes.get(name) != size]:
         raise FileExistsError(
             f"{folder} cannot be continued: {wrong[0]} is missing or incomplete, and so are clips "

@@ -253,7 +253,7 @@ class _Cutting:
         except ValueError as error:
             return str(error)
         order = Order(video, segments, folder, self._copy, self._packed)
-        return order.standing() or self._cut(order, pool)
+        return order.existing() or self._cut(order, pool)
 
     def _cut(self, order: Order, pool: DecoderPool) -> Clips | str:
         for _ in range(_ATTEMPTS):

@@ -99,11 +99,11 @@ class OpenAIEngine:
         )
         self._servers = Servers(config.urls, config.concurrency, self._patience)
         problems = await asyncio.gather(*map(self._look, self._servers.all))
-        told = " ".join(filter(None, problems))
+        message = " ".join(filter(None, problems))
         if all(problems):
-            raise EngineStoppedError(f"No server is available: {told}")
-        if told:
-            _log.warning("%s The other servers are used.", told)
+            raise EngineStoppedError(f"No server is available: {message}")
+        if message:
+            _log.warning("%s The other servers are used.", message)
 
     async def disconnect(self) -> None:
         """Close the connections."""
@@ -128,8 +128,8 @@ class OpenAIEngine:
             names = clean(", ".join(map(str, models)), _WORDS)
             raise ValueError(f"{server.url} has no model {self._config.model}; it has: {names}.")
         if self._config.context_length is None:  # the smallest of all servers
-            told = model.get("max_model_len")
-            known = [n for n in (self.context_length, told) if isinstance(n, int) and n > 0]
+            reported = model.get("max_model_len")
+            known = [n for n in (self.context_length, reported) if isinstance(n, int) and n > 0]
             self.context_length = min(known, default=None)
         return ""
 

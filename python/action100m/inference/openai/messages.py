@@ -74,18 +74,18 @@ def result_of(request: Request, answer: Any, retries: int) -> Result:
     return Result(request.id, outcome, text, reason, usage)
 
 
-def _usage(told: dict[str, Any], retries: int) -> Usage:
-    details = told.get("prompt_tokens_details") or {}
+def _usage(reported: dict[str, Any], retries: int) -> Usage:
+    details = reported.get("prompt_tokens_details") or {}
     return Usage(
-        prompt=_count(told.get("prompt_tokens")),
+        prompt=_count(reported.get("prompt_tokens")),
         cached=_count(details.get("cached_tokens")),
-        completion=_count(told.get("completion_tokens")),
+        completion=_count(reported.get("completion_tokens")),
         retries=retries,
     )
 
 
-def _count(told: Any) -> int:
-    tokens = int(told or 0)
+def _count(reported: Any) -> int:
+    tokens = int(reported or 0)
     return tokens if 0 <= tokens < _MOST_TOKENS else 0
 
 

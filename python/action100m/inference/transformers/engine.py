@@ -129,8 +129,8 @@ class TransformersEngine:
         while jobs := self._queue.take():
             try:
                 jobs.sort(key=lambda job: str(job.prepared.shapes))
-                for _, alike in groupby(jobs, key=lambda job: job.prepared.shapes):
-                    self._answer(list(alike))
+                for _, similar in groupby(jobs, key=lambda job: job.prepared.shapes):
+                    self._answer(list(similar))
             except Exception as error:
                 self._stop(error, [job for job in jobs if not job.settled])
 
