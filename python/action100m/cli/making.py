@@ -63,7 +63,9 @@ def run_command(
     workers: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Videos to decode at once.  [default: one per CPU]", show_default=False
+            min=1,
+            help="Videos to decode, and shards to write, at once.  [default: one per CPU]",
+            show_default=False,
         ),
     ] = None,
     trace: Annotated[

@@ -74,7 +74,8 @@ def run(
         videos: files, folders or globs; if empty, the videos the run folder already knows.
         out: the run folder, created if it does not exist.
         config: configuration; default: that of the run folder, else the built-in one.
-        workers: number of videos at once; default: one per available CPU.
+        workers: number of videos to decode, and of shards to write, at once; default: one per
+            available CPU.
         console: where progress is printed; default: standard error.
 
     Raises:
