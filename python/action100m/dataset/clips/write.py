@@ -143,13 +143,11 @@ def _refuse_other(folder: Path, asked: dict[str, object]) -> None:
         write_text(note, json.dumps(asked, indent=1))
         return
     before = json.loads(note.read_text("utf-8"))
-    if other := [name for name, value in asked.items() if before.get(name) != value]:
-        wanted = ", ".join(
-            f"{_option(name, before.get(name))}, not {_option(name, asked[name])}" for name in other
-        )
+    options = [(_option(name, before.get(name)), _option(name, asked[name])) for name in asked]
+    if other := [f"{had}, not {wanted}" for had, wanted in options if had != wanted]:
         raise FileExistsError(
-            f"{folder} holds clips with other settings ({wanted}): choose another folder "
-            "with --out."
+            f"{folder} holds clips with other settings ({', '.join(other)}): choose another "
+            "folder with --out."
         )
 
 
