@@ -9,7 +9,6 @@ ceiling derived from such a product on an H200.
 
 from __future__ import annotations
 
-import gc
 import statistics
 import sys
 import time
@@ -25,6 +24,7 @@ try:
     import torch
     from transformers import VJEPA2Config, VJEPA2Model
 
+    from action100m.device import release_memory
     from action100m.segmentation.encoders.vjepa2.architecture import Architecture
     from action100m.segmentation.encoders.vjepa2.attention import Attention, is_available
     from action100m.segmentation.encoders.vjepa2.model import (
@@ -200,13 +200,6 @@ def relative_errors(
     return [float((values - exact).norm() / exact.norm()) for values in found]
 
 
-def free() -> None:
-    """Return unused memory to the device."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
 @dataclass
 class Measured:
     """What has been measured so far.
@@ -292,7 +285,7 @@ def measure(
     theirs = {n: rate_of_rival(rival, window.expand(n, *shape[1:])) for n in batches}
     weights = rival.encoder.state_dict()
     del rival
-    free()
+    release_memory()
 
     found = Measured(peak, architecture.operations(architecture.frames), max(theirs.values()))
     for batch, rate in theirs.items():
@@ -338,7 +331,7 @@ def try_variant(
     else:
         found.add(variant.name, batch, rate)
         found.rates[variant] = max(rate, found.rates.get(variant, 0.0))
-    free()
+    release_memory()
 
 
 def main() -> None:

@@ -7,7 +7,6 @@ the rows that it writes.
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import action100m
 from action100m.config import Config, available_cpus
 from action100m.demo import draw_demo_video
 from action100m.inference import Outcome, Usage
-from action100m.inference.answers import Answer, to_table
+from action100m.inference.answers import Answer, question_key, to_table
 from action100m.runs.costs import with_costs
 from action100m.runs.export import export
 from action100m.runs.folder import RunFolder
@@ -70,7 +69,7 @@ def _answers(tree: Tree) -> dict[str, object]:
     writer = Writer(0)
 
     def answer(field: str, node: int, text: str | None) -> tuple[str, int, Answer]:
-        key = hashlib.sha256(f"{field} {node}".encode()).hexdigest()[:32]
+        key = question_key({"field": field, "node": node})
         return field, node, Answer(key, Outcome.COMPLETE, text, "", Usage(2000, 1700, 200, 0))
 
     nodes = range(len(tree))

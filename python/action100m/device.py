@@ -19,7 +19,7 @@ def find_device(name: str) -> torch.device:
     Raises:
         ValueError: the device does not exist, or it is neither a CUDA device nor the CPU.
     """
-    import torch  # noqa: PLC0415  optional
+    import torch
 
     try:
         device = torch.device(name)

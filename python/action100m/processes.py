@@ -106,7 +106,10 @@ def _call_in_child(
 
 def _obituary(code: int) -> str:
     how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
-    return f"A helper process {how}. If memory ran out, use fewer --workers; then run again."
+    return (
+        f"A helper process {how}. If memory ran out, use fewer --workers, or fewer CPUs (taskset); "
+        "then run the same command again."
+    )
 
 
 def main() -> None:
@@ -134,6 +137,6 @@ def _as_sent(error: Exception) -> Exception:
     """Return an error that can be pickled, or one with the same words."""
     try:
         pickle.loads(pickle.dumps(error))
-    except Exception:
+    except Exception:  # pickling calls the error's own code, which may raise anything
         return RuntimeError(f"{type(error).__name__}: {error}")
     return error

@@ -51,7 +51,8 @@ _INDEX = ["uid", "path", "size", "sidecar", "added"]
 _ROWS_PER_PIECE = 10_000
 ROWS_PER_GROUP = 64
 """Rows of a piece that are read together when one of them is looked up."""
-_LOOKING, _LOOKED_AT = 16, 64  # threads, and files that each takes at a time
+_THREADS = 16  # that look at files
+_FILES_PER_THREAD = 64  # at a time
 _COMPARED = 2**16  # bytes compared at each end of two files of the same size
 
 
@@ -173,8 +174,8 @@ def _look_at_all(
     def look(some: list[Path]) -> list[tuple[Video, VideoMetadata | None]]:
         return [_look_at(path, known.get(path), sidecars) for path in some]
 
-    pieces = [paths[k : k + _LOOKED_AT] for k in range(0, len(paths), _LOOKED_AT)]
-    with ThreadPoolExecutor(_LOOKING) as pool:
+    pieces = [paths[k : k + _FILES_PER_THREAD] for k in range(0, len(paths), _FILES_PER_THREAD)]
+    with ThreadPoolExecutor(_THREADS) as pool:
         return [seen for some in pool.map(look, pieces) for seen in some]
 
 

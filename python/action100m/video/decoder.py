@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 _FILES_PER_CHILD: dict[Backend, int] = {"pyav": 256, "dali-cpu": 256, "dali-gpu": 16}
 _FREE_MEMORY = "If memory ran out, use fewer --workers."
 _REPORT = "Re-encode the file with ffmpeg, and report this crash."
-_CHILD = "action100m.video.child"
 
 
 @dataclass(frozen=True)
@@ -237,7 +236,9 @@ class _Child:
         self._messages: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (kill closes it)
         with theirs:
             self._process = subprocess.Popen(
-                python_command(_CHILD, theirs.fileno(), backend, threads, limits.memory),
+                python_command(
+                    "action100m.video.child", theirs.fileno(), backend, threads, limits.memory
+                ),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
