@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -20,6 +21,12 @@ def test_every_call_is_made_once(processes: int, tmp_path: Path) -> None:
     folders = [tmp_path / str(number) for number in range(10)]
     call_in_processes(os.mkdir, [(folder,) for folder in folders], processes)  # not twice
     assert sorted(tmp_path.iterdir()) == sorted(folders)
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+def test_results_come_in_the_order_of_the_calls(processes: int) -> None:
+    numbers = [(10.0 - k,) for k in range(10)]
+    assert call_in_processes(math.sqrt, numbers, processes) == [math.sqrt(*n) for n in numbers]
 
 
 @pytest.mark.parametrize("processes", [1, 3])

@@ -5,11 +5,19 @@ from __future__ import annotations
 import glob
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 TEMPORARY = ".tmp-"
 """Prefix of the names of unfinished files."""
+
+_AT_ONCE = 16  # a network file system answers each question late, but many at once
+_PER_THREAD = 64  # at a time
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
 
 
 def write_atomically(target: Path, write: Callable[[Path], object]) -> None:
@@ -35,6 +43,21 @@ def write_atomically(target: Path, write: Callable[[Path], object]) -> None:
 def write_text(target: Path, text: str) -> None:
     """Write text atomically. Lone surrogates, from odd file names, become backslash escapes."""
     write_atomically(target, lambda path: path.write_text(text, "utf-8", errors="backslashreplace"))
+
+
+def ask_for_each(question: Callable[[Item], Answer], items: Sequence[Item]) -> list[Answer]:
+    """Call a function that waits for the file system once for each item, in several threads.
+
+    Returns:
+        The answers, in the order of the items.
+    """
+
+    def ask(some: Sequence[Item]) -> list[Answer]:
+        return [question(item) for item in some]
+
+    pieces = [items[k : k + _PER_THREAD] for k in range(0, len(items), _PER_THREAD)]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return [answer for some in pool.map(ask, pieces) for answer in some]
 
 
 def matches(given: str) -> list[Path]:

@@ -11,9 +11,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from action100m.errors import RunStoppedError
+
+Answer = TypeVar("Answer")
 
 _START = """
 import sys
@@ -40,12 +42,15 @@ def python_command(module: str, *arguments: object) -> list[str]:
 
 
 def call_in_processes(
-    function: Callable[..., object], calls: Sequence[tuple[Any, ...]], processes: int
-) -> None:
+    function: Callable[..., Answer], calls: Sequence[tuple[Any, ...]], processes: int
+) -> list[Answer]:
     """Call a function once with each tuple of arguments; in this process if one is enough.
 
+    Returns:
+        The results, in the order of the calls.
+
     Args:
-        function: defined at the top level of a module; its result is ignored.
+        function: defined at the top level of a module; its results can be pickled.
         calls: arguments that can be pickled.
         processes: maximum number of processes.
 
@@ -54,15 +59,14 @@ def call_in_processes(
         RunStoppedError: a process died.
     """
     if min(processes, len(calls)) <= 1:
-        for arguments in calls:
-            function(*arguments)
-        return
-    waiting = deque(calls)
+        return [function(*arguments) for arguments in calls]
+    answers: dict[int, Answer] = {}
+    waiting = deque(enumerate(calls))
     children: list[subprocess.Popen[bytes]] = []
     with ThreadPoolExecutor(min(processes, len(calls))) as pool:
         try:
             threads = [
-                pool.submit(_call_in_child, function, waiting, children)
+                pool.submit(_call_in_child, function, waiting, answers, children)
                 for _ in range(min(processes, len(calls)))
             ]
             for thread in as_completed(threads):
@@ -72,11 +76,13 @@ def call_in_processes(
             for child in children:
                 child.kill()
             raise
+    return [answers[number] for number in range(len(calls))]
 
 
 def _call_in_child(
-    function: Callable[..., object],
-    waiting: deque[tuple[Any, ...]],
+    function: Callable[..., Answer],
+    waiting: deque[tuple[int, tuple[Any, ...]]],
+    answers: dict[int, Answer],
     children: list[subprocess.Popen[bytes]],
 ) -> None:
     child = subprocess.Popen(
@@ -91,9 +97,10 @@ def _call_in_child(
     with child:  # closes its stdin, on which it ends
         while waiting:
             try:
-                pickle.dump((function, waiting.popleft()), child.stdin)
+                number, arguments = waiting.popleft()
+                pickle.dump((function, arguments), child.stdin)
                 child.stdin.flush()
-                error = pickle.load(child.stdout)
+                error, answers[number] = pickle.load(child.stdout)
             except IndexError:  # another thread took the last one
                 return
             except (EOFError, OSError):
@@ -121,16 +128,21 @@ def main() -> None:
                 function, arguments = pickle.load(sys.stdin.buffer)
             except EOFError:
                 return
-            error = None
+            answer = _answer(function, arguments)
             try:
-                function(*arguments)
-            except Exception as caught:
-                error = _as_sent(caught)
-            try:
-                pickle.dump(error, answers)
+                pickle.dump(answer, answers)
                 answers.flush()
             except BrokenPipeError:  # nobody waits for it any longer
                 os._exit(1)
+
+
+def _answer(
+    function: Callable[..., object], arguments: tuple[Any, ...]
+) -> tuple[Exception | None, object]:
+    try:
+        return None, function(*arguments)
+    except Exception as error:
+        return _as_sent(error), None
 
 
 def _as_sent(error: Exception) -> Exception:

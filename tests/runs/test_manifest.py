@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from action100m.errors import UsageError
+from action100m.runs.details import Details
 from action100m.runs.folder import RunFolder
 from action100m.runs.manifest import Manifest
 
@@ -69,3 +70,33 @@ def test_an_error_about_a_duplicate_uid_names_both_files(tmp_path: Path) -> None
     Manifest(folder).add(make(tmp_path / "x", "a.mp4"))
     with pytest.raises(UsageError, match=r"x/a\.mp4.*y/a\.mkv"):
         Manifest(folder).add(make(tmp_path / "y", "a.mkv"))
+
+
+def test_several_processes_read_what_one_does(tmp_path: Path) -> None:
+    names = [f"{number:04}" for number in range(2100)]  # more than a piece and more than a call
+    paths = make(tmp_path, *(f"{name}.mp4" for name in names))
+    for name, path in zip(names, paths, strict=True):
+        path.with_suffix(".info.json").write_text(f'{{"id": "v{name}", "view_count": -1}}')
+        path.with_suffix(".srt").write_text(f"1\n00:00:01,000 --> 00:00:02,000\nSaid in {name}.\n")
+    paths[-1].with_suffix(".srt").write_text("nothing")
+    found = []
+    for processes in (1, 2):
+        folder = RunFolder(tmp_path / f"run{processes}")
+        problems = Manifest(folder).add(paths, processes=processes)
+        assert len(problems) == 2101
+        details = Details()
+        videos = Manifest(folder).videos
+        found.append((problems, [(v.uid, details.transcript(v)) for v in videos]))
+    assert found[0] == found[1]
+    assert found[0][1][-2] == ("v2098", [{"time": "1", "text": "Said in 2098."}])
+
+
+def test_a_file_is_gone_only_if_its_name_is(tmp_path: Path) -> None:
+    manifest = Manifest(RunFolder(tmp_path / "run"))
+    here, gone, dangling = make(tmp_path, "here.mp4", "gone.mp4", "dangling.mp4")
+    manifest.add([here, gone, dangling])
+    gone.unlink()
+    dangling.unlink()
+    dangling.symlink_to("nowhere")
+    assert {video.path for video in manifest.without_file(manifest.videos)} == {gone}
+    assert manifest.existing_files() == [here]

@@ -46,12 +46,11 @@ def test_a_table_overrides_the_sidecar_field_by_field(kind: str, tmp_path: Path)
     b.with_suffix(".info.json").write_text('{"id": "00123", "like_count": 3}')
     table = write_table(tmp_path, kind, ROWS)
     sidecars = Sidecars(MetadataConfig(table=str(table)))
-    found = sidecars.metadata(a)
+    found, other, none = sidecars.metadata([a, b, tmp_path / "c.mp4"])
     assert (found.id, found.title, found.description) == ("A", "Crane", "Fold it.")
     assert (found.view_count, found.upload_date) == (7, "20200131")
-    found = sidecars.metadata(b)
-    assert (found.id, found.title, found.duration, found.like_count) == ("00123", "Fold", 317, 3)
-    assert sidecars.metadata(tmp_path / "c.mp4").title is None
+    assert (other.id, other.title, other.duration, other.like_count) == ("00123", "Fold", 317, 3)
+    assert none.title is None
 
 
 @pytest.mark.parametrize(
@@ -78,7 +77,7 @@ def test_an_unusable_table_is_an_error(
 
 def test_unusable_values_of_a_row_are_reported(tmp_path: Path) -> None:
     table = write_table(tmp_path, "jsonl", [{"id": "a", "view_count": "many", "title": "Crane"}])
-    found = Sidecars(MetadataConfig(table=str(table))).metadata(tmp_path / "a.mp4")
+    [found] = Sidecars(MetadataConfig(table=str(table))).metadata([tmp_path / "a.mp4"])
     assert found.title == "Crane"
     assert "row 1: view_count is 'many', not a count" in found.problems[0]
 

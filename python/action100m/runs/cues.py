@@ -103,18 +103,15 @@ def _json3(text: str) -> Cues:
 
 def _events(events: list[dict[str, Any]]) -> Iterator[Cue]:
     for event in events:
-        spoken = [seg for seg in _segs(event) if _words(seg).strip()]
-        if not spoken:
+        segs = _segs(event)
+        words = [str(seg.get("utf8") or "") for seg in segs]
+        first = next((seg for seg, text in zip(segs, words, strict=True) if text.strip()), None)
+        if first is None:
             continue
         begin = _milliseconds(event.get("tStartMs", 0))
-        start = begin + _milliseconds(spoken[0].get("tOffsetMs", 0))
+        start = begin + _milliseconds(first.get("tOffsetMs", 0))
         end = begin + _milliseconds(event.get("dDurationMs", 0))
-        words = "".join(map(_words, _segs(event)))
-        yield Cue(start / 1000, end / 1000, (words,))
-
-
-def _words(seg: dict[str, Any]) -> str:
-    return str(seg.get("utf8") or "")
+        yield Cue(start / 1000, end / 1000, ("".join(words),))
 
 
 def _segs(event: dict[str, Any]) -> list[dict[str, Any]]:

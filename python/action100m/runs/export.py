@@ -30,6 +30,7 @@ from action100m.runs.manifest import Manifest, Video
 from action100m.runs.metadata import uid_of
 from action100m.runs.settings import Settings, read_settings
 from action100m.runs.sidecars import Sidecars
+from action100m.runs.transcript import read_transcript
 from action100m.schema import GPT, TIME_DECIMALS
 from action100m.segmentation.part import WITHOUT_EMBEDDINGS, from_table
 from action100m.segmentation.stage import Segmentation
@@ -112,7 +113,8 @@ def published_row(
 ) -> dict[str, Any]:
     """Return one video's row as plain values, times rounded to two decimals as published."""
     sidecars = Sidecars(config)
-    metadata, transcript = sidecars.metadata(path), sidecars.transcript(path).row()
+    [metadata] = sidecars.metadata([path])
+    transcript = read_transcript(path, sidecars.subtitles(path), sidecars.languages).row()
     uid = uid_of(path, metadata)
     about = metadata.row(segmentation.report.end, transcript)
     batch = video_row(uid, about, node_rows(uid, tree))

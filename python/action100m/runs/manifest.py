@@ -10,8 +10,7 @@ import hashlib
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,12 @@ import pyarrow.parquet as pq
 
 from action100m.config import MetadataConfig
 from action100m.errors import UsageError
-from action100m.files import write_atomically
+from action100m.files import ask_for_each, write_atomically
+from action100m.processes import call_in_processes
 from action100m.runs.folder import RunFolder, read_parquet
 from action100m.runs.metadata import VideoMetadata, uid_of
 from action100m.runs.sidecars import Sidecars
+from action100m.runs.transcript import read_transcript
 from action100m.schema import METADATA
 
 _METADATA = {
@@ -48,11 +49,9 @@ _SCHEMA = pa.schema(
     ]
 )
 _INDEX = ["uid", "path", "size", "sidecar", "added"]
-_ROWS_PER_PIECE = 10_000
 ROWS_PER_GROUP = 64
 """Rows of a piece that are read together when one of them is looked up."""
-_THREADS = 16  # that look at files
-_FILES_PER_THREAD = 64  # at a time
+_ROWS_PER_PIECE = 16 * ROWS_PER_GROUP  # an interruption loses at most one for each process
 _COMPARED = 2**16  # bytes compared at each end of two files of the same size
 
 
@@ -100,6 +99,7 @@ class Manifest:
     def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
         self._rows = sorted(_read(folder), key=lambda row: row[0])
+        self._gone: dict[Path, bool] = {}
         self._index()
 
     def _index(self) -> None:
@@ -121,12 +121,28 @@ class Manifest:
         """Return the other keys that the video's uid has had."""
         return self._earlier_keys.get(video.uid, set()) - {video.key}
 
-    def add(self, paths: Iterable[Path], config: MetadataConfig | None = None) -> list[str]:
+    def existing_files(self) -> list[Path]:
+        """Return the paths of the files that exist."""
+        paths = [video.path for video in self.videos]
+        answers = zip(paths, ask_for_each(Path.exists, paths), strict=True)
+        return [path for path, exists in answers if exists]
+
+    def without_file(self, videos: Iterable[Video]) -> set[Video]:
+        """Return those of the videos whose file no longer exists; each file is looked at once."""
+        asked = list(videos)
+        new = [video.path for video in asked if video.path not in self._gone]
+        self._gone.update(zip(new, ask_for_each(_is_gone, new), strict=True))
+        return {video for video in asked if self._gone[video.path]}
+
+    def add(
+        self, paths: Sequence[Path], config: MetadataConfig | None = None, processes: int = 1
+    ) -> list[str]:
         """Add files; those that are known and unchanged are not opened.
 
         Args:
             paths: paths of video files.
             config: how their metadata and subtitles are read.
+            processes: maximum number of processes that read them.
 
         Returns:
             Sentences about metadata and subtitles that could not be used.
@@ -134,19 +150,42 @@ class Manifest:
         Raises:
             UsageError: two files have the same uid.
             ConfigError: the metadata table cannot be used.
+            RunStoppedError: a process died.
         """
         sidecars = Sidecars(config or MetadataConfig())
         known = {video.path: video for video in self.videos}
-        problems = sidecars.doubts
-        seen = _look_at_all(list(paths), known, sidecars)
-        self._refuse_duplicates([video for video, _ in seen])
-        new = [(video, metadata) for video, metadata in seen if metadata is not None]
-        new.sort(key=lambda each: each[0].uid)  # the order of later lookups, see Details
-        problems += [problem for _, metadata in new for problem in metadata.problems]
-        for first in range(0, len(new), _ROWS_PER_PIECE):  # an interruption loses at most one
-            added = max(time.time_ns(), self._rows[-1][0] + 1 if self._rows else 0)
-            some = new[first : first + _ROWS_PER_PIECE]
-            placed = _write(self._folder, some, added, sidecars, problems)
+        sizes = zip(ask_for_each(_size, paths), sidecars.states(paths), strict=True)
+        seen = dict(zip(paths, sizes, strict=True))
+        unchanged = {
+            path: video
+            for path in seen
+            if (video := known.get(path)) and (video.size, video.sidecar) == seen[path]
+        }
+        changed = [path for path in seen if path not in unchanged]
+        read = dict(zip(changed, sidecars.metadata(changed, processes), strict=True))
+        fresh = [Video(uid_of(path, read[path]), path, *seen[path]) for path in changed]
+        self._refuse_duplicates([*unchanged.values(), *fresh])
+        fresh.sort(key=lambda video: video.uid)  # the order of later lookups, see Details
+        new = [(video, read[video.path]) for video in fresh]
+        problems = sidecars.doubts + [text for _, metadata in new for text in metadata.problems]
+        return problems + self._write(new, sidecars, processes)
+
+    def _write(
+        self, new: list[tuple[Video, VideoMetadata]], sidecars: Sidecars, processes: int
+    ) -> list[str]:
+        """Write pieces with the transcripts; return sentences about what could not be used."""
+        added = max(time.time_ns(), self._rows[-1][0] + 1 if self._rows else 0)
+        pieces = [new[k : k + _ROWS_PER_PIECE] for k in range(0, len(new), _ROWS_PER_PIECE)]
+
+        def call(piece: list[tuple[Video, VideoMetadata]]) -> tuple[Any, ...]:
+            subtitles = [sidecars.subtitles(video.path) for video, _ in piece]
+            return self._folder, piece, added, subtitles, sidecars.languages
+
+        written = call_in_processes(_write_piece, list(map(call, pieces)), processes)
+        problems: list[str] = []
+        for piece, (file, found) in zip(pieces, written, strict=True):
+            problems += found
+            placed = (replace(video, place=(file, row)) for row, (video, _) in enumerate(piece))
             self._rows += [(added, video) for video in placed]
         if new:
             self._index()
@@ -166,31 +205,6 @@ class Manifest:
             others[video.uid] = video
 
 
-def _look_at_all(
-    paths: list[Path], known: dict[Path, Video], sidecars: Sidecars
-) -> list[tuple[Video, VideoMetadata | None]]:
-    """Look at many at a time: a network file system answers each question late."""
-
-    def look(some: list[Path]) -> list[tuple[Video, VideoMetadata | None]]:
-        return [_look_at(path, known.get(path), sidecars) for path in some]
-
-    pieces = [paths[k : k + _FILES_PER_THREAD] for k in range(0, len(paths), _FILES_PER_THREAD)]
-    with ThreadPoolExecutor(_THREADS) as pool:
-        return [seen for some in pool.map(look, pieces) for seen in some]
-
-
-def _look_at(
-    path: Path, known: Video | None, sidecars: Sidecars
-) -> tuple[Video, VideoMetadata | None]:
-    """Return a file as it is now, and its metadata; None instead if it is unchanged."""
-    size = _size(path)
-    state = sidecars.state(path)
-    if known is not None and (known.size, known.sidecar) == (size, state):
-        return known, None
-    metadata = sidecars.metadata(path)
-    return Video(uid_of(path, metadata), path, size, state), metadata
-
-
 def _is_another(video: Video, earlier: Video) -> bool:
     """Return whether the earlier path has a file that is not a copy of this one."""
     try:
@@ -206,6 +220,10 @@ def _ends(path: Path) -> tuple[bytes, bytes]:
         first = file.read(_COMPARED)
         file.seek(max(0, path.stat().st_size - _COMPARED))
         return first, file.read(_COMPARED)
+
+
+def _is_gone(path: Path) -> bool:
+    return not os.path.lexists(path)  # a dangling link is an error, which is reported
 
 
 def _size(path: Path) -> int:
@@ -229,36 +247,36 @@ def _from_row(row: dict[str, Any], place: tuple[Path, int]) -> tuple[int, Video]
     return row["added"], Video(row["uid"], path, row["size"], row["sidecar"], place)
 
 
-def _write(
+def _write_piece(
     folder: RunFolder,
     videos: list[tuple[Video, VideoMetadata]],
     added: int,
-    sidecars: Sidecars,
-    problems: list[str],
-) -> list[Video]:
-    """Write a piece and return the videos with their places; holds one group's transcripts."""
+    subtitles: list[list[Path]],
+    languages: Sequence[str],
+) -> tuple[Path, list[str]]:
+    """Write a piece, holding one group's transcripts; return it, and what could not be used."""
     rows = [_to_row(video, metadata, added) for video, metadata in videos]
     name = hashlib.sha256(repr(rows).encode("utf-8", "surrogateescape")).hexdigest()[:32]
     piece = folder.manifest / f"{name}.parquet"
+    problems: list[str] = []
 
-    def groups() -> Iterator[pa.Table]:
-        for first in range(0, len(videos), ROWS_PER_GROUP):
-            group = slice(first, first + ROWS_PER_GROUP)
-            said = [sidecars.transcript(video.path) for video, _ in videos[group]]
-            problems.extend(problem for transcript in said for problem in transcript.problems)
-            with_lines = [
-                {**row, "transcript": transcript.row()}
-                for row, transcript in zip(rows[group], said, strict=True)
-            ]
-            yield pa.Table.from_pylist(with_lines, schema=_SCHEMA)
+    def transcript(number: int) -> list[dict[str, str]] | None:
+        found = read_transcript(videos[number][0].path, subtitles[number], languages)
+        problems.extend(found.problems)
+        return found.row()
 
     def write(path: Path) -> None:
         with pq.ParquetWriter(path, _SCHEMA) as writer:
-            for table in groups():
-                writer.write_table(table)
+            for first in range(0, len(rows), ROWS_PER_GROUP):
+                group = range(first, min(first + ROWS_PER_GROUP, len(rows)))
+                said = ask_for_each(transcript, group)
+                whole = [
+                    {**rows[n], "transcript": lines} for n, lines in zip(group, said, strict=True)
+                ]
+                writer.write_table(pa.Table.from_pylist(whole, schema=_SCHEMA))
 
     write_atomically(piece, write)
-    return [replace(video, place=(piece, number)) for number, (video, _) in enumerate(videos)]
+    return piece, problems
 
 
 def _to_row(video: Video, metadata: VideoMetadata, added: int) -> dict[str, Any]:

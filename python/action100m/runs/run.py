@@ -74,8 +74,8 @@ def run(
         videos: files, folders or globs; if empty, the videos the run folder already knows.
         out: the run folder, created if it does not exist.
         config: configuration; default: that of the run folder, else the built-in one.
-        workers: number of videos to decode, and of shards to write, at once; default: one per
-            available CPU.
+        workers: number of videos to decode, and of processes that read sidecars or write shards;
+            default: one per available CPU.
         console: where progress is printed; default: standard error.
 
     Raises:
@@ -95,8 +95,8 @@ def run(
     paths = find_videos(inputs, leave_out=folder.root, tell=tell)
     earlier = _earlier(folder, needed=config is None)
     config = config or earlier or Config()
-    manifest = _take_in(paths, folder, config, console)
     workers = workers or available_cpus()
+    manifest = _take_in(paths, folder, config, workers, console)
     _check_engines(config)
     config = _pinned(config)
     for change in changes(earlier, config) if earlier else ():
@@ -123,15 +123,17 @@ def _earlier(folder: RunFolder, *, needed: bool) -> Config | None:
         return None  # it is overwritten
 
 
-def _take_in(paths: list[Path], folder: RunFolder, config: Config, console: Console) -> Manifest:
+def _take_in(
+    paths: list[Path], folder: RunFolder, config: Config, workers: int, console: Console
+) -> Manifest:
     """Add the videos to the run's manifest; without any, check those it knows again."""
     if not paths and not folder.manifest.is_dir():
         raise NothingToDoError(_NOTHING.format(folder.root))
     folder.root.mkdir(parents=True, exist_ok=True)
     with locked(folder.root / ".manifest.lock"):  # if runs start together, only one reads all
         manifest = Manifest(folder)
-        paths = paths or [video.path for video in manifest.videos if video.path.exists()]
-        problems = manifest.add(paths, config.metadata)
+        paths = paths or manifest.existing_files()
+        problems = manifest.add(paths, config.metadata, workers)
     for problem in problems:
         _say(console, f"Sidecar: {problem}")
     if not manifest.videos:

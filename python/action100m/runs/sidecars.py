@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields, replace
+from itertools import chain
 from pathlib import Path
 
 from action100m.config import MetadataConfig
+from action100m.files import ask_for_each
+from action100m.processes import call_in_processes
 from action100m.runs.metadata import VideoMetadata, checked_metadata, read_sidecar, sidecar_path
 from action100m.runs.metadata_table import MetadataTable
-from action100m.runs.transcript import SubtitleFiles, Transcript, read_transcript
+from action100m.runs.transcript import SubtitleFiles
+
+_PER_CALL = 1000  # sidecars: a process takes as long to start as it takes to read so many
 
 
 class Sidecars:
-    """Looks up metadata and transcripts for one configuration.
+    """Looks up metadata and subtitle files for one configuration.
+
+    Attributes:
+        languages: the languages wanted for transcripts, the best first.
 
     Raises:
         ConfigError: the metadata table cannot be used.
     """
 
     def __init__(self, config: MetadataConfig) -> None:
-        self._languages = config.languages
+        self.languages = config.languages
         self._subtitles = SubtitleFiles()
         self._table = None if config.table is None else MetadataTable(Path(config.table))
 
@@ -28,18 +37,35 @@ class Sidecars:
         """Sentences about likely mistakes in the table."""
         return [] if self._table is None else self._table.doubts
 
-    def state(self, video: Path) -> str:
-        """Return a string that changes whenever what would be read does; "" if there is nothing."""
+    def states(self, videos: Sequence[Path]) -> list[str]:
+        """Return for each video a string that changes with its files; "" if there are none."""
+        ask_for_each(self._subtitles.list_folder, sorted({video.parent for video in videos}))
+        return ask_for_each(self._state, videos)
+
+    def _state(self, video: Path) -> str:
         info = _stamp(sidecar_path(video))
         subtitles = [f"{file.name} {_stamp(file)}" for file in self._subtitles.beside(video)]
         if subtitles:
-            subtitles.append(",".join(self._languages))
+            subtitles.append(",".join(self.languages))
         table = "" if self._table is None else f"{self._table} {_stamp(self._table.file)}"
         return "|".join([info, *subtitles, table]).rstrip("|")
 
-    def metadata(self, video: Path) -> VideoMetadata:
-        """Return the fields of the info.json; fields from the table take precedence."""
-        sidecar = read_sidecar(video)
+    def subtitles(self, video: Path) -> list[Path]:
+        """Return the subtitle files of a video."""
+        return self._subtitles.beside(video)
+
+    def metadata(self, videos: Sequence[Path], processes: int = 1) -> list[VideoMetadata]:
+        """Return the fields of each video's info.json; those of the table take precedence.
+
+        Args:
+            videos: paths of video files.
+            processes: maximum number of processes that read the info.json files.
+        """
+        calls = [(videos[k : k + _PER_CALL],) for k in range(0, len(videos), _PER_CALL)]
+        found = chain.from_iterable(call_in_processes(_read_sidecars, calls, processes))
+        return [self._combined(*each) for each in zip(videos, found, strict=True)]
+
+    def _combined(self, video: Path, sidecar: VideoMetadata) -> VideoMetadata:
         found = self._table and self._table.row(video, sidecar.id)
         if not found:
             return sidecar
@@ -48,9 +74,9 @@ class Sidecars:
         given = {name: value for name in names if (value := getattr(own, name)) is not None}
         return replace(sidecar, **given, problems=sidecar.problems + own.problems)
 
-    def transcript(self, video: Path) -> Transcript:
-        """Return the transcript of the video, from the best of its subtitle files."""
-        return read_transcript(video, self._subtitles.beside(video), self._languages)
+
+def _read_sidecars(videos: Sequence[Path]) -> list[VideoMetadata]:
+    return ask_for_each(read_sidecar, videos)
 
 
 def _stamp(file: Path) -> str:

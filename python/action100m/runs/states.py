@@ -40,11 +40,13 @@ def find_states(folder: RunFolder, manifest: Manifest, stage: StageKey) -> dict[
     done = folder.done_keys(stage)
     failed = folder.failed_keys(stage)
     elsewhere = folder.done_keys_elsewhere(stage) | done
+    left = [video for video in manifest.videos if video.key not in done]
+    without_file = manifest.without_file(left) if stage.reads_files else set()
 
     def state(video: Video) -> State:
         if video.key in done:
             return State.DONE
-        if stage.reads_files and not (video.path.exists() or video.path.is_symlink()):
+        if video in without_file:
             return State.SKIPPED
         if video.key in failed:
             return State.FAILED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import os
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -54,6 +55,10 @@ class SubtitleFiles:
     def __init__(self) -> None:
         self._listed = cache(_list)
 
+    def list_folder(self, folder: Path) -> None:
+        """List a folder, before several threads ask about its videos, as each would list it."""
+        self._listed(folder)
+
     def beside(self, video: Path) -> list[Path]:
         """Return `X.LANGUAGE.vtt` and `X.vtt` for `X.mp4`, likewise for each format, sorted."""
         return self._listed(video.parent).get(video.stem, [])
@@ -62,15 +67,16 @@ class SubtitleFiles:
 def _list(folder: Path) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
     try:
-        files = sorted(folder.iterdir())
+        names = sorted(os.listdir(folder))  # noqa: PTH208 (a million paths would take long to sort)
     except OSError:
         return {}
-    for file in files:
-        if file.suffix[1:].lower() in FORMATS:
-            stem, _, language = file.stem.rpartition(".")
-            found.setdefault(file.stem, []).append(file)
+    for name in names:
+        whole, _, suffix = name.rpartition(".")
+        if whole and suffix.lower() in FORMATS:
+            stem, _, language = whole.rpartition(".")
+            found.setdefault(whole, []).append(folder / name)
             if stem and language:
-                found.setdefault(stem, []).append(file)
+                found.setdefault(stem, []).append(folder / name)
     return found
 
 
@@ -151,6 +157,8 @@ def spoken_lines(cues: Cues) -> list[Line]:
 def clean_line(text: str) -> str:
     """Return a line without markup and invisible characters, with single spaces."""
     words = html.unescape(_TAG.sub("", text))
+    if words.isprintable():  # most lines; the categories of characters take longer
+        return " ".join(words.split())
     kept = " ".join("".join(map(_visible, words)).split())
     return kept if any(unicodedata.category(c) not in ("Cf", "Zs") for c in kept) else ""
 
