@@ -103,6 +103,11 @@ def test_a_saved_state_resumes_with_the_remaining_batches(place: Path) -> None:
         rank.load_state_dict(state)
         seen += keys(loaded(rank))
     assert sorted(seen) == sorted(keys(whole[5:]))
+    again.load_state_dict(state)
+    again.set_epoch(3)
+    assert keys(loaded(again)) == keys(whole[5:])
+    again.set_epoch(3)
+    assert keys(loaded(again)) == keys(whole)
     again.load_state_dict(whole[-1]["state"])
     assert loaded(again) == []
     with pytest.raises(ValueError, match="to seed 5, not"):

@@ -83,7 +83,10 @@ class Segments(IterableDataset[Batch]):
 
         segments = Segments("run", frames=8, side=224, batch_size=16, index="index.parquet")
         loader = DataLoader(segments, batch_size=None, num_workers=4)
-        for epoch in range(epochs):
+        state = checkpoint.get("segments")
+        if state:
+            segments.load_state_dict(state)
+        for epoch in range(state["epoch"] if state else 0, epochs):
             segments.set_epoch(epoch)
             for batch in loader:
                 ...
@@ -152,6 +155,7 @@ class Segments(IterableDataset[Batch]):
             _log.warning("%s of the dataset not found: left out.", counted(absent, "video"))
         # Shared memory, so that persistent workers see changes from epoch to epoch.
         self._place = torch.zeros(2, dtype=torch.int64).share_memory_()
+        self._resumed = False  # since the last set_epoch
 
     def __len__(self) -> int:
         """Return how many batches of this epoch remain for this rank."""
@@ -160,15 +164,21 @@ class Segments(IterableDataset[Batch]):
     def set_epoch(self, epoch: int) -> None:
         """Start this epoch, with its own order, at the next iteration.
 
+        The first call after `load_state_dict` continues the epoch of that state, if it is this one.
+
         Raises:
             ValueError: epoch < 0.
         """
         if epoch < 0:
             raise ValueError(f"The epoch must be at least 0, not {epoch}.")
-        self._place.copy_(torch.tensor([epoch, 0]))
+        if not (self._resumed and epoch == int(self._place[0])):
+            self._place.copy_(torch.tensor([epoch, 0]))
+        self._resumed = False
 
     def load_state_dict(self, state: State) -> None:
         """Resume after the batch that has this state, in the same epoch.
+
+        Every iteration starts there until `set_epoch` is called for another epoch.
 
         Raises:
             ValueError: the state belongs to other segments or another seed.
@@ -178,6 +188,7 @@ class Segments(IterableDataset[Batch]):
         if state["seed"] != self._seed:
             raise ValueError(f"The state belongs to seed {state['seed']}, not {self._seed}.")
         self._place.copy_(torch.tensor([state["epoch"], state["done"]]))
+        self._resumed = True
 
     def __iter__(self) -> Iterator[Batch]:
         worker = get_worker_info()

@@ -191,8 +191,25 @@ def test_later_videos_are_written_to_new_shards(place: Path, tmp_path: Path) -> 
         cut(tmp_path, out)
     late.unlink()
     late.write_bytes((place / "videos" / "first.mkv").read_bytes() + b"\0")
-    with pytest.raises(FileExistsError, match="other clips of first"):
+    with pytest.raises(FileExistsError, match="other clips or texts of first"):
         cut(tmp_path, out, packed=True)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_changed_texts_are_never_left_out(packed: bool, place: Path, tmp_path: Path) -> None:
+    (tmp_path / "videos").symlink_to(place / "videos")
+    rows = pq.read_table(place / "data.parquet").to_pylist()
+    write_rows(tmp_path / "data.parquet", rows)
+    cut(tmp_path, tmp_path / "out", packed=packed)
+    for node in rows[0]["nodes"]:
+        node["plm_caption"] = "Somebody folds a sheet of paper."
+    write_rows(tmp_path / "data.parquet", rows)
+    if packed:
+        with pytest.raises(FileExistsError, match="other clips or texts of first"):
+            cut(tmp_path, tmp_path / "out", packed=True)
+    else:
+        cut(tmp_path, tmp_path / "out")
+        assert table(tmp_path / "out")[0]["plm_caption"] == "Somebody folds a sheet of paper."
 
 
 def test_existing_clips_are_kept_and_changed_ones_are_cut_again(

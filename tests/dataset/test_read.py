@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
+import os
 import threading
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +15,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import action100m
 from action100m import DatasetError, UsageError
 from action100m.dataset.select import Selection
 from action100m.dataset.write import write_shards
 from action100m.schema import METADATA, NODE, SCHEMA
-from rows import batches, random_tree, write_rows
+from rows import as_python, batches, random_tree, write_rows
 
 Row = dict[str, Any]
 VIDEOS = 12
@@ -76,11 +81,95 @@ def test_an_fsspec_url_is_opened(folder: Path) -> None:
     memory = fsspec.filesystem("memory")
     for file in folder.iterdir():
         memory.pipe(f"/published/data/{file.name}", file.read_bytes())
+    memory.pipe("/published/data/.tmp-1.parquet", b"unfinished")
     dataset = action100m.open("memory://published/data")
     assert len(dataset) == VIDEOS
     assert dataset["video0007"].uid == "video0007"
+    memory.pipe("/published/run.toml", b"")
+    memory.pipe("/published/parts/part.parquet", b"of another format")
+    assert len(action100m.open("memory://published")) == VIDEOS
     with pytest.raises(FileNotFoundError):
         action100m.open("memory://published/nothing")
+
+
+def test_files_of_one_name_in_two_archives_are_both_read(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("fsspec")
+    urls = []
+    for number, shard in enumerate(sorted(folder.iterdir())[:2]):
+        with zipfile.ZipFile(tmp_path / f"{number}.zip", "w") as archive:
+            archive.write(shard, "data.parquet")
+        urls.append(f"zip://data.parquet::{tmp_path / f'{number}.zip'}")
+    dataset = action100m.open(urls)
+    assert len(list(dataset)) == 10
+    assert [source.name for source in dataset.sources] == urls
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_store_that_refuses_a_fork_is_opened_again(folder: Path) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    local = pytest.importorskip("fsspec.implementations.local")
+
+    class OneProcess(local.LocalFileSystem):  # type: ignore[misc, name-defined]
+        protocol = "oneprocess"
+
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            self.process = os.getpid()
+
+        def _open(self, *arguments: Any, **options: Any) -> Any:
+            assert self.process == os.getpid(), "used after a fork"
+            return super()._open(*arguments, **options)
+
+    fsspec.register_implementation("oneprocess", OneProcess, clobber=True)
+    dataset = action100m.open(f"oneprocess://{folder}")
+    pid = os.fork()
+    if not pid:
+        os._exit(0 if len(dataset) == VIDEOS else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert len(dataset) == VIDEOS
+
+
+@given(wanted=st.sets(st.integers(0, VIDEOS + 3)))
+def test_videos_are_found_by_their_uids(wanted: set[int], folder: Path) -> None:
+    uids = [f"video{number:04}" for number in wanted]
+    dataset = action100m.open(folder)
+    assert {video.uid for video in dataset.videos(uids=uids)} == {u for u in uids if u in dataset}
+    for source, batch in dataset.batches(["nodes.level"], uids):
+        whole = pq.read_table(source.path).column("video_uid").to_pylist()
+        assert batch.uid.to_pylist() == whole[batch.first_row : batch.first_row + len(batch)]
+
+
+def test_no_footer_outlives_a_look_up(folder: Path) -> None:
+    def footers() -> int:
+        return sum(type(each) is pq.FileMetaData for each in gc.get_objects())
+
+    dataset = action100m.open(folder)
+    gc.collect()
+    before = footers()
+    gc.disable()
+    try:
+        for _ in range(5):
+            assert dataset["video0007"].uid
+        assert footers() <= before + 1
+    finally:
+        gc.enable()
+
+
+def test_fields_that_are_null_everywhere_need_no_type(tmp_path: Path) -> None:
+    plain = [
+        {**row, "metadata": {**row["metadata"], "description": None, "transcript": None}}
+        for row in as_python(batches(2))
+    ]
+    untyped = pa.Table.from_pylist(plain)
+    assert pa.types.is_null(untyped.schema.field("nodes").type.value_type.field("gpt").type)
+    coded = untyped.column("video_uid").dictionary_encode()
+    pq.write_table(untyped.set_column(0, "video_uid", coded), tmp_path / "untyped.parquet")
+    pq.write_table(pa.Table.from_pylist(plain, SCHEMA), tmp_path / "typed.parquet")
+    names = ["untyped.parquet", "typed.parquet"]
+    sources = [action100m.open(tmp_path / name).sources[0] for name in names]
+    read, expected = (list(source.batches()) for source in sources)
+    assert read == expected
 
 
 def test_only_the_requested_fields_are_read(folder: Path) -> None:

@@ -126,6 +126,15 @@ def test_long_videos_are_counted_in_full(tmp_path: Path) -> None:
     assert stats.seconds == 12 * 3600
 
 
+def test_the_order_of_the_segments_does_not_matter(rows: list[Row], tmp_path: Path) -> None:
+    shuffled = [{**row, "nodes": row["nodes"][::-1]} for row in rows]
+    stats, other = (
+        measure(action100m.open(write_rows(tmp_path / f"{name}.parquet", some)))
+        for name, some in (("a", rows), ("b", shuffled))
+    )
+    assert other == stats
+
+
 def test_an_empty_dataset_is_measured(tmp_path: Path) -> None:
     stats = measure(action100m.open(write_rows(tmp_path / "a.parquet", [])))
     assert (stats.segments, stats.durations, stats.deepest) == (0, None, None)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from action100m.schema import SCHEMA
 
@@ -21,13 +20,13 @@ class Projection:
     """
 
     def __init__(
-        self, schema: pq.ParquetSchema | None, arrow: pa.Schema, fields: Iterable[str] | None
+        self, columns: Sequence[str] | None, arrow: pa.Schema, fields: Iterable[str] | None
     ) -> None:
         """Find the fields in the file.
 
         Args:
-            schema: schema of the file; None for data that is not Parquet.
-            arrow: the same schema as an Arrow schema.
+            columns: paths of the file's leaf columns, in order; None for data that is not Parquet.
+            arrow: schema of the file.
             fields: dotted paths, such as "nodes.level"; None: all.
 
         Raises:
@@ -40,12 +39,19 @@ class Projection:
             if arrow.names.count(name) > 1:
                 raise ValueError(f"It has {name} twice; it is not in the published format.")
         there, published = _fields(arrow), _fields(self._schema)
-        if missing := [path for path in published if path not in there]:
+        # A writer without a schema, such as pandas, gives a field that is null everywhere no type.
+        null = [path for path, kind in there.items() if pa.types.is_null(kind)]
+        typed = {
+            path: kind
+            for path, kind in published.items()
+            if not any(path == empty or path.startswith(f"{empty}.") for empty in null)
+        }
+        if missing := [path for path in typed if path not in there]:
             raise ValueError(f"It has no {', '.join(missing)}; it is not in the published format.")
-        for path, kind in published.items():
+        for path, kind in typed.items():
             if not _castable(there[path], kind):
                 raise ValueError(f"{path} is {there[path]}, but {kind} in the published format.")
-        self.columns = None if schema is None else _columns(schema, arrow, published)
+        self.columns = None if columns is None else _columns(columns, arrow, {*typed, *null})
 
     def published(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         """Return the rows with the requested fields only, in published order and types."""
@@ -96,16 +102,15 @@ def _fields(schema: pa.Schema) -> dict[str, pa.DataType]:
     return dict(_leaves(pa.struct(list(schema))))
 
 
-def _columns(schema: pq.ParquetSchema, arrow: pa.Schema, published: Iterable[str]) -> list[str]:
+def _columns(columns: Sequence[str], arrow: pa.Schema, wanted: set[str]) -> list[str]:
     """Return the paths in the file, where the elements of lists may have any name."""
-    wanted = set(published)
-    columns: list[str] = []
+    found: list[str] = []
     at = 0
     for path, kind in _leaves(pa.struct(list(arrow))):
         width = _width(kind)
-        columns += [schema.column(at + k).path for k in range(width) if path in wanted]
+        found += columns[at : at + width] if path in wanted else []
         at += width
-    return columns
+    return found
 
 
 def _width(kind: pa.DataType) -> int:
@@ -120,6 +125,8 @@ def _width(kind: pa.DataType) -> int:
 def _castable(found: pa.DataType, published: pa.DataType) -> bool:
     if found == published:
         return True
+    if pa.types.is_dictionary(found):
+        return _castable(found.value_type, published)
     texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
     if pa.types.is_string(published):
         return any(is_text(found) for is_text in texts)
@@ -133,6 +140,8 @@ def _as(values: pa.Array, kind: pa.DataType) -> pa.Array:
     """Return the values as another type, by name in structs; raise ArrowInvalid if one is unfit."""
     if values.type == kind:
         return values
+    if pa.types.is_null(values.type):
+        return pa.nulls(len(values), kind)
     if pa.types.is_struct(kind):
         parts = [_as(values.field(field.name), field.type) for field in kind]
         return pa.StructArray.from_arrays(parts, fields=list(kind), mask=values.is_null())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,16 +112,18 @@ class Dataset:
             DatasetError: a file cannot be read or lacks published fields, and there is no
                 `on_error`.
         """
-        wanted = None if uids is None else frozenset(uids)
         if isinstance(fields, str) or isinstance(uids, str):
             raise TypeError("fields and uids take several strings, such as a list, not one.")
+        wanted = None if uids is None else frozenset(uids)
+        ordered = None if wanted is None else sorted(wanted)
         asked = None if fields is None else tuple(fields)
         for source in self.sources:
-            for first_row, rows in source.batches(asked, wanted):
+            for first_row, rows in source.batches(asked, ordered):
                 if isinstance(rows, DatasetError):
                     self.refuse(rows)
                 else:
-                    yield from _wanted(source, rows, first_row, wanted)
+                    for start, some in _runs_of(wanted, rows):
+                        yield source, Batch(some, first_row + start)
 
     def sql(self, query: str) -> pa.Table:
         """Run an SQL query with DuckDB; needs `action100m[query]`.
@@ -187,15 +190,20 @@ class Dataset:
         self.on_error(error)
 
 
-def _wanted(
-    source: Source, rows: pa.RecordBatch, first_row: int, uids: frozenset[str] | None
-) -> Iterator[tuple[Source, Batch]]:
+def _runs_of(
+    uids: frozenset[str] | None, rows: pa.RecordBatch
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Yield each run of rows with one of these uids, and its position; None: all rows."""
     if uids is None:
-        yield source, Batch(rows, first_row)
+        yield 0, rows
         return
-    for row, uid in enumerate(rows.column("video_uid").to_pylist()):
-        if uid in uids:
-            yield source, Batch(rows.slice(row, 1), first_row + row)
+    held = [uid in uids for uid in rows.column("video_uid").to_pylist()]
+    row = 0
+    for wanted, run in groupby(held):
+        length = len(list(run))
+        if wanted:
+            yield row, rows.slice(row, length)
+        row += length
 
 
 @dataclass(frozen=True, eq=False)

@@ -77,7 +77,8 @@ class RunningStatistics:
             return
         firsts = batch.offsets[:-1][filled]
         self._depths.update(np.maximum.reduceat(batch.level, firsts).tolist())
-        whole = np.where(finite, batch.centiseconds, 0)[firsts]
+        # The longest segment is the video, also where the root is not listed first.
+        whole = np.maximum.reduceat(np.where(finite, batch.centiseconds, 0), firsts)
         seconds = np.maximum(whole, 0) / 100
         self._seconds += float(seconds.sum())
         long = seconds >= 60  # rates of short videos mean little

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+from bisect import bisect_left
 from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from action100m.schema import SCHEMA
 
 ROWS_AT_ONCE = 64
 _GROUPS_AHEAD = 2  # Arrow decodes nested columns on one CPU only
+_FOOTERS = 16  # kept; one takes about 10 KB for each row group
 MADE_BY = "action100m."
 """Prefix of the keys in the file metadata that an export writes."""
 _FILE_ENDINGS = (".parquet", ".json")
@@ -34,53 +37,49 @@ class Source:
     """One file of a dataset.
 
     Attributes:
-        name: the name to show to users.
+        name: the name to show to users, different for each file.
         path: path within `filesystem`.
         filesystem: the file system of the file.
     """
 
     name: str
     path: str
-    filesystem: fs.FileSystem
+    filesystem: fs.FileSystem = field(compare=False)
 
     def count_rows(self) -> int:
         """Return the number of videos, from the footer alone."""
         if self._is_json:
             return 1
-        with self.explained(), self._parquet() as file:
-            rows: int = file.metadata.num_rows
+        rows: int = self._footer().metadata.num_rows
         return rows
 
     def first_rows(self) -> list[int]:
         """Return the number of the first row of each row group, from the footer alone."""
         if self._is_json:
             return [0]
-        with self.explained(), self._parquet() as file:
-            groups = range(file.num_row_groups)
-            sizes = [file.metadata.row_group(group).num_rows for group in groups]
-        return [0, *accumulate(sizes[:-1])]
+        return self._footer().first_rows
 
     def made_by(self) -> dict[str, str]:
         """Return the models and settings that the footer records; {} if there are none."""
         if self._is_json:
             return {}
-        with self.explained(), self._parquet() as file:
-            found = file.schema_arrow.metadata or {}
+        found = self._footer().schema.metadata or {}
         ours = {key: text for key, text in found.items() if key.startswith(MADE_BY.encode())}
         return {key.decode(): text.decode("utf-8", "replace") for key, text in ours.items()}
 
     def batches(
         self,
         fields: Iterable[str] | None = None,
-        uids: frozenset[str] | None = None,
+        uids: Sequence[str] | None = None,
         groups: Container[int] | None = None,
     ) -> Iterator[tuple[int, pa.RecordBatch | DatasetError]]:
         """Yield the rows, or the error of a row group, each with the number of the first row.
 
         Args:
             fields: dotted paths of the published schema, such as "nodes.gpt.action"; None: all.
-            uids: skip row groups that have none of these uids, by their statistics.
-            groups: read only these row groups; None: all.
+            uids: in order; skip row groups that have none of these, by their statistics.
+            groups: read only these row groups; None: all. The footers of the files that were last
+                read in this way are kept.
 
         Yields:
             Batches with the published types and the requested fields only.
@@ -98,8 +97,7 @@ class Source:
         """
         if self._is_json:
             return SCHEMA
-        with self.explained(), self._parquet() as file:
-            return file.schema_arrow
+        return self._footer().schema
 
     def row_groups(self, condition: pc.Expression | None, schema: pa.Schema) -> set[int] | None:
         """Return the row groups that, by their statistics, may meet a condition; None: all.
@@ -149,10 +147,10 @@ class Source:
         """Errors that reading may raise; for a remote store, they depend on its HTTP library."""
         return (OSError, pa.ArrowException) if self._is_local else (Exception,)
 
-    @contextmanager
-    def _parquet(self) -> Iterator[pq.ParquetFile]:
-        with self.filesystem.open_input_file(self.path) as stream:
-            yield _reader(stream)
+    def _footer(self) -> _Footer:
+        """Read the footer; raise DatasetError if that is not possible."""
+        with self.explained(), self.filesystem.open_input_file(self.path) as stream:
+            return _Footer(_reader(stream))
 
     @contextmanager
     def explained(self) -> Iterator[None]:
@@ -167,34 +165,42 @@ class Source:
     def _groups(
         self,
         fields: Iterable[str] | None,
-        uids: frozenset[str] | None,
+        uids: Sequence[str] | None,
         groups: Container[int] | None,
     ) -> Iterator[tuple[int, pa.RecordBatch | DatasetError]]:
         with ExitStack() as stack:
             stream = stack.enter_context(self.filesystem.open_input_file(self.path))
-            file = _reader(stream)
+            if groups is None:
+                file = _reader(stream)
+                footer = _Footer(file)
+            else:
+                footer = _kept_footer(self, self._stamp())
+                file = _reader(stream, footer.metadata)
             try:
-                projection = Projection(file.schema, file.schema_arrow, fields)
+                projection = Projection(footer.columns, footer.schema, fields)
             except ValueError as error:
                 yield 0, self.error(error)
                 return
-            wanted, first_row = [], 0
-            for group in range(file.num_row_groups):
-                if (groups is None or group in groups) and _may_hold(file, group, uids):
-                    wanted.append((group, first_row))
-                first_row += file.metadata.row_group(group).num_rows
+            wanted = footer.groups_with(uids) if groups is None else footer.groups_in(groups)
             files = [file]  # one for each group that is open at the same time
             for _ in range(min(_GROUPS_AHEAD, len(wanted) - 1)):
                 # A local name may lead to another dataset by now, so the stream is shared; readers
                 # that share a remote stream would take turns.
                 if not self._is_local:
                     stream = stack.enter_context(self.filesystem.open_input_file(self.path))
-                files.append(_reader(stream, file.metadata))
+                files.append(_reader(stream, footer.metadata))
             parts = (
-                self._group(files[number % len(files)], group, first_row, projection)
-                for number, (group, first_row) in enumerate(wanted)
+                self._group(files[k % len(files)], group, footer.first_rows[group], projection)
+                for k, group in enumerate(wanted)
             )
             yield from read_ahead(parts, len(files))
+
+    def _stamp(self) -> tuple[int, ...]:
+        """Return numbers that change when a local file does; a remote one is not asked again."""
+        if not self._is_local:
+            return ()
+        found = os.stat(self.path)  # noqa: PTH116 (of every sample)
+        return found.st_ino, found.st_size, found.st_mtime_ns
 
     def _group(
         self, file: pq.ParquetFile, group: int, first_row: int, projection: Projection
@@ -221,6 +227,59 @@ class Source:
                 raise pa.ArrowInvalid(f"It is not the row of a video ({error!r}).") from error
         projection = Projection(None, SCHEMA, fields)
         yield 0, projection.published(table.to_batches()[0])
+
+
+class _Footer:
+    """What the footer of a Parquet file says.
+
+    It does without `ParquetFile.schema`, which forms a reference cycle with the footer: the garbage
+    collector would leave hundreds of them, as it does not see how large they are.
+
+    Attributes:
+        metadata: the footer.
+        schema: schema of the file.
+        first_rows: number of the first row of each row group.
+        columns: paths of the leaf columns, in order; None if there is no row group.
+    """
+
+    def __init__(self, file: pq.ParquetFile) -> None:
+        self.metadata = file.metadata
+        self.schema = file.schema_arrow
+        groups = [self.metadata.row_group(group) for group in range(self.metadata.num_row_groups)]
+        self.first_rows = [0, *accumulate(group.num_rows for group in groups[:-1])]
+        self.columns = (
+            [groups[0].column(at).path_in_schema for at in range(groups[0].num_columns)]
+            if groups
+            else None
+        )
+
+    def groups_in(self, groups: Container[int]) -> list[int]:
+        """Return those of the row groups that exist."""
+        return [group for group in range(self.metadata.num_row_groups) if group in groups]
+
+    def groups_with(self, uids: Sequence[str] | None) -> list[int]:
+        """Return the row groups that may hold one of the uids, which are in order; None: all."""
+        every = range(self.metadata.num_row_groups)
+        if uids is None or self.columns is None:
+            return list(every)
+        at = self.columns.index("video_uid")
+        return [g for g in every if _may_hold(self.metadata.row_group(g).column(at), uids)]
+
+
+@lru_cache(_FOOTERS)
+def _kept_footer(source: Source, stamp: tuple[int, ...]) -> _Footer:
+    return source._footer()
+
+
+def _may_hold(chunk: pq.ColumnChunkMetaData, uids: Sequence[str]) -> bool:
+    bounds = chunk.statistics
+    if bounds is None or not bounds.has_min_max:
+        return True
+    try:
+        first = bisect_left(uids, bounds.min)
+        return first < len(uids) and uids[first] <= bounds.max
+    except UnicodeDecodeError:
+        return True  # reading the row group reports it
 
 
 def _reader(stream: pa.NativeFile, metadata: pq.FileMetaData | None = None) -> pq.ParquetFile:
@@ -287,7 +346,7 @@ def _remote(url: str) -> list[Source]:
         raise DatasetError(
             f"{url}: Reading this URL needs huggingface_hub: pip install 'action100m[hub]'."
         ) from error
-    protocol, _ = url.split("://", 1)
+    _, *rest = url.split("::", 1)  # zip://FILE::URL
     try:
         store, path = fsspec.core.url_to_fs(url)
         files = _remote_files(store, path)
@@ -295,31 +354,38 @@ def _remote(url: str) -> list[Source]:
         raise DatasetError(f"{url}: {first_line(error)}") from error
     if not files:
         raise FileNotFoundError(2, "No Parquet file found", url)
-    arrow = fs.PyFileSystem(fs.FSSpecHandler(store))
-    return [Source(f"{protocol}://{file}", file, arrow) for file in files]
+    arrow = fs.PyFileSystem(fs.FSSpecHandler(_ForkSafe(store)))
+    names = ["::".join([store.unstrip_protocol(file), *rest]) for file in files]
+    return [Source(name, file, arrow) for name, file in zip(names, files, strict=True)]
 
 
 def _remote_files(store: Any, path: str) -> list[str]:
     found: Any = [path] if store.isfile(path) else sorted(store.glob(path))
     files: list[str] = []
     for place in found:
-        files += [place] if place.endswith(_FILE_ENDINGS) else store.glob(f"{place}/**/*.parquet")
+        if place.endswith(_FILE_ENDINGS):
+            files.append(place)
+            continue
+        root = f"{place}/data" if store.isfile(f"{place}/run.toml") else place
+        below = (str(file) for file in store.glob(f"{root}/**/*.parquet"))
+        files += [file for file in below if "/." not in file.removeprefix(root)]  # hidden ones
     return files
 
 
-def _may_hold(file: pq.ParquetFile, group: int, uids: frozenset[str] | None) -> bool:
-    if uids is None:
-        return True
-    chunks = file.metadata.row_group(group)
-    columns = (chunks.column(at) for at in range(chunks.num_columns))
-    chunk = next(column for column in columns if column.path_in_schema == "video_uid")
-    bounds = chunk.statistics
-    if bounds is None or not bounds.has_min_max:
-        return True
-    try:
-        return any(bounds.min <= uid <= bounds.max for uid in uids)
-    except UnicodeDecodeError:
-        return True  # reading the row group reports it
+class _ForkSafe:
+    """A store that opens itself again in another process: many refuse to be used after a fork."""
+
+    def __init__(self, store: Any) -> None:
+        self._store, self._process = store, os.getpid()
+
+    def __getattr__(self, name: str) -> Any:
+        if self._process != os.getpid():
+            old, self._process = self._store, os.getpid()
+            self._store = type(old)(*old.storage_args, **old.storage_options)
+        return getattr(self._store, name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _ForkSafe, (self._store,)
 
 
 def _unwrapped(value: Any) -> Any:

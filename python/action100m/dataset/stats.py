@@ -68,7 +68,7 @@ class Actions:
         most_frequent: actions, with their numbers of segments.
         curve: ranks, with the number of segments of the action at that rank.
         verbs: first words, their numbers of segments, and what most often follows, with the same.
-        words: words of the actions, with the number of segments that have them.
+        words: words of the actions, and how often they occur.
     """
 
     segments: int

@@ -61,7 +61,7 @@ class Order:
         """Return the existing clips; None if there are none, or not those that are wanted.
 
         Raises:
-            FileExistsError: shards contain clips of other segments of this video.
+            FileExistsError: shards contain other clips of this video, or clips with other texts.
         """
         try:
             record = json.loads((self.folder / RECORD).read_text("utf-8"))
@@ -74,8 +74,8 @@ class Order:
             return clips if whole or self.packed else None
         if self.packed and not whole:
             raise FileExistsError(
-                f"The shards beside {self.folder.parent} have other clips of {self.folder.name}; "
-                "choose another folder with --out."
+                f"The shards beside {self.folder.parent} have other clips or texts of "
+                f"{self.folder.name}; choose another folder with --out."
             )
         return None
 
@@ -133,6 +133,8 @@ class Order:
     def _fingerprint(self) -> str:
         times = [(segment.node_id, segment.start, segment.end) for segment in self.segments]
         wanted = [_VERSION, self.copy, self.video.stat().st_size, times]
+        if self.packed:  # shards contain the texts too
+            wanted.append([segment.texts for segment in self.segments])
         return hashlib.sha256(json.dumps(wanted).encode()).hexdigest()
 
 
