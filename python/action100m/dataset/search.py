@@ -131,7 +131,7 @@ def search(dataset: Dataset, ranking: Ranking, selection: Selection, limit: int)
     best = _Best(limit)
     for _, batch in dataset.batches([*Selection.FIELDS, *ranking.fields]):
         best.add(batch, ranking.find(batch, selection.mask(batch)))
-    return [hit for _, hit in best.hits]
+    return [hit for _, hit in best.hits()]
 
 
 @dataclass
@@ -172,10 +172,10 @@ _Key = tuple[float, float, str, float]
 
 @dataclass
 class _Best:
-    """The hits with the lowest keys so far, in order."""
+    """The hits with the lowest keys so far, among up to as many others."""
 
     limit: int
-    hits: list[tuple[_Key, Hit]] = field(default_factory=list)
+    _kept: list[tuple[_Key, Hit]] = field(default_factory=list)
 
     def add(self, batch: Batch, found: Iterable[Found]) -> None:
         length = batch.end - batch.start
@@ -185,8 +185,13 @@ class _Best:
                 node = int(one.nodes[k])
                 if node not in fresh or one.cost[k] < fresh[node][0][0]:
                     fresh[node] = self._hit(batch, one, k, float(length[node]))
-        merged = sorted([*self.hits, *fresh.values()], key=lambda pair: pair[0])
-        self.hits = merged[: self.limit]
+        self._kept += fresh.values()
+        if len(self._kept) > 2 * self.limit:  # not for every batch, as sorting takes long
+            self._kept = self.hits()
+
+    def hits(self) -> list[tuple[_Key, Hit]]:
+        """Return the hits with the lowest keys, in order."""
+        return sorted(self._kept, key=lambda pair: pair[0])[: self.limit]
 
     def _hit(self, batch: Batch, one: Found, k: int, length: float) -> tuple[_Key, Hit]:
         node, cost = int(one.nodes[k]), float(one.cost[k])
