@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from action100m.config import load_config
+from action100m.cli.app import print_json
+from action100m.config import OpenAIConfig, load_config
 from action100m.errors import ConfigError
+from action100m.text import shows
 from command import call, command
 from synthetic import write_video
 
@@ -80,6 +84,15 @@ def test_every_command_works_on_a_finished_run(finished: Path) -> None:
         (["run", "EMPTY", "--out", "OUT", "--workers", "0"], 2, "workers"),
         (["run", "EMPTY", "--out", "OUT", "--config", "/no.toml"], 2, "Cannot read"),
         (["status", "EMPTY"], 2, "not a run folder"),
+        (["run", "", "--out", "OUT"], 2, "An argument is empty (after run)"),
+        (["run", "EMPTY", "--out", ""], 2, "An argument is empty (after --out)"),
+        (["stats", "EMPTY", "--figures="], 2, "An argument is empty (--figures=)"),
+        (["run", "VIDEO", "--out", "LOOP"], 2, "Cannot use"),
+        (["run", "VIDEO", "--out", "caf\udce9"], 2, "not valid UTF-8"),
+        (["run", "VIDEO", "--out", "OUT", "--metadata", "\udce9.csv"], 2, "not valid UTF-8"),
+        (["clips", "EMPTY", "--out", "caf\udce9"], 2, "not valid UTF-8"),
+        (["balance", "EMPTY", "--out", "caf\udce9"], 2, "not valid UTF-8"),
+        (["balance", "EMPTY", "--out", "OUT", "--samples", "9" * 30], 2, "--samples"),
         (["segment", "/no/such/video.mp4"], 1, "/no/such/video.mp4"),
         (["segment", "any.mp4", "--figure", "x.gif"], 2, ".png or .svg"),
         (["nonsense"], 2, "nonsense"),
@@ -90,8 +103,9 @@ def test_failures_print_a_sentence_and_set_the_exit_code(
 ) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "a.mp4").touch()
-    places = {"EMPTY": tmp_path / "empty", "VIDEO": tmp_path / "a.mp4", "OUT": tmp_path / "out"}
-    answer = call(*(places.get(word, word) for word in words))
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    places = {"EMPTY": "empty", "VIDEO": "a.mp4", "OUT": "out", "LOOP": "loop"}
+    answer = call(*(places.get(word, word) for word in words), cwd=tmp_path)
     assert answer.returncode == code, answer.stderr
     assert message in answer.stderr
     assert "Traceback" not in answer.stderr
@@ -100,10 +114,42 @@ def test_failures_print_a_sentence_and_set_the_exit_code(
 def test_names_in_any_encoding_are_printed_safely(tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9 \x1b[31m.mp4")
     (tmp_path / name).write_bytes(b"broken" * 100)
+    (tmp_path / name).with_suffix(".info.json").write_text("rubbish")
     answer = call("run", tmp_path, "--out", tmp_path / "out")
     assert answer.returncode == 1, answer.stderr
     assert "caf" in answer.stdout
-    assert "\x1b" not in answer.stdout
+    assert "info.json was not used" in answer.stderr
+    assert "\x1b" not in answer.stdout + answer.stderr
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_json_is_valid_and_readable_in_any_encoding(
+    encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = io.BytesIO()
+    stdout = io.TextIOWrapper(held, encoding, "backslashreplace")
+    monkeypatch.setattr(sys, "stdout", stdout)
+    value = {"title": 'é 👩\u200d🍳\xa0\xad\x7f\x9b\u2028\U000e0067\udcff "x" \\'}
+    print_json(value)
+    printed = held.getvalue().decode(encoding)
+    assert json.loads(printed) == value
+    assert all(shows(character) for character in printed.rstrip("\n"))
+    assert ("é 👩\u200d🍳" in printed) == (encoding == "utf-8")
+
+
+def test_export_reports_what_it_left_out(video: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.mp4").write_bytes(b"broken" * 100)
+    call("run", tmp_path / "broken.mp4", "--out", tmp_path / "out")
+    answer = call("export", tmp_path / "out")
+    assert (answer.returncode, "Left out: 1 video" in answer.stderr) == (1, True)
+    assert call("run", video, "--out", tmp_path / "out").returncode == 3
+    assert call("export", tmp_path / "out").returncode == 3
+    [shard] = (tmp_path / "out" / "data").iterdir()
+    held = shard.read_bytes()
+    shutil.rmtree(tmp_path / "out" / "manifest")
+    answer = call("export", tmp_path / "out")
+    assert (answer.returncode, "lists no videos" in answer.stderr) == (1, True)
+    assert shard.read_bytes() == held
 
 
 def test_files_beside_videos_are_left_out_of_a_glob(video: Path, tmp_path: Path) -> None:
@@ -145,8 +191,9 @@ def test_wrong_settings_are_named(finished: Path, tmp_path: Path) -> None:
     assert "video.stall_seconds" in answer.stderr
 
 
-def test_doctor_reports_on_every_component() -> None:
-    answer = call("doctor")
+def test_doctor_reports_on_every_component(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    answer = call("doctor", "--out", tmp_path / "loop")
     for what in ("CPU", "decoding", "codecs", "GPU", "disk"):
         assert what in answer.stdout
 
@@ -190,3 +237,25 @@ def test_profile_settings_do_not_apply_to_another_engine_or_model(tmp_path: Path
     path.write_text("config = 1\n")
     with pytest.raises(ConfigError, match="must be a table"):
         load_config(path, "paper")
+
+
+def test_local_models_and_keys_are_found_from_every_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "here" / "c.toml"
+    path.parent.mkdir()
+    (tmp_path / "here" / "tokenizer").mkdir()
+    (tmp_path / "key").touch()
+    (tmp_path / "qwen").mkdir()
+    path.write_text(
+        'segmentation.vjepa2.model = "some/name"\n[aggregation.model]\nengine = "openai"\n'
+        'model = "qwen"\nurls = ["http://localhost:1/v1"]\ntokenizer = "tokenizer"\n'
+        'key_file = "here/../key"\n'
+    )
+    monkeypatch.chdir(tmp_path)
+    config = load_config(Path("here/c.toml"))
+    assert config.segmentation.vjepa2.model == "some/name"
+    assert isinstance(config.aggregation.model, OpenAIConfig)
+    assert config.aggregation.model.model == "qwen"  # a name that the server knows
+    assert config.aggregation.model.tokenizer == str(tmp_path / "here" / "tokenizer")
+    assert config.aggregation.model.key_file == str(tmp_path / "key")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from action100m.text import clean, clock, counted, lasting
+from action100m.text import clean, clock, counted, harmless, lasting
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=())), st.integers(1, 50))
@@ -21,6 +21,12 @@ def test_any_text_becomes_one_short_line_that_can_be_encoded(text: str, limit: i
 def test_ordinary_text_stays_as_it_is() -> None:
     text = "Как сложить 紙の船 — “paper” & <boat>"
     assert clean(text, 100) == text
+
+
+def test_a_terminal_shows_all_scripts_and_obeys_nothing() -> None:
+    shown = "می\u200cکنم क्\u200dष 👩\u200d🍳 un\u00a0deux 紙\u3000船"
+    assert harmless(shown) == shown
+    assert harmless("\x1b[2J\u202e\u2028\udcff") == r"\x1b[2J\u202e\u2028\udcff"
 
 
 @pytest.mark.parametrize(

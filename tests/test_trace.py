@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import time
 from pathlib import Path
+from types import ModuleType
 
+import pytest
+
+from action100m.device import release_memory
 from action100m.trace import span, tracing
 
 
@@ -46,3 +51,15 @@ def test_nothing_is_recorded_outside_of_tracing() -> None:
         pass
     work("encode")
     assert trace.spans == []
+
+
+def test_a_span_may_begin_while_another_thread_imports_torch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch = ModuleType("torch")
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    work("decode")
+    release_memory()
+    monkeypatch.setattr(torch, "cuda", ModuleType("torch.cuda"), raising=False)
+    work("decode")
+    release_memory()

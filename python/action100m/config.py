@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
 from pydantic_core import ErrorDetails
 
 if sys.version_info >= (3, 11):
@@ -19,7 +19,22 @@ else:
     import tomli as tomllib
 
 from action100m.errors import ConfigError
+from action100m.files import absolute, require_utf8
 from action100m.tree import ABSORB_ABOVE, MIN_DURATION
+
+
+def _located(name: str, info: ValidationInfo) -> str:
+    """Make the path of what exists absolute, as a run may resume from another folder."""
+    for base in info.context or ():
+        place = base / name
+        if name and os.path.exists(place):  # noqa: PTH110 (exists() refuses long names)
+            require_utf8(absolute(place))
+            return str(absolute(place))
+    return name
+
+
+_Place = Annotated[str, AfterValidator(_located)]
+"""A file, or a model: a local folder or a name on the Hugging Face hub."""
 
 
 class _Table(BaseModel):
@@ -57,7 +72,7 @@ class VJepa2Config(_Table):
             flash-attn-3 or flash-attn-4.
     """
 
-    model: str = "facebook/vjepa2-vitg-fpc64-384"
+    model: _Place = "facebook/vjepa2-vitg-fpc64-384"
     revision: str | None = None
     device: str = "cuda"
     precision: Literal["bf16", "float32", "fp8"] = "bf16"
@@ -117,7 +132,7 @@ class TransformersConfig(_Table):
     """
 
     engine: Literal["transformers"]
-    model: str
+    model: _Place
     revision: str | None = None
     device: str = "cuda"
     precision: Literal["bf16", "float32"] = "bf16"
@@ -139,7 +154,7 @@ class VllmConfig(_Table):
     """
 
     engine: Literal["vllm"]
-    model: str
+    model: _Place
     revision: str | None = None
     precision: Literal["auto", "bf16", "float32"] = "auto"
     tensor_parallel: int = Field(default=1, ge=1)
@@ -170,11 +185,11 @@ class OpenAIConfig(_Table):
     revision: str | None = None
     urls: list[Annotated[str, Field(pattern="^https?://")]] = Field(min_length=1)
     key_variable: str | None = None
-    key_file: str | None = None
+    key_file: _Place | None = None
     concurrency: int = Field(default=64, ge=1)
     timeout_seconds: float = Field(default=600.0, gt=0)
     attempts: int = Field(default=6, ge=1)
-    tokenizer: str | None = None
+    tokenizer: _Place | None = None
     context_length: int | None = Field(default=None, ge=1)
 
 
@@ -323,7 +338,8 @@ def load_config(path: Path | None, profile: str | None = None) -> Config:
     values = values.get("config", values)
     if profile is not None and isinstance(values, dict):
         values = _merged(_read_profile(profile), values)
-    config = parse_config(values, path or f"Profile {profile}")
+    bases = () if path is None else (path.parent, Path())
+    config = parse_config(values, path or f"Profile {profile}", bases)
     if path is None or config.metadata.table is None:
         return config
     return with_table(config, path.parent / config.metadata.table)
@@ -365,8 +381,14 @@ def with_rounds(config: Config) -> Config:
 
 
 def with_table(config: Config, table: Path) -> Config:
-    """Return the configuration with metadata from a table."""
-    metadata = config.metadata.model_copy(update={"table": str(table.absolute())})
+    """Return the configuration with metadata from a table.
+
+    Raises:
+        UsageError: its path is not valid UTF-8.
+    """
+    table = table.absolute()
+    require_utf8(table)
+    metadata = config.metadata.model_copy(update={"table": str(table)})
     return config.model_copy(update={"metadata": metadata})
 
 
@@ -384,14 +406,22 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not valid TOML: {error}.") from error
 
 
-def parse_config(values: dict[str, Any], source: Path | str) -> Config:
+def parse_config(
+    values: dict[str, Any], source: Path | str, bases: tuple[Path, ...] = ()
+) -> Config:
     """Check settings that were read from `source`.
+
+    Args:
+        values: the settings.
+        source: names the settings in errors.
+        bases: folders from which local models, tokenizers and key files are looked up; those that
+            exist become absolute.
 
     Raises:
         ConfigError: a setting is wrong or unknown; the message names every such setting.
     """
     try:
-        return Config.model_validate(values)
+        return Config.model_validate(values, context=bases)
     except ValidationError as error:
         complaints = "; ".join(map(_complaint, error.errors()))
         raise ConfigError(f"{source}: {complaints}.") from error

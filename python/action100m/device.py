@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
@@ -43,6 +43,14 @@ def release_memory() -> None:
     The next model may run in another process, as vLLM's do, and can use only free memory.
     """
     gc.collect()  # compiled modules are in reference cycles
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
+    cuda = cuda_in_use()
+    if cuda is not None:
+        cuda.empty_cache()
+
+
+def cuda_in_use() -> Any:
+    """Return torch.cuda if torch already uses a GPU, else None, without importing torch."""
+    # While another thread imports torch, its parts appear one after the other.
+    cuda = getattr(sys.modules.get("torch"), "cuda", None)
+    is_initialized = getattr(cuda, "is_initialized", None)
+    return cuda if is_initialized is not None and is_initialized() else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import subprocess
@@ -110,7 +111,7 @@ def _extras() -> Iterator[Finding]:
 
 
 def _disk(folder: Path) -> Finding:
-    place = folder.resolve()
+    place = Path(os.path.realpath(folder))  # resolve() raises an error for a link to itself
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 """Values of `OSError.errno` that are caused by the disk being written to."""
 
+_SHORTAGES = (errno.EAGAIN, errno.ENOMEM)
+
 
 class ConfigError(ValueError):
     """A configuration that cannot be used."""
@@ -35,6 +37,28 @@ class NothingToDoError(ValueError):
 
 class RunStoppedError(Exception):
     """The run cannot continue: the disk is full or a folder is gone. Finished work is kept."""
+
+
+def is_shortage(error: BaseException) -> bool:
+    """Return whether an error says that no other process or thread can be started."""
+    if isinstance(error, RuntimeError):
+        return str(error) == "can't start new thread"
+    return isinstance(error, OSError) and error.errno in _SHORTAGES
+
+
+@contextmanager
+def as_run_stopped() -> Iterator[None]:
+    """Raise the errors of `is_shortage` as RunStoppedError: no video causes them."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if not is_shortage(error):
+            raise
+        raise RunStoppedError(
+            "No other process or thread can be started: their number, or the memory, is limited. "
+            "Finished work is kept: raise the limit (`ulimit -u`, or that of the job) or use fewer "
+            "--workers, then run the same command again."
+        ) from error
 
 
 class VideoError(Exception):

@@ -10,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from action100m.errors import UsageError
+
 TEMPORARY = ".tmp-"
 """Prefix of the names of unfinished files."""
 
@@ -63,7 +65,7 @@ def ask_for_each(question: Callable[[Item], Answer], items: Sequence[Item]) -> l
 def matches(given: str) -> list[Path]:
     """Return the file or folder of that name, else its sorted matches as a glob; [] if none."""
     path = Path(given)
-    if path.exists():
+    if given and path.exists():  # Path("") is the working directory
         return [path]
     found = glob.glob(given, recursive=True)  # noqa: PTH207 (Path.glob takes no absolute pattern)
     return sorted(map(Path, found))
@@ -98,8 +100,31 @@ def _refuse(error: OSError) -> None:
 
 
 def absolute(path: str | Path) -> Path:
-    """Return the absolute path, without "." and ".."; links are not resolved."""
-    return Path(os.path.abspath(path))  # noqa: PTH100 (resolve() would follow links)
+    """Return the absolute path, without "." and "..".
+
+    Links are not resolved, except where a ".." follows one: it leads to the parent of the target.
+    """
+    given = Path(path).absolute()
+    collapsed = Path(os.path.abspath(given))  # noqa: PTH100 (resolve() would follow links)
+    if ".." not in given.parts:
+        return collapsed
+    name = "" if given.name == ".." else given.name  # stays, even if it is a link
+    folder = given.parent if name else given
+    real = os.path.realpath(folder)
+    is_same = real == os.path.realpath(collapsed.parent if name else collapsed)
+    return collapsed if is_same else Path(real, name)
+
+
+def require_utf8(path: Path) -> None:
+    """Check that a path can be written to TOML, and be opened by Arrow.
+
+    Raises:
+        UsageError: it is not valid UTF-8.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"The name {path} is not valid UTF-8: rename it.") from error
 
 
 def sync(path: Path) -> None:

@@ -6,17 +6,26 @@ On a file system without locks, callers continue without one.
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[bool]:
-    """Wait for the lock on a file and hold it; yield False if the file system has no locks."""
+def locked(path: Path, on_wait: Callable[[], object] = lambda: None) -> Iterator[bool]:
+    """Wait for the lock on a file and hold it; yield False if the file system has no locks.
+
+    Args:
+        path: the file, which is created.
+        on_wait: called if another process has the lock.
+    """
     with path.open("ab") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                on_wait()
+                fcntl.flock(file, fcntl.LOCK_EX)
             alone = True
         except OSError:
             alone = False

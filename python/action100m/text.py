@@ -7,6 +7,19 @@ import unicodedata
 _BIDI_CONTROLS = frozenset("\u061c\u200e\u200f" + "".join(map(chr, range(0x202A, 0x202F)))) | {
     chr(code) for code in range(0x2066, 0x206A)
 }
+_JOINERS = "\u200c\u200d"  # of Persian and Indic letters, and of emoji
+
+
+def shows(character: str) -> bool:
+    """Return whether a terminal only displays this character, and does not act on it."""
+    return (
+        character.isprintable() or character in _JOINERS or unicodedata.category(character) == "Zs"
+    )
+
+
+def harmless(text: str) -> str:
+    """Return text for a terminal, which a file name must not control: escape what is not shown."""
+    return "".join(c if shows(c) else c.encode("unicode_escape").decode() for c in text)
 
 
 def clean(text: str, limit: int) -> str:

@@ -8,15 +8,14 @@ a GPU, each span is also an NVTX range, so that Nsight Systems shows the same na
 from __future__ import annotations
 
 import json
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from action100m.device import cuda_in_use
 from action100m.files import write_text
 
 
@@ -91,12 +90,6 @@ def tracing() -> Iterator[Trace]:
         _recording = None
 
 
-def _nvtx() -> Any:
-    """Return torch.cuda.nvtx if torch already uses a GPU; importing torch only for this is slow."""
-    torch = sys.modules.get("torch")
-    return torch.cuda.nvtx if torch is not None and torch.cuda.is_initialized() else None
-
-
 @contextmanager
 def span(name: str, **figures: float) -> Iterator[dict[str, float]]:
     """Mark work of one kind.
@@ -106,14 +99,14 @@ def span(name: str, **figures: float) -> Iterator[dict[str, float]]:
         figures: amounts of work done, such as frames=32; more can be added to the yielded dict.
     """
     trace, start = _recording, time.perf_counter()
-    ranges = _nvtx()
-    if ranges:
-        ranges.range_push(name)
+    cuda = cuda_in_use()
+    if cuda is not None:
+        cuda.nvtx.range_push(name)
     try:
         yield figures
     finally:
-        if ranges:
-            ranges.range_pop()
+        if cuda is not None:
+            cuda.nvtx.range_pop()
         if trace is not None:
             seconds = time.perf_counter() - start
             trace.spans.append((name, threading.current_thread().name, start, seconds, figures))

@@ -85,6 +85,17 @@ def test_links_are_followed_and_loops_end(tree: Path) -> None:
     assert len({os.path.realpath(path) for path in found}) == 5
 
 
+def test_a_file_is_named_by_itself_rather_than_by_a_link(tree: Path) -> None:
+    (tree / "0.mp4").symlink_to(tree / "a.mp4")
+    (tree / "1").symlink_to(tree / "sub")
+    for inputs in (["0.mp4", "a.mp4"], ["a.mp4", "0.mp4"], ["1", "sub"], ["sub", "1"]):
+        found = find_videos([tree / name for name in inputs], leave_out=None)
+        assert not any("0.mp4" in str(path) or "/1/" in str(path) for path in found)
+    assert names(find_videos([tree / "0.mp4"], leave_out=None), tree) == ["0.mp4"]
+
+
 def test_missing_inputs_are_named(tree: Path) -> None:
     with pytest.raises(UsageError, match="no_such"):
         find_videos([tree, tree / "no_such*.mp4"], leave_out=tree / "run")
+    with pytest.raises(UsageError, match="matches ''"):
+        find_videos([""], leave_out=None)

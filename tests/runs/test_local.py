@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
+import pytest
 from rich.console import Console
 
-from action100m.errors import VideoError
+from action100m.errors import RunStoppedError, VideoError
 from action100m.runs.executors.local import run_stage
 from action100m.runs.folder import RunFolder, StageKey
 from action100m.runs.manifest import Video
@@ -33,7 +35,7 @@ class FailingStage:
         return workers
 
     @contextmanager
-    def open_worker(self, threads: int) -> Iterator[Worker]:
+    def open_worker(self) -> Iterator[Worker]:
         yield self
 
     def process(self, video: Video, progress: Progress) -> pa.Table:
@@ -55,3 +57,15 @@ def test_a_video_that_another_run_failed_is_not_retried(tmp_path: Path) -> None:
             run_stage(stage, videos, folder, 1, progress)
         assert stage.tried == ["a", "c"]
         assert "3/3 videos, 3 failed" in progress.line()
+
+
+def test_a_run_without_threads_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    folder = RunFolder(tmp_path)
+    stage = FailingStage(folder, [Video("a", tmp_path, 1, "")])
+    progress = StageProgress("segment", {"a": 1}, Console(file=io.StringIO()))
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(RunStoppedError, match="ulimit -u"):
+        run_stage(stage, stage.videos, folder, 1, progress)

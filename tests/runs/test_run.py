@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from action100m.config import Config, CutConfig, ExportConfig, VideoConfig
 from action100m.dataset.validate import validate
 from action100m.errors import ConfigError, NothingToDoError, RunStoppedError, UsageError
 from action100m.locks import locked
+from action100m.report.of_run import report_run
 from action100m.runs.discovery import local_videos
 from action100m.runs.executors.local import run_stage
 from action100m.runs.export import export_what_changed
@@ -263,7 +265,9 @@ def test_damaged_parts_are_named(videos: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b"{"])
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"\xff", b"{", b'{"reason": null, "coverage": "1", "attempts": "3"}']
+)
 def test_a_damaged_failure_record_does_not_stop_a_run(
     own_videos: Path, tmp_path: Path, content: bytes
 ) -> None:
@@ -271,7 +275,8 @@ def test_a_damaged_failure_record_does_not_stop_a_run(
     out = tmp_path / "run"
     run(own_videos, out)
     next((out / "failures").rglob("*.json")).write_bytes(content)
-    assert any("failed" in line for line in describe_run(out))
+    assert any("record of this failure cannot be read" in line for line in describe_run(out))
+    report_run(RunFolder(out))
     result, _ = run(own_videos, out)
     assert result.exit_code == 3
 
@@ -280,6 +285,18 @@ def test_a_folder_without_videos_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "videos").mkdir()
     with pytest.raises(NothingToDoError):
         run(tmp_path / "videos", tmp_path / "run")
+    write_video(tmp_path / "a.mp4", [0.5])
+    run(tmp_path / "a.mp4", tmp_path / "run")
+    with pytest.raises(NothingToDoError, match="Without VIDEOS"):
+        run(tmp_path / "videos", tmp_path / "run")
+
+
+def test_a_dataset_that_cannot_be_replaced_is_refused_at_once(videos: Path, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "README.md").touch()
+    with pytest.raises(UsageError, match=r"README\.md is no part of the dataset"):
+        run(videos, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
 def test_embeddings_are_kept_on_request(videos: Path, tmp_path: Path) -> None:
@@ -396,9 +413,16 @@ def test_another_file_of_the_same_name_and_size_is_reported(tmp_path: Path) -> N
 
 def test_an_invalid_run_toml_is_replaced_by_a_configuration(videos: Path, tmp_path: Path) -> None:
     run(videos, tmp_path)
-    (tmp_path / "run.toml").write_text("[config.video]\nold_setting = 1\n")
-    with pytest.raises(ConfigError, match="old_setting"):
-        run(videos, tmp_path)
+    for content, message in (
+        ("[config.video]\nold_setting = 1\n", "old_setting"),
+        ("", "has lost its settings.* --config FILE"),
+        ("[stages.segment]\n", "has lost its settings.* --config FILE"),
+    ):
+        (tmp_path / "run.toml").write_text(content)
+        with pytest.raises(ConfigError, match=message):
+            run(videos, tmp_path)
+        with pytest.raises(ConfigError, match=message):
+            read_settings(RunFolder(tmp_path))
     assert "5 of 5 videos left unchanged" in run(videos, tmp_path, Config())[1]
 
 
@@ -418,18 +442,31 @@ def test_a_run_with_outdated_settings_does_not_export(videos: Path, tmp_path: Pa
     settings = read_settings(folder)
     config = settings.config.model_copy(update={"cut": CutConfig(min_duration=1.5)})
     overtaken = replace(settings, config=config)
-    assert export_what_changed(folder, overtaken, 1) is None
+    assert export_what_changed(folder, overtaken, 1, lambda: None) is None
     assert dataset(tmp_path) == before
 
 
-def test_a_full_disk_does_not_fail_a_video(
-    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(errno.ENOSPC, "No space left"), r"No space left\. Finished work is kept"),
+        (OSError(errno.EAGAIN, "Resource temporarily unavailable"), "process or thread"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "process or thread"),
+        (RuntimeError("can't start new thread"), "process or thread"),
+    ],
+)
+def test_a_full_disk_or_machine_does_not_fail_a_video(
+    error: Exception,
+    message: str,
+    videos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise error
 
     monkeypatch.setattr(Segmenter, "segment", full)
-    with pytest.raises(RunStoppedError, match=r"No space left on device\. Finished work is kept"):
+    with pytest.raises(RunStoppedError, match=message):
         run(videos, tmp_path)
     assert not list((tmp_path / "failures").rglob("*.json"))
 
@@ -439,9 +476,13 @@ def test_an_export_includes_videos_added_while_it_waited(videos: Path, tmp_path:
     run(some[:3], tmp_path)
     folder = RunFolder(tmp_path)
     settings = read_settings(folder)
+    waits = threading.Event()
     with locked(tmp_path / ".export.lock"):
-        waiting = threading.Thread(target=export_what_changed, args=(folder, settings, 1))
+        waiting = threading.Thread(
+            target=export_what_changed, args=(folder, settings, 1, waits.set)
+        )
         waiting.start()
+        assert waits.wait(60)
         Manifest(folder).add(some[3:])
         with open_segment_stage(settings.config, folder) as stage, stage.loaded():
             done = folder.done_keys(stage.key)
@@ -451,3 +492,24 @@ def test_an_export_includes_videos_added_while_it_waited(videos: Path, tmp_path:
                 run_stage(stage, todo, folder, 1, progress)
     waiting.join()
     assert len(action100m.open(tmp_path)) == 5
+
+
+@pytest.mark.parametrize(
+    ("lock", "doing"), [(".manifest.lock", "reads the sidecars"), (".export.lock", "exports")]
+)
+def test_a_run_says_that_it_waits_for_another(
+    lock: str, doing: str, videos: Path, tmp_path: Path
+) -> None:
+    text = io.StringIO()
+    console = Console(file=text, width=200)
+    ours = threading.Thread(
+        target=action100m.run, args=(videos / "star.mp4", tmp_path), kwargs={"console": console}
+    )
+    with locked(tmp_path / lock):
+        ours.start()
+        deadline = time.monotonic() + 60
+        while "Waiting for another run that" not in text.getvalue():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    ours.join()
+    assert f"Waiting for another run that {doing}" in text.getvalue()

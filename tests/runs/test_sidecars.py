@@ -104,14 +104,31 @@ def test_a_run_reads_transcripts_and_notices_changes(tmp_path: Path) -> None:
     assert row.metadata["transcript"] == [{"time": "0.5", "text": "Unfold it."}]
     assert part.stat().st_mtime_ns == made
 
-    printed = json.loads(call("segment", "--json", video).stdout)
-    assert printed["metadata"]["transcript"] == [{"time": "0.5", "text": "Unfold it."}]
+    video.with_suffix(".info.json").write_text('{"view_count": "many"}')
+    subtitles.with_name("crane.en.srt").write_text("rubbish")
+    printed = call("segment", "--json", video)
+    said = json.loads(printed.stdout)["metadata"]["transcript"]
+    assert said == [{"time": "0.5", "text": "Unfold it."}]
+    assert "view_count is 'many', not a count" in printed.stderr
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 def test_a_misspelled_column_is_reported(kind: str, tmp_path: Path) -> None:
     row = {"path": "a.mp4", "titel": "Crane", "channel": "x"}
     table = write_table(tmp_path, kind, [row])
-    assert Sidecars(MetadataConfig(table=str(table))).doubts == [
-        f"{table}: the column 'titel' is not used. Did you mean 'title'?"
+    sidecars = Sidecars(MetadataConfig(table=str(table)))
+    doubt = f"{table}: the column 'titel' is not used. Did you mean 'title'?"
+    assert sidecars.doubts([(tmp_path / "a.mp4", "a")]) == [doubt]
+    assert sidecars.doubts([(tmp_path / "b.mp4", "b")]) == [
+        doubt,
+        f"{table}: no row names any of the videos.",
     ]
+
+
+def test_a_row_names_a_video_through_links(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    for row, video in (("real", "link"), ("link", "real")):
+        table = write_table(tmp_path, "csv", [{"path": f"{row}/a.mp4", "title": "Crane"}])
+        [found] = Sidecars(MetadataConfig(table=str(table))).metadata([tmp_path / video / "a.mp4"])
+        assert found.title == "Crane"

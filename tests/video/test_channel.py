@@ -38,6 +38,17 @@ def test_silence_is_a_timeout() -> None:
         Channel(ours).receive()
 
 
+def test_a_late_answer_is_received_as_after_a_suspension() -> None:
+    ours, theirs = socket.socketpair()
+    ours.settimeout(0.5)
+    with theirs, ours:
+        timer = threading.Timer(0.7, Channel(theirs).send, ["awake again"])
+        timer.start()
+        assert Channel(ours).receive() == "awake again"
+        assert ours.gettimeout() == 0.5
+        timer.join()
+
+
 def test_a_heartbeat_is_sent_only_after_silence() -> None:
     ours, theirs = socket.socketpair()
     beating = BeatingChannel(theirs)

@@ -20,6 +20,7 @@ from synthetic import ORIENTATIONS, read_numbers, with_matrix, write_numbered, w
 pytestmark = pytest.mark.skipif(
     not (shutil.which("ffmpeg") and shutil.which("ffprobe")), reason="ffmpeg is not installed"
 )
+TICKS = list(range(0, 4000, 40))  # milliseconds
 UNEVEN = np.cumsum([0, *np.random.default_rng(1).integers(10, 120, 99)]).tolist()  # milliseconds
 SPANS = [(0.0, 9.9), (0.0, 2.0), (2.0, 9.9), (2.0, 3.5), (3.5, 9.9), (1.234, 1.9), (4.0, 4.001)]
 NO_VIDEO = {
@@ -234,6 +235,41 @@ def test_a_clip_with_nan_times_is_refused(tmp_path: Path) -> None:
     for span in ((float("nan"), 1.0), (0.0, float("nan"))):
         with pytest.raises(ValueError, match="must start and end at a time"):
             Clip(*span, tmp_path / "clip.mp4")
+
+
+def test_key_frames_that_need_earlier_pictures_are_not_copied(tmp_path: Path) -> None:
+    """Intra refresh: only the first picture is complete, and the others renew it in stripes."""
+    options = {"x264-params": "intra-refresh=1:keyint=30"}
+    video = write_numbered(tmp_path / "a.mp4", TICKS, codec="libx264", options=options)
+    spans = [(0.0, 1.0), (2.0, 3.0), (2.1, 3.0)]
+    first, *others = cut(video, tmp_path, spans, copy=True)
+    assert isinstance(first, Obtained)
+    assert first.frames == len(ffmpeg_frames(tmp_path / "0.mp4"))
+    for other in others:
+        assert isinstance(other, VideoError)
+        assert "cannot be decoded without" in str(other)
+        assert str(other).endswith("Cut it without --copy.")
+    assert not (tmp_path / "1.mp4").exists()
+
+
+def test_key_frames_of_open_groups_are_copied(tmp_path: Path) -> None:
+    options = {"x264-params": "open-gop=1:keyint=30:bframes=3"}
+    video = write_numbered(tmp_path / "a.mp4", TICKS, codec="libx264", options=options)
+    (outcome,) = cut(video, tmp_path, [(2.0, 3.0)], copy=True)
+    assert isinstance(outcome, Obtained)
+    assert outcome.start > 0
+    assert outcome.frames == len(ffmpeg_frames(tmp_path / "0.mp4"))
+
+
+@pytest.mark.parametrize("kind", ["avi", "asf"])
+def test_pictures_without_times_are_not_copied(kind: str, tmp_path: Path) -> None:
+    video = tmp_path / f"a.{kind}"
+    command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "testsrc2=s=128x72:r=25:d=3"]
+    subprocess.run([*command, "-c:v", "libx264", "-bf", "3", str(video)], check=True)
+    with pytest.raises(VideoError, match=r"when pictures appear.*Cut it without --copy"):
+        cut(video, tmp_path, [(0.0, 1.0)], copy=True)
+    (outcome,) = cut(video, tmp_path, [(1.0, 2.0)])
+    assert outcome == Obtained(1.0, 2.0, 25)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")

@@ -27,8 +27,8 @@ FORMATS = [
 ]
 
 
-def report(path: Path, threads: int = 2) -> DecodeReport:
-    stream = PyAVStream(path, SPEC, threads=threads)
+def report(path: Path) -> DecodeReport:
+    stream = PyAVStream(path, SPEC)
     try:
         for _ in stream:
             pass
@@ -120,6 +120,28 @@ def test_corrupt_bytes_are_counted_and_decoding_continues(tmp_path: Path) -> Non
     assert found.first_error
     assert "0x" not in found.first_error
     assert 0 < found.frames <= found.expected <= FRAMES
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"), [("a.mkv", "libx264"), ("a.webm", "libvpx"), ("a.avi", "mpeg4")]
+)
+def test_a_hole_in_the_middle_is_missing(tmp_path: Path, name: str, codec: str) -> None:
+    """As in a download whose blocks came out of order, or on a bad disk."""
+    path = write_video(tmp_path / name, SECONDS, size=(640, 360), codec=codec)
+    data = bytearray(path.read_bytes())
+    middle = slice(len(data) * 3 // 10, len(data) * 7 // 10)
+    data[middle] = bytes(len(data[middle]))
+    path.write_bytes(data)
+    found = report(path)
+    assert found.frames < 0.8 * FRAMES
+    assert found.coverage == pytest.approx(found.frames / FRAMES, abs=0.03)
+
+
+def test_a_picture_shown_for_long_is_not_a_hole(tmp_path: Path) -> None:
+    times = [40 * number + 5000 * (number > 30) for number in range(60)]
+    for name in ("a.mkv", "a.mp4"):
+        path = write_numbered(tmp_path / name, times, codec="libx264")
+        assert (report(path).coverage, report(path).errors) == (1, 0)
 
 
 def test_an_mp4_without_its_index_is_an_error(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from action100m.video import DecodeLimits, Decoder, FrameBatch, FrameSpec, VideoError
+from action100m.video.clip import Clip
 from action100m.video.pyav import PyAVStream
 from synthetic import write_video
 
@@ -40,7 +41,7 @@ def test_the_child_gives_the_same_frames_as_this_process(clip: Path) -> None:
     direct = PyAVStream(clip, SPEC)
     truth = list(direct)
     direct.close()
-    with Decoder(threads=2) as decoder:
+    with Decoder() as decoder:
         for _ in range(2):
             stream = decoder.open(clip, SPEC)
             batches = list(stream)
@@ -98,12 +99,31 @@ def test_a_stalled_child_is_killed(clip: Path) -> None:
 
 
 @linux
-def test_too_little_memory_is_reported(clip: Path) -> None:
-    with (
-        Decoder(DecodeLimits(memory=4 << 20), threads=2) as decoder,
-        pytest.raises(VideoError, match="more than 4 MiB of memory"),
-    ):
-        list(decoder.open(clip, SPEC))
+def test_too_little_memory_is_reported_and_never_taken_for_damage(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "large.mp4", [0.5], size=(1920, 1080))
+    for mebibytes in (1, 4, 8, 12):
+        with (
+            Decoder(DecodeLimits(memory=mebibytes << 20)) as decoder,
+            pytest.raises(VideoError, match=f"more than {mebibytes} MiB of memory"),
+        ):
+            list(decoder.open(path, SPEC))
+    with Decoder(DecodeLimits(memory=64 << 20)) as decoder:
+        assert sum(len(batch.index) for batch in decoder.open(path, SPEC)) == 15
+
+
+def test_a_child_outlives_a_video_that_it_refuses(clip: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(clip.read_bytes()[:1000])
+    with Decoder() as decoder:
+        decoder.frames_at(clip, [0.5], SPEC)
+        first = child(decoder)
+        for _ in range(3):
+            with pytest.raises(VideoError, match="inside its index"):
+                decoder.frames_at(bad, [0.5], SPEC)
+        with pytest.raises(FileNotFoundError):
+            decoder.cut(clip, [Clip(0.0, 1.0, tmp_path / "none" / "clip.mp4")])
+        decoder.frames_at(clip, [0.5], SPEC)
+        assert child(decoder) == first
 
 
 @pytest.mark.parametrize("name", ["a%03d.mp4", "-dash 'x\" y.mp4", "видео.mp4", "concat:b.mp4"])

@@ -22,9 +22,9 @@ ALL = FrameSpec(stride=1, side=48)
 
 
 def read(
-    path: Path, spec: FrameSpec = ALL, threads: int = 1
+    path: Path, spec: FrameSpec = ALL
 ) -> tuple[VideoInfo, NDArray[np.float64], NDArray[np.uint8], DecodeReport]:
-    stream = PyAVStream(path, spec, threads=threads)
+    stream = PyAVStream(path, spec)
     try:
         batches = list(stream)
     finally:
@@ -78,13 +78,12 @@ def test_decoded_frames_match_the_drawn_ones(clip: Path) -> None:
     assert np.abs(pixels[0].astype(int) - draw_frame(0, 0, 160, 90)).mean() < 4
 
 
-def test_stride_and_threads_affect_only_which_frames_are_read(clip: Path) -> None:
+def test_stride_affects_only_which_frames_are_read(clip: Path) -> None:
     info, times, pixels, report = read(clip)
-    for threads in (1, 2, 3):
-        some = read(clip, FrameSpec(stride=4, side=48), threads)
-        assert (some[1] == times[::4]).all()
-        assert (some[2] == pixels[::4]).all()
-        assert (some[0], some[3]) == (info, report)
+    some = read(clip, FrameSpec(stride=4, side=48))
+    assert (some[1] == times[::4]).all()
+    assert (some[2] == pixels[::4]).all()
+    assert (some[0], some[3]) == (info, report)
     assert (info.width, info.height, info.frame_rate, info.codec) == (160, 90, 30.0, "h264")
 
 
@@ -220,3 +219,29 @@ def test_raw_dv_uses_the_rate_of_its_codec(tmp_path: Path) -> None:
     assert info.frame_rate == 25
     assert times.tolist() == pytest.approx([0, 0.04, 0.08])
     assert report.repaired_times == 0
+
+
+@needs_ffmpeg
+def test_interlaced_pictures_are_scaled_whole(tmp_path: Path) -> None:
+    path = tmp_path / "fields.mp4"
+    bar = "color=black:s=640x360:r=50:d=1[a];color=white:s=60x360:r=50:d=1[b];"
+    moving = f"{bar}[a][b]overlay=x='t*500',tinterlace=interleave_top,format=yuv420p"
+    command = ["ffmpeg", "-v", "error", "-filter_complex", moving, "-c:v", "libx264", "-qp", "0"]
+    command += ["-flags", "+ildct+ilme", "-x264opts", "tff=1", "-colorspace", "bt709", str(path)]
+    subprocess.run(command, check=True)
+    with av.open(str(path)) as container:
+        assert next(container.decode(video=0)).interlaced_frame
+    _, times, pixels, _ = read(path)
+    assert (np.abs(pixels.astype(int) - ffmpeg_pixels(path, 85, 48)) <= 2).all()
+    np.testing.assert_allclose(times, ffprobe_times(path), atol=1e-6)
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("kind", ["avi", "asf"])
+def test_times_in_a_container_without_presentation_times(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{kind}"
+    command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "testsrc2=s=128x72:r=25:d=3"]
+    subprocess.run([*command, "-c:v", "libx264", "-bf", "3", str(path)], check=True)
+    _, times, _, report = read(path)
+    np.testing.assert_allclose(times, np.arange(75) / 25, atol=1e-6)
+    assert report.end == pytest.approx(3.0)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, NoReturn, TextIO
@@ -24,6 +27,7 @@ from action100m.errors import (
     RunStoppedError,
     UsageError,
 )
+from action100m.text import harmless, shows
 
 FINDINGS = 1
 NOTHING = 1
@@ -58,7 +62,20 @@ def start() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file name may be in any encoding
     signal.signal(signal.SIGTERM, _terminate)  # what a cluster sends before it kills
+    _refuse_empty(sys.argv[1:])
     app()
+
+
+def _refuse_empty(arguments: list[str]) -> None:
+    """Refuse what is left of an unset variable: as a path, it would mean the working directory."""
+    for before, given in pairwise(["action100m", *arguments]):
+        if not given or re.fullmatch("--[a-z-]+=", given):
+            place = given or f"after {before}"
+            fail(
+                f"An argument is empty ({place}): is a variable of the shell not set? The working "
+                "directory is written as a dot.",
+                USAGE,
+            )
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
@@ -103,12 +120,14 @@ def check_figure(path: Path | None) -> None:
 
 def print_lines(lines: Iterable[str], file: TextIO | None = None) -> None:
     for line in lines:
-        print(_harmless(line), file=file, flush=True)
+        print(harmless(line), file=file, flush=True)
 
 
-def _harmless(text: str) -> str:
-    """Escape unprintable characters: a file name must not control the terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+def print_json(value: object) -> None:
+    """Print a JSON value on one line, with JSON's escapes for what a terminal would act on."""
+    # The backslashes that stand for what another encoding lacks would not be JSON, see `start`.
+    text = json.dumps(value, ensure_ascii=sys.stdout.encoding.lower() != "utf-8")
+    print("".join(c if shows(c) else json.dumps(c)[1:-1] for c in text), flush=True)
 
 
 @app.callback(invoke_without_command=True)

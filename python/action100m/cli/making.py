@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from collections.abc import Iterator
 from enum import Enum
@@ -21,6 +20,7 @@ from action100m.cli.app import (
     err,
     explained,
     fail,
+    print_json,
     print_lines,
 )
 from action100m.errors import VideoError
@@ -188,7 +188,8 @@ def segment_command(
 
         save(timeline(tree, segmentation.thumbnails, video.stem), figure)
     if as_json:
-        row = published_row(video, segmentation, tree, settings.metadata)
-        print_lines([json.dumps(row, ensure_ascii=False)])
+        row, problems = published_row(video, segmentation, tree, settings.metadata)
+        print_lines((f"Sidecar: {problem}" for problem in problems), sys.stderr)
+        print_json(row)
     else:
         print_lines(as_lines(tree))

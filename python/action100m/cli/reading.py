@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from action100m.cli.app import (
     NOTHING,
     app,
     explained,
+    print_json,
     print_lines,
 )
 from action100m.errors import DatasetError, UsageError
@@ -98,7 +98,7 @@ def stats_command(
     with opened(dataset) as data:
         stats = measure(data)
         if as_json:
-            print_lines([json.dumps(stats.as_json(), ensure_ascii=False)])
+            print_json(stats.as_json())
         else:
             print_lines(stats.lines())
         if figures is not None:
@@ -157,8 +157,7 @@ def search_command(
         for hit in hits:
             link = hit.link(files.get(hit.video_uid))
             if as_json:
-                record = {**hit.as_json(), "link": link}
-                print_lines([json.dumps(record, ensure_ascii=False)])
+                print_json({**hit.as_json(), "link": link})
             else:
                 print_lines([hit.line(words if model is None else None)])
                 print_lines([f"    {link}"] if link else [])

@@ -13,6 +13,7 @@ import typer
 from action100m.cli.app import NOTHING, app, err, explained, print_lines
 from action100m.cli.reading import opened
 from action100m.errors import UsageError
+from action100m.text import counted
 
 if TYPE_CHECKING:
     from action100m.dataset.fiftyone.write import Export
@@ -84,7 +85,8 @@ def export_command(
     For FiftyOne: video clips at 480p with labelled segments, to view with `action100m app` or to
     upload with `action100m push`. The same command resumes after an interruption.
 
-    Exit code: 0 all videos, 1 none, 2 usage error, 3 some were left out and listed with the reason.
+    Exit code: 0 all videos, 1 none, 2 usage error, 3 some were left out; `status` says why, and
+    for FiftyOne they are listed with the reason.
     """
     if form is Format.fiftyone:
         from action100m.dataset.fiftyone.write import Export
@@ -102,10 +104,11 @@ def export_command(
             "--out, --videos, --no-media, --seconds and --url require --format fiftyone."
         )
     else:
-        print_lines(map(str, _export_parquet(Path(run))))
+        raise typer.Exit(_export_parquet(Path(run)))
 
 
-def _export_parquet(run: Path) -> list[Path]:
+def _export_parquet(run: Path) -> int:
+    """Write the shards, print what was written and left out, and return the exit code."""
     from action100m.config import available_cpus
     from action100m.runs.export import export
     from action100m.runs.folder import RunFolder
@@ -113,7 +116,15 @@ def _export_parquet(run: Path) -> list[Path]:
     from action100m.runs.settings import read_settings
 
     folder = RunFolder(run)
-    return export(folder, Manifest(folder), read_settings(folder), available_cpus())
+    manifest, settings = Manifest(folder), read_settings(folder)
+    print_lines(map(str, export(folder, manifest, settings, available_cpus())))
+    done = folder.done_keys(settings.key("segment"))
+    left_out = sum(video.key not in done for video in manifest.videos)
+    if not left_out:
+        return 0
+    why = f"not done: `action100m status {run}` says why"
+    print_lines([f"Left out: {counted(left_out, 'video')}, {why}."], sys.stderr)
+    return _SOME_LEFT_OUT if left_out < len(manifest.videos) else NOTHING
 
 
 def _videos(place: Path, inputs: list[str]) -> Mapping[str, Path]:

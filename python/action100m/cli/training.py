@@ -21,6 +21,7 @@ from action100m.cli.reading import (
     words_of,
 )
 from action100m.errors import UsageError
+from action100m.files import require_utf8
 
 _PANEL = "Export a dataset"
 _SOME_LEFT_OUT = 3
@@ -43,7 +44,10 @@ def balance_command(
     ],
     samples: Annotated[
         int | None,
-        typer.Option(min=1, help="Also write this number of draws.", show_default=False),
+        # Its product with the number of segments is a 64-bit integer.
+        typer.Option(
+            min=1, max=10**10, help="Also write this number of draws.", show_default=False
+        ),
     ] = None,
     clusters: Annotated[int, typer.Option(min=1)] = 10_000,
     seed: Annotated[int, typer.Option(min=0)] = 0,
@@ -76,6 +80,7 @@ def balance_command(
     from action100m.dataset.embeddings import SentenceEmbedder
     from action100m.dataset.select import Selection
 
+    require_utf8(out)
     check_figure(figure)
     with opened(dataset, keep_going=keep_going) as data:
         result = balance(
@@ -166,6 +171,7 @@ def clips_command(
     from action100m.dataset.select import Selection
     from action100m.runs.discovery import local_videos
 
+    require_utf8(out)
     choice = Choice(
         Selection(min_level, max_level, min_duration, max_duration),
         None if words is None else words_of(words),

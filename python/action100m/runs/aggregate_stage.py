@@ -75,7 +75,7 @@ class AggregateStage:
         return 2 + self._aggregator.capacity // _REQUESTS_A_VIDEO
 
     @contextmanager
-    def open_worker(self, threads: int) -> Iterator[Worker]:
+    def open_worker(self) -> Iterator[Worker]:
         yield _AggregateWorker(
             self._settings, self._aggregator, self._folder, self._details, self.key
         )

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from action100m.captioning.stage import VideoCaptioner, caption_identity, open_captioners
-from action100m.config import Config, available_cpus
+from action100m.config import Config
 from action100m.runs.costs import with_costs
 from action100m.runs.folder import RunFolder, StageKey
 from action100m.runs.known import known_answers
@@ -51,8 +51,7 @@ def open_caption_stage(
         ConfigError: a model, or something that it needs, is not available.
     """
     config = settings.config
-    threads = max(1, available_cpus() // workers)
-    decoders = [Decoder.of(config.video, threads=threads) for _ in range(workers)]
+    decoders = [Decoder.of(config.video) for _ in range(workers)]
     with DecoderPool(decoders) as pool, open_captioners(config, pool) as captioner:
         yield CaptionStage(settings, captioner, folder)
 
@@ -75,7 +74,7 @@ class CaptionStage:
         return 2 * workers + self._captioner.capacity // _REQUESTS_A_VIDEO
 
     @contextmanager
-    def open_worker(self, threads: int) -> Iterator[Worker]:
+    def open_worker(self) -> Iterator[Worker]:
         yield _CaptionWorker(self._settings, self._captioner, self._folder, self.key)
 
 

@@ -33,7 +33,7 @@ def find_videos(
     leave_out: Path | None,
     tell: Callable[[Path], object] = lambda folder: None,
 ) -> list[Path]:
-    """Return the absolute paths of the video files, sorted, each once.
+    """Return the absolute paths of the video files, sorted; of a file's names, one without links.
 
     Args:
         inputs: files and glob patterns (side files, such as subtitles and pictures, are ignored),
@@ -46,13 +46,23 @@ def find_videos(
     Raises:
         UsageError: an input matches no file or folder.
     """
+    # resolve() would raise an error of its own for a link to itself.
+    ours = None if leave_out is None else Path(os.path.realpath(leave_out))
     found: dict[str, Path] = {}
     for given in inputs:
-        for path in _expand(str(given), leave_out and leave_out.resolve(), tell):
+        for path in _expand(str(given), ours, tell):
             if path.suffix.lower() in _SIDE_FILES:
                 continue
-            found.setdefault(os.path.realpath(path), absolute(path))
+            real, name = os.path.realpath(path), absolute(path)
+            other = found.setdefault(real, name)
+            if other != name:
+                found[real] = min(other, name, key=lambda each: _distance(each, real))
     return sorted(found.values())
+
+
+def _distance(name: Path, real: str) -> tuple[bool, bool, Path]:
+    """Return what orders the names of one file, whatever the order in which they are found."""
+    return str(name) != real, name.is_symlink(), name
 
 
 def videos_by_uid(inputs: Iterable[str | Path]) -> dict[str, Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from action100m.dataset.write import (
     video_row,
     write_shard,
 )
+from action100m.errors import NothingToDoError, UsageError, as_run_stopped
 from action100m.files import write_text
 from action100m.inference.answers import TEXTS, texts
 from action100m.locks import locked
@@ -37,6 +39,22 @@ from action100m.segmentation.stage import Segmentation
 from action100m.tree import Tree
 
 
+def refuse_foreign_files(folder: RunFolder) -> None:
+    """Check before hours of work that `export` can replace the dataset.
+
+    Raises:
+        UsageError: the folder of the dataset holds something else.
+    """
+    if not folder.data.exists():
+        return
+    for path in sorted(folder.data.iterdir()):
+        if not SHARD_NAME.fullmatch(path.name):
+            raise UsageError(
+                f"{path} is no part of the dataset: move it away, as the run replaces its folder."
+            )
+
+
+@as_run_stopped()
 def export(folder: RunFolder, manifest: Manifest, settings: Settings, processes: int) -> list[Path]:
     """Write all Parquet shards; they depend only on the parts, the manifest and the settings.
 
@@ -50,9 +68,15 @@ def export(folder: RunFolder, manifest: Manifest, settings: Settings, processes:
         processes: maximum number of processes that write shards.
 
     Raises:
+        NothingToDoError: the run has no videos; the shards are kept.
         OSError: the shards cannot be written; the previous ones are kept.
         RunStoppedError: a part or the manifest is damaged, or a process died.
     """
+    if not manifest.videos:
+        raise NothingToDoError(
+            f"{folder.root} lists no videos, so {folder.data} stays as it is: if the manifest was "
+            "deleted, run `action100m run` with the videos again."
+        )
     done = {key.name: folder.done_keys(key) for key in settings.keys}
     videos = [
         (video, {stage for stage, keys in done.items() if video.key in keys})
@@ -66,14 +90,17 @@ def export(folder: RunFolder, manifest: Manifest, settings: Settings, processes:
     return [folder.data / name for name in shards]
 
 
-def export_what_changed(folder: RunFolder, settings: Settings, processes: int) -> list[Path] | None:
+def export_what_changed(
+    folder: RunFolder, settings: Settings, processes: int, on_wait: Callable[[], object]
+) -> list[Path] | None:
     """Call `export` unless the dataset is already up to date.
 
-    If several runs end at once, the first one writes and the others find the dataset up to date.
-    Returns None if the run folder now has other settings, which the dataset would not match.
+    If several runs end at once, the first one writes and the others, which call `on_wait`, find the
+    dataset up to date. Returns None if the run folder now has other settings, which the dataset
+    would not match.
     """
     stamp = folder.root / ".exported"
-    with locked(folder.root / ".export.lock"):
+    with locked(folder.root / ".export.lock", on_wait):
         if not read_settings(folder).make_the_same(settings):
             return None
         manifest = Manifest(folder)  # read under the lock, to include what other runs have added
@@ -110,18 +137,21 @@ def _mark(made_of: list[object], shards: list[Path]) -> str:
 
 def published_row(
     path: Path, segmentation: Segmentation, tree: Tree, config: MetadataConfig
-) -> dict[str, Any]:
-    """Return one video's row as plain values, times rounded to two decimals as published."""
+) -> tuple[dict[str, Any], list[str]]:
+    """Return one video's row as plain values, times rounded to two decimals as published.
+
+    Also returns sentences about metadata and subtitles that could not be used.
+    """
     sidecars = Sidecars(config)
     [metadata] = sidecars.metadata([path])
-    transcript = read_transcript(path, sidecars.subtitles(path), sidecars.languages).row()
+    transcript = read_transcript(path, sidecars.subtitles(path), sidecars.languages)
     uid = uid_of(path, metadata)
-    about = metadata.row(segmentation.report.end, transcript)
+    about = metadata.row(segmentation.report.end, transcript.row())
     batch = video_row(uid, about, node_rows(uid, tree))
     row: dict[str, Any] = batch.to_pylist()[0]
     for node in row["nodes"]:
         node["start"], node["end"] = (round(node[name], TIME_DECIMALS) for name in ("start", "end"))
-    return row
+    return row, [*sidecars.doubts([(path, uid)]), *metadata.problems, *transcript.problems]
 
 
 def _write_shard(

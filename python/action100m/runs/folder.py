@@ -20,9 +20,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from action100m.errors import RunStoppedError
-from action100m.files import TEMPORARY, write_atomically, write_text
+from action100m.files import TEMPORARY, require_utf8, write_atomically, write_text
 from action100m.locks import claimed
 
+# What is used of a failure record.
+_USED: dict[str, Any] = {"reason": str, "coverage": (int, float), "attempts": int}
 _ABANDONED_AFTER = 24 * 3600.0  # seconds; much longer than any write takes
 
 
@@ -45,9 +47,14 @@ class StageKey:
 
 
 class RunFolder:
-    """Paths, listings and atomic writes of one run folder."""
+    """Paths, listings and atomic writes of one run folder.
+
+    Raises:
+        UsageError: its path is not valid UTF-8.
+    """
 
     def __init__(self, root: Path) -> None:
+        require_utf8(root)
         self.root = root
 
     @property
@@ -150,12 +157,14 @@ class RunFolder:
         write_text(self.failure(stage, key), text)
 
     def read_failure(self, stage: StageKey, key: str) -> dict[str, Any]:
-        """Read the record of a failure; empty if there is none that can be read."""
+        """Read what is used of the record of a failure, as far as it can be read."""
         try:
             record = json.loads(self.failure(stage, key).read_text("utf-8"))
         except (FileNotFoundError, ValueError):
             return {}
-        return record if isinstance(record, dict) else {}
+        if not isinstance(record, dict):
+            return {}
+        return {name: record[name] for name in _USED if isinstance(record.get(name), _USED[name])}
 
     def sweep(self) -> None:
         """Remove temporary files of writers that were killed long ago."""

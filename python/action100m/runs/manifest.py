@@ -167,8 +167,9 @@ class Manifest:
         self._refuse_duplicates([*unchanged.values(), *fresh])
         fresh.sort(key=lambda video: video.uid)  # the order of later lookups, see Details
         new = [(video, read[video.path]) for video in fresh]
-        problems = sidecars.doubts + [text for _, metadata in new for text in metadata.problems]
-        return problems + self._write(new, sidecars, processes)
+        problems = [text for _, metadata in new for text in metadata.problems]
+        problems += self._write(new, sidecars, processes)
+        return sidecars.doubts((video.path, video.uid) for video in self.videos) + problems
 
     def _write(
         self, new: list[tuple[Video, VideoMetadata]], sidecars: Sidecars, processes: int

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from action100m.errors import ConfigError
-from action100m.files import absolute
+from action100m.files import absolute, ask_for_each
 
 _COLUMNS = ("title", "description", "view_count", "like_count", "duration", "upload_date")
 _KNOWN = {"path", "video_uid", "id", *_COLUMNS}
@@ -73,8 +75,18 @@ class MetadataTable:
 
     def row(self, video: Path, video_id: str | None) -> TableRow | None:
         """Return the row of a video: by its path, else by its sidecar's id, else by its stem."""
-        found = self._by_path.get(str(absolute(video)))
+        found = self._by_path.get(str(absolute(video))) or self._through_links(video)
         return found or self._by_id.get(video_id or "") or self._by_id.get(video.stem)
+
+    def _through_links(self, video: Path) -> TableRow | None:
+        return self._by_real_path.get(os.path.realpath(video)) if self._by_path else None
+
+    @cached_property
+    def _by_real_path(self) -> dict[str, TableRow]:
+        """The first row of each file: several may name it through links."""
+        paths = list(self._by_path)
+        found = zip(ask_for_each(os.path.realpath, paths), self._by_path.values(), strict=True)
+        return dict(reversed([*found]))
 
     def _take(self, number: int, row: Mapping[str, Any]) -> None:
         uid = row.get("video_uid") or row.get("id")

@@ -45,9 +45,9 @@ class StageProgress:
         self._ticker = threading.Thread(target=self._tick, daemon=True)
 
     def __enter__(self) -> StageProgress:
+        self._ticker.start()  # first: if no thread can be started, the bar would stay
         if self._console.is_terminal:
             self._bar.start()
-        self._ticker.start()
         return self
 
     def __exit__(self, *_: object) -> None:

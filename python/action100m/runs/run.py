@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from rich.console import Console
 
 from action100m.config import Config, available_cpus, changes
 from action100m.device import release_memory
-from action100m.errors import ConfigError, NothingToDoError
+from action100m.errors import ConfigError, NothingToDoError, as_run_stopped
 from action100m.inference import EngineStoppedError, check_access, check_engine
 from action100m.inference import pin as pin_model
 from action100m.locks import locked
@@ -22,7 +23,7 @@ from action100m.runs.caption_stage import caption_stage_identity, open_caption_s
 from action100m.runs.discovery import find_videos
 from action100m.runs.executors.gpus import helpers, other_gpus
 from action100m.runs.executors.local import run_stage, stopped
-from action100m.runs.export import export_what_changed
+from action100m.runs.export import export_what_changed, refuse_foreign_files
 from action100m.runs.folder import RunFolder, StageKey
 from action100m.runs.manifest import Manifest, Video
 from action100m.runs.progress import StageProgress
@@ -31,13 +32,14 @@ from action100m.runs.settings import Settings, read_config, stage_key, write_set
 from action100m.runs.stages import Stage
 from action100m.runs.states import TO_DO, State, count_states, find_overall_states, find_states
 from action100m.segmentation.encoders import pin
-from action100m.text import counted
+from action100m.text import counted, harmless
 from action100m.trace import span
 
 _NOTHING = (
     "No video was found: give files, folders or globs that contain videos. Files in the run folder "
-    "{} are ignored."
+    "{0} are ignored."
 )
+_RESUME = " Without VIDEOS, `action100m run --out {0}` goes on with the videos that it knows."
 
 
 @dataclass(frozen=True)
@@ -57,9 +59,11 @@ class RunResult:
         """1 if no video is done, else 3 if some videos failed, else 0."""
         if not self.counts[State.DONE]:
             return 1
-        return 3 if self.counts[State.FAILED] else 0  # another run is processing what is left
+        # Another run added what is pending: it is processing it, or died and left it to the next.
+        return 3 if self.counts[State.FAILED] else 0
 
 
+@as_run_stopped()
 def run(
     videos: str | Path | Iterable[str | Path],
     out: str | Path,
@@ -79,20 +83,18 @@ def run(
         console: where progress is printed; default: standard error.
 
     Raises:
-        UsageError: an input matches nothing, or two files have the same uid.
+        UsageError: an input matches nothing, two files have the same uid, or RUN/data holds
+            something other than a dataset.
         NothingToDoError: the inputs contain no video.
         ConfigError: the configuration cannot be read, or something it needs is not available.
         OSError: the run folder cannot be written.
-        RunStoppedError: the run folder became unwritable or is damaged, or an engine stopped.
+        RunStoppedError: the run folder became unwritable or is damaged, an engine stopped, or no
+            other process or thread can be started.
     """
     console = console or Console(stderr=True)
     folder = RunFolder(Path(out))
-    inputs = [videos] if isinstance(videos, (str, Path)) else videos
-
-    def tell(left_out: Path) -> None:
-        _say(console, f"{left_out} contains output made from videos and is not searched.")
-
-    paths = find_videos(inputs, leave_out=folder.root, tell=tell)
+    paths = _find([videos] if isinstance(videos, (str, Path)) else [*videos], folder, console)
+    refuse_foreign_files(folder)
     earlier = _earlier(folder, needed=config is None)
     config = config or earlier or Config()
     workers = workers or available_cpus()
@@ -105,12 +107,26 @@ def run(
     release_memory()
     _ask_models(settings, folder, manifest, workers, console)
     del manifest  # large, and read again below: other runs may have added to it
+    waiting = f"Waiting for another run that exports the dataset of {folder.root}."
     with span("export"):
-        shards = export_what_changed(folder, settings, workers)
+        shards = export_what_changed(folder, settings, workers, partial(_say, console, waiting))
     if shards is None:
         _say(console, f"Another run changed the settings of {folder.root} and exports the dataset.")
     counts = count_states(find_overall_states(folder, Manifest(folder), settings.keys))
     return RunResult(counts, shards or [])
+
+
+def _find(inputs: list[str | Path], folder: RunFolder, console: Console) -> list[Path]:
+    """Return the video files; [] only if there are no inputs and the run knows its videos."""
+
+    def tell(left_out: Path) -> None:
+        _say(console, f"{left_out} contains output made from videos and is not searched.")
+
+    paths = find_videos(inputs, leave_out=folder.root, tell=tell)
+    resumes = folder.manifest.is_dir()
+    if not paths and (inputs or not resumes):
+        raise NothingToDoError((_NOTHING + _RESUME * resumes).format(folder.root))
+    return paths
 
 
 def _earlier(folder: RunFolder, *, needed: bool) -> Config | None:
@@ -127,10 +143,10 @@ def _take_in(
     paths: list[Path], folder: RunFolder, config: Config, workers: int, console: Console
 ) -> Manifest:
     """Add the videos to the run's manifest; without any, check those it knows again."""
-    if not paths and not folder.manifest.is_dir():
-        raise NothingToDoError(_NOTHING.format(folder.root))
     folder.root.mkdir(parents=True, exist_ok=True)
-    with locked(folder.root / ".manifest.lock"):  # if runs start together, only one reads all
+    waiting = f"Waiting for another run that reads the sidecars for {folder.root}."
+    # If runs start together, only one reads all.
+    with locked(folder.root / ".manifest.lock", partial(_say, console, waiting)):
         manifest = Manifest(folder)
         paths = paths or manifest.existing_files()
         problems = manifest.add(paths, config.metadata, workers)
@@ -142,7 +158,7 @@ def _take_in(
 
 
 def _say(console: Console, line: str) -> None:
-    console.print(line, highlight=False, markup=False, soft_wrap=True)
+    console.print(harmless(line), highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def _segment(

@@ -61,8 +61,8 @@ class SegmentStage:
         return workers
 
     @contextmanager
-    def open_worker(self, threads: int) -> Iterator[Worker]:
-        with Segmenter(self._config, self._encoder, threads=threads) as segmenter:
+    def open_worker(self) -> Iterator[Worker]:
+        with Segmenter(self._config, self._encoder) as segmenter:
             yield _SegmentWorker(segmenter, self._folder, self.key)
 
 

@@ -65,8 +65,7 @@ def read_settings(folder: RunFolder) -> Settings:
     if not folder.settings_file.is_file():
         why = "it contains no run.toml" if folder.root.is_dir() else "it does not exist"
         raise UsageError(f"{folder.root} is not a run folder: {why}.")
-    values = read_toml(folder.settings_file)
-    config = parse_config(values.get("config", {}), folder.settings_file)
+    values, config = _read(folder)
     identities = values.get("stages")
     if not isinstance(identities, dict) or "segment" not in identities:
         raise ConfigError(
@@ -84,7 +83,18 @@ def read_config(folder: RunFolder) -> Config | None:
     """
     if not folder.settings_file.is_file():
         return None
-    return parse_config(read_toml(folder.settings_file).get("config", {}), folder.settings_file)
+    return _read(folder)[1]
+
+
+def _read(folder: RunFolder) -> tuple[dict[str, Any], Config]:
+    """Return all tables of run.toml, and the configuration among them."""
+    values = read_toml(folder.settings_file)
+    if "config" not in values:
+        raise ConfigError(
+            f"{folder.settings_file} has lost its settings: give them again with `action100m run "
+            f"--out {folder.root} --config FILE`, which writes it again."
+        )
+    return values, parse_config(values["config"], folder.settings_file)
 
 
 def write_settings(folder: RunFolder, settings: Settings) -> None:

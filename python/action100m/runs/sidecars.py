@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
 from itertools import chain
 from pathlib import Path
@@ -32,10 +32,17 @@ class Sidecars:
         self._subtitles = SubtitleFiles()
         self._table = None if config.table is None else MetadataTable(Path(config.table))
 
-    @property
-    def doubts(self) -> list[str]:
-        """Sentences about likely mistakes in the table."""
-        return [] if self._table is None else self._table.doubts
+    def doubts(self, videos: Iterable[tuple[Path, str]]) -> list[str]:
+        """Return sentences about likely mistakes in the table.
+
+        Args:
+            videos: path and uid of every video that a row may name.
+        """
+        if self._table is None:
+            return []
+        if any(self._table.row(path, uid) for path, uid in videos):
+            return self._table.doubts
+        return [*self._table.doubts, f"{self._table}: no row names any of the videos."]
 
     def states(self, videos: Sequence[Path]) -> list[str]:
         """Return for each video a string that changes with its files; "" if there are none."""

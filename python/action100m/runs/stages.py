@@ -39,8 +39,8 @@ class Stage(Protocol):
         """Return how many videos to process at once if `workers` are decoded at once."""
         ...
 
-    def open_worker(self, threads: int) -> AbstractContextManager[Worker]:
-        """Open a worker that may use this many threads."""
+    def open_worker(self) -> AbstractContextManager[Worker]:
+        """Open a worker, which processes one video after another."""
         ...
 
 

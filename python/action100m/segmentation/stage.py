@@ -22,8 +22,9 @@ from action100m.tree import ABSORB_ABOVE, MIN_DURATION, Dendrogram, Tree, cut, w
 from action100m.video import Decoder, FrameSpec
 from action100m.video.frames import DecodeReport, FrameBatch, FrameStream, Progress, VideoInfo
 
-_VERSION = 1  # of everything here that affects a part's content
+_VERSION = 2  # of everything here that affects a part's content
 _PIECE_ROWS = 4096
+_MOST_THREADS = 16  # more of them take much memory and save little time
 
 
 class IncompleteVideoError(VideoError):
@@ -106,9 +107,11 @@ class Segmenter:
     """
 
     def __init__(self, config: Config, encoder: Encoder, *, threads: int = 1) -> None:
+        """Create a segmenter; with several decoder threads, see `Decoder.open`."""
         self._config = config
         self._encoder = encoder
-        self._decoder = Decoder.of(config.video, threads=threads)
+        self._threads = threads
+        self._decoder = Decoder.of(config.video)
 
     def __enter__(self) -> Segmenter:
         return self
@@ -132,7 +135,7 @@ class Segmenter:
             VideoError: the file cannot be used, or too few of its frames can be decoded.
         """
         spec = FrameSpec(self._config.video.stride, self._encoder.short_side)
-        stream = self._decoder.open(path, spec)
+        stream = self._decoder.open(path, spec, threads=self._threads)
         try:
             return self._consume(stream, progress, journal)
         finally:
@@ -206,14 +209,14 @@ def _gathered(batches: Iterable[NDArray[np.float32]], dimension: int) -> NDArray
 
 
 def segment_file(path: Path, config: Config) -> Segmentation:
-    """Segment a single video, using all CPUs of this machine.
+    """Segment a single video, using several CPUs of this machine.
 
     Raises:
         VideoError: the file cannot be used, or too few of its frames can be decoded.
     """
     with (
         open_encoder(config.segmentation) as encoder,
-        Segmenter(config, encoder, threads=available_cpus()) as segmenter,
+        Segmenter(config, encoder, threads=min(available_cpus(), _MOST_THREADS)) as segmenter,
     ):
         load_encoder(encoder)
         return segmenter.segment(path)

@@ -14,6 +14,7 @@ from action100m.video.clip import Clip
 from action100m.video.frames import FrameBatch, FrameSpec
 
 _LENGTH = struct.Struct("=Q")
+_GRACE = 5.0  # seconds to answer in after a timeout
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Open:
 
     path: str
     spec: FrameSpec
+    threads: int
 
 
 @dataclass(frozen=True)
@@ -100,8 +102,20 @@ class Channel:
     def _receive_exactly(self, buffer: bytearray | memoryview) -> bytearray | memoryview:
         rest = memoryview(buffer)
         while rest:
-            count = self._socket.recv_into(rest)
+            count = self._receive_into(rest)
             if not count:
                 raise EOFError
             rest = rest[count:]
         return buffer
+
+    def _receive_into(self, rest: memoryview) -> int:
+        patience = self._socket.gettimeout()
+        try:
+            return self._socket.recv_into(rest)
+        except TimeoutError:
+            assert patience is not None
+            # Both processes may have been suspended meanwhile: let the peer answer now.
+            self._socket.settimeout(min(patience, _GRACE))
+            count = self._socket.recv_into(rest)
+            self._socket.settimeout(patience)
+            return count

@@ -29,13 +29,12 @@ from action100m.video.seek import frames_at
 _HEARTBEAT_SECONDS = 0.5
 
 
-def main(fileno: int, backend: Backend, threads: int, memory: int) -> None:
+def main(fileno: int, backend: Backend, memory: int) -> None:
     """Serve the parent's requests until it closes its end of the socket.
 
     Args:
         fileno: file descriptor of our end of the socket pair.
         backend: the decoder to use.
-        threads: number of decoder threads.
         memory: bytes of address space that decoding may use beyond what the process already holds.
     """
     connection = socket.socket(fileno=fileno)
@@ -47,7 +46,7 @@ def main(fileno: int, backend: Backend, threads: int, memory: int) -> None:
     channel = BeatingChannel(connection)
     try:
         while isinstance(request := channel.receive(), Request):
-            _serve(channel, request, backend, threads, memory)
+            _serve(channel, request, backend, memory)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass
 
@@ -66,11 +65,9 @@ class BeatingChannel(Channel):
             self.send(Heartbeat())
 
 
-def _serve(
-    channel: BeatingChannel, request: Request, backend: Backend, threads: int, memory: int
-) -> None:
+def _serve(channel: BeatingChannel, request: Request, backend: Backend, memory: int) -> None:
     try:
-        _answer(channel, request, backend, threads)
+        _answer(channel, request, backend)
     except VideoError as error:
         channel.send(error)
     except MemoryError:
@@ -93,26 +90,24 @@ def _blamed(error: BaseException, reason: str) -> Exception:
     return VideoError(reason)
 
 
-def _answer(channel: BeatingChannel, request: Request, backend: Backend, threads: int) -> None:
+def _answer(channel: BeatingChannel, request: Request, backend: Backend) -> None:
     path = Path(request.path)
     if isinstance(request, Open):
-        _decode(channel, _open(request, backend, threads, channel.beat))
+        _decode(channel, _open(request, backend, channel.beat))
     elif isinstance(request, Seek):
-        channel.send_batch(frames_at(path, request.times, request.spec, threads, channel.beat))
+        channel.send_batch(frames_at(path, request.times, request.spec, channel.beat))
     elif request.copy:
         channel.send(copy_clips(path, request.clips, channel.beat))
     else:
-        channel.send(encode_clips(path, request.clips, threads, channel.beat))
+        channel.send(encode_clips(path, request.clips, channel.beat))
 
 
-def _open(
-    request: Open, backend: Backend, threads: int, on_progress: Callable[[], None]
-) -> FrameStream:
+def _open(request: Open, backend: Backend, on_progress: Callable[[], None]) -> FrameStream:
     path = Path(request.path)
     if backend == "pyav":
-        return PyAVStream(path, request.spec, threads=threads, on_progress=on_progress)
+        return PyAVStream(path, request.spec, threads=request.threads, on_progress=on_progress)
     device: Device = "gpu" if backend == "dali-gpu" else "cpu"
-    return DaliStream(path, request.spec, device=device, threads=threads, on_progress=on_progress)
+    return DaliStream(path, request.spec, device=device, on_progress=on_progress)
 
 
 def _decode(channel: BeatingChannel, stream: FrameStream) -> None:

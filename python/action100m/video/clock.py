@@ -21,6 +21,16 @@ def longest_step(container: InputContainer) -> float:
     return _LONGEST_STEP if container.format.flags & _DISCONTINUOUS else math.inf
 
 
+def guesses_times(container: InputContainer, stream: VideoStream) -> bool:
+    """Return whether FFmpeg guesses presentation times, in coded order, because there are none.
+
+    AVI and ASF store the order of decoding only; FFmpeg restores the other one for some codecs.
+    """
+    context = stream.codec_context
+    reorders = context.has_b_frames and context.codec.canonical_name in {"h264", "hevc"}
+    return bool(reorders) and container.format.name in {"avi", "asf"}
+
+
 class Clock:
     """Converts the timestamps of consecutive frames to seconds since the first frame.
 

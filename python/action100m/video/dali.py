@@ -107,7 +107,6 @@ class DaliStream:
         spec: FrameSpec,
         *,
         device: Device,
-        threads: int = 1,
         on_progress: Callable[[], None] = lambda: None,
     ) -> None:
         """Open the file, decode its first frame with PyAV and read all its packets.
@@ -116,7 +115,6 @@ class DaliStream:
             path: a local file.
             spec: which frames to sample, and their size.
             device: "gpu" is the first one that CUDA shows to this process.
-            threads: number of threads for DALI's CPU operators.
             on_progress: called for every packet read and every batch decoded.
 
         Raises:
@@ -125,7 +123,7 @@ class DaliStream:
         """
         require_backend("dali-gpu" if device == "gpu" else "dali-cpu")
         self._path, self._spec, self._device = path, spec, device
-        self._threads, self._on_progress = threads, on_progress
+        self._on_progress = on_progress
         self._report: DecodeReport | None = None
         with FFmpegLog() as log:
             container, stream = open_video(path, log)
@@ -208,7 +206,7 @@ class DaliStream:
         orientation, (width, height) = self._scaler.orientation, self._scaler.size
         pipeline = Pipeline(
             batch_size=1,
-            num_threads=self._threads,
+            num_threads=1,
             device_id=0 if self._device == "gpu" else None,
             prefetch_queue_depth=1,  # the reader decodes ahead by itself
         )

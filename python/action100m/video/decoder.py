@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _FILES_PER_CHILD: dict[Backend, int] = {"pyav": 256, "dali-cpu": 256, "dali-gpu": 16}
 _FREE_MEMORY = "If memory ran out, use fewer --workers."
 _REPORT = "Re-encode the file with ffmpeg, and report this crash."
+_NO_THREAD = "can't start new thread"
 
 
 @dataclass(frozen=True)
@@ -57,38 +59,44 @@ class Decoder:
         limits: DecodeLimits | None = None,
         *,
         backend: Backend = "pyav",
-        threads: int = 1,
     ) -> None:
         """Create a decoder; its child process starts later.
 
         Args:
             limits: limits for each file.
             backend: the decoder to use; a file that DALI cannot decode raises `VideoError`.
-            threads: number of decoder threads.
 
         Raises:
             ConfigError: DALI or its device is not available (`require_backend`).
         """
         require_backend(backend)
         self._limits, self._backend = limits or DecodeLimits(), backend
-        self._threads = threads
         self._child: _Child | None = None
         self._stream: _ChildStream | None = None
 
     @classmethod
-    def of(cls, config: VideoConfig, *, threads: int) -> Decoder:
+    def of(cls, config: VideoConfig) -> Decoder:
         """Create a decoder from a configuration."""
         memory = int(config.memory_limit_gib * 2**30)
         limits = DecodeLimits(memory, config.stall_seconds)
-        return cls(limits, backend=config.decoder, threads=threads)
+        return cls(limits, backend=config.decoder)
 
-    def open(self, path: str | os.PathLike[str], spec: FrameSpec) -> FrameStream:
+    def open(
+        self, path: str | os.PathLike[str], spec: FrameSpec, *, threads: int = 1
+    ) -> FrameStream:
         """Open a video, closing any earlier stream of this decoder.
+
+        Args:
+            path: the video.
+            spec: which frames to sample, and their size.
+            threads: number of FFmpeg's threads. What several of them make of damage depends on
+                which is faster; intact files, and one thread, always give the same frames.
 
         Raises:
             VideoError: the file is not a usable video.
         """
-        self._stream = _ChildStream(self._ready(), Path(path).absolute(), spec)
+        request = Open(str(Path(path).absolute()), spec, threads)
+        self._stream = _ChildStream(self._ready(), request)
         return self._stream
 
     def cut(
@@ -132,6 +140,8 @@ class Decoder:
         child.send(request)
         try:
             return child.receive(doing)
+        except (VideoError, OSError):
+            raise  # the child waits for the next request, or is dead
         except BaseException:
             child.kill()  # its state is unknown
             raise
@@ -143,7 +153,7 @@ class Decoder:
             self._stream = None
         if self._child is None or not self._child.usable:
             self.close()
-            self._child = _Child(self._limits, self._backend, self._threads)
+            self._child = _Child(self._limits, self._backend)
         return self._child
 
     def interrupt(self) -> None:
@@ -173,11 +183,11 @@ class Decoder:
 class _ChildStream:
     """One pass over a video in the child: a `FrameStream`."""
 
-    def __init__(self, child: _Child, path: Path, spec: FrameSpec) -> None:
+    def __init__(self, child: _Child, request: Open) -> None:
         self._child = child
         self._busy = True
         self._report: DecodeReport | None = None
-        child.send(Open(str(path), spec))
+        child.send(request)
         info = self._receive("opening the file")
         assert isinstance(info, VideoInfo)
         self._info = info
@@ -227,7 +237,7 @@ class _ChildStream:
 class _Child:
     """The child process and our end of the socket to it."""
 
-    def __init__(self, limits: DecodeLimits, backend: Backend, threads: int) -> None:
+    def __init__(self, limits: DecodeLimits, backend: Backend) -> None:
         self._stall_seconds = limits.stall_seconds
         self._files_left = _FILES_PER_CHILD[backend]
         ours, theirs = socket.socketpair()
@@ -236,16 +246,14 @@ class _Child:
         self._messages: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (kill closes it)
         with theirs:
             self._process = subprocess.Popen(
-                python_command(
-                    "action100m.video.child", theirs.fileno(), backend, threads, limits.memory
-                ),
+                python_command("action100m.video.child", theirs.fileno(), backend, limits.memory),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._messages,
                 start_new_session=True,  # only this process handles Ctrl-C
-                # OpenBLAS reserves address space per core, which would count towards the limit.
-                env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+                # Both reserve address space per core, which would count towards the limit.
+                env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"},
             )
 
     @property
@@ -285,7 +293,7 @@ class _Child:
             advice = "Raise video.stall_seconds, or re-encode the file with ffmpeg."
             raise VideoError(f"{reason} {advice}", transient=True) from None
         except (EOFError, OSError):
-            raise VideoError(self._obituary(doing), transient=True) from None
+            raise self._cause_of_end(doing) from None
         if isinstance(answer, VideoError | OSError):
             raise answer
         return answer
@@ -301,16 +309,16 @@ class _Child:
         self._channel.close()
         self._messages.close()
 
-    def _obituary(self, doing: str) -> str:
-        """Describe how the process ended, its last message, and what to do."""
+    def _cause_of_end(self, doing: str) -> VideoError | OSError:
+        """Return why the process ended, with its last message, and what to do."""
         code = self._process.wait()
         self._messages.seek(max(0, self._messages.seek(0, os.SEEK_END) - 2000))
         words = self._messages.read().decode(errors="replace").strip().split("\n")[-1]
         self.kill()
+        if _NO_THREAD in words:  # the machine's limit, which no video causes
+            return BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        how = f"ended with status {code} ({words.rstrip('.') or 'no message'})"
         if code < 0:
-            name = signal.Signals(-code).name
-            if -code == signal.SIGKILL:
-                return f"The decoder was killed by {name} while {doing}. {_FREE_MEMORY}"
-            return f"The decoder was killed by {name} while {doing}. {_REPORT}"
-        how = f"status {code} ({words.rstrip('.') or 'no message'})"
-        return f"The decoder ended with {how} while {doing}. {_REPORT}"
+            how = f"was killed by {signal.Signals(-code).name}"
+        advice = _FREE_MEMORY if -code == signal.SIGKILL else _REPORT
+        return VideoError(f"The decoder {how} while {doing}. {advice}", transient=True)

@@ -33,9 +33,7 @@ _RGB, _BT709 = 0, 1
 _MATRICES = {_BT709: "bt709", 4: "fcc", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
 
 
-def encode_clips(
-    path: Path, clips: list[Clip], threads: int, on_progress: Callable[[], None]
-) -> list[Outcome]:
+def encode_clips(path: Path, clips: list[Clip], on_progress: Callable[[], None]) -> list[Outcome]:
     """Write clips of a video, silent, upright, with square pixels, as H.264 in MP4.
 
     Each clip contains the frames that appear from its start on and before its end, at their own
@@ -45,7 +43,6 @@ def encode_clips(
     Args:
         path: the video.
         clips: the clips to write, in any order; each `target` is written.
-        threads: number of decoder threads.
         on_progress: called for every packet decoded and every frame encoded.
 
     Returns:
@@ -63,7 +60,7 @@ def encode_clips(
     outcomes: dict[Path, Outcome] = {}
     rows = tracks(clips)
     while rows:
-        with Pictures(path, threads=threads, on_progress=on_progress) as pictures:
+        with Pictures(path, on_progress=on_progress) as pictures:
             width, height = pictures.info.width, pictures.info.height
             fitting = _ENCODERS_MEMORY // (width * height * _BYTES_PER_PIXEL)
             most = max(1, min(_MOST_OPEN, fitting))

@@ -10,6 +10,7 @@ from typing import cast
 
 import numpy as np
 from av.buffer import Buffer
+from av.filter import Graph
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
@@ -89,6 +90,8 @@ class Scaler:
             scale = spec.side / (max if spec.aspect == "pad" else min)(width, height)
             self.size = _round(width * scale), _round(height * scale)
         self._reformatter = VideoReformatter()
+        self._marking: Graph | None = None
+        self._marked: tuple[int, int, str] | None = None
         width_out, height_out = self._upright(*self.size)
         if spec.aspect != "keep":
             width_out = height_out = spec.side
@@ -97,9 +100,11 @@ class Scaler:
     def draw(self, frame: VideoFrame, out: NDArray[np.uint8]) -> None:
         """Write the frame, scaled and upright, to `out`, which has shape `shape`."""
         width, height = self.size
+        # The two fields of a picture, scaled apart, would differ from row to row.
+        whole = self._as_progressive(frame) if frame.interlaced_frame else frame
         # At this size, a second thread costs more time than it saves.
         small = self._reformatter.reformat(
-            frame, width, height, "rgb24", interpolation=_SCALER, threads=1
+            whole, width, height, "rgb24", interpolation=_SCALER, threads=1
         )
         plane = small.planes[0]
         rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
@@ -120,8 +125,27 @@ class Scaler:
             ..., top : top + height, left : left + width, :
         ]
 
+    def _as_progressive(self, frame: VideoFrame) -> VideoFrame:
+        """Return the same picture without the mark that it consists of two fields."""
+        form = frame.width, frame.height, frame.format.name
+        if self._marking is None or form != self._marked:
+            self._marking, self._marked = _marking(frame), form
+        frame.pts = 0  # so that the graph passes on every frame, whatever its time
+        self._marking.push(frame)
+        return self._marking.vpull()
+
     def _upright(self, width: int, height: int) -> tuple[int, int]:
         return (height, width) if self.orientation.transpose else (width, height)
+
+
+def _marking(like: VideoFrame) -> Graph:
+    """Return a graph that marks pictures of this form as progressive, without copying them."""
+    graph = Graph()
+    source = graph.add_buffer(
+        width=like.width, height=like.height, format=like.format, time_base=Fraction(1)
+    )
+    graph.link_nodes(source, graph.add("setfield", "prog"), graph.add("buffersink")).configure()
+    return graph
 
 
 def _middles(length: int, room: int) -> tuple[int, int]:

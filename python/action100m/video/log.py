@@ -8,7 +8,8 @@ import av.logging
 
 # Messages that FFmpeg reports as damage when an allocation fails or no thread can be started.
 _OUT_OF_MEMORY = re.compile(
-    "out of memory|cannot allocate|cannot add index entry|resource temporarily unavailable",
+    "out of memory|(can|could) ?not allocate|get_buffer\\(\\) failed|cannot add index entry"
+    "|resource temporarily unavailable",
     re.IGNORECASE,
 )
 _ADDRESS = re.compile(r" @ 0x[0-9a-f]+")

@@ -13,7 +13,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from action100m.errors import VideoError
-from action100m.video.clock import Clock
+from action100m.video.clock import Clock, guesses_times
 from action100m.video.frames import DecodeReport
 from action100m.video.geometry import display_size
 from action100m.video.log import FFmpegLog, clean
@@ -40,7 +40,7 @@ class Pictures:
 
         Args:
             path: a local file.
-            threads: number of decoder threads.
+            threads: number of decoder threads; see `Decoder.open`.
             on_progress: called for every decoded packet.
 
         Raises:
@@ -64,13 +64,15 @@ class Pictures:
             self._resources = resources.pop_all()
         self.info = describe(self.container, self.stream, display)
         self.clock = Clock.of(self.container, self.stream, self.info.interval)
+        self._guesses_times = guesses_times(self.container, self.stream)
         self._duration: int | None = None
 
     def __iter__(self) -> Iterator[tuple[float, VideoFrame]]:
         """Yield every frame with its seconds since the first one, which are strictly increasing."""
         for frame in self._all_frames():
-            time, self._duration = self.clock.tick(frame.pts), frame.duration
-            self._tally.frames += 1
+            before = self.clock.now
+            time, self._duration = self.clock.tick(self._timestamp(frame)), frame.duration
+            self._tally.count_frame(time - before, self.clock)
             yield time, frame
 
     def jump(self, time: float) -> Iterator[tuple[float, VideoFrame]]:
@@ -83,7 +85,7 @@ class Pictures:
         self.stream.codec_context.flush_buffers()
         self._frames = self._decode()
         for frame in self._frames:
-            seconds = self.clock.at(frame.pts)
+            seconds = self.clock.at(self._timestamp(frame))
             if seconds is not None:
                 self.clock.now, self._duration = seconds, frame.duration
                 yield seconds, frame
@@ -113,6 +115,10 @@ class Pictures:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _timestamp(self, frame: VideoFrame) -> int | None:
+        # A decoder returns pictures in order, so their packets' decoding times are in order too.
+        return frame.dts if self._guesses_times else frame.pts
 
     def _all_frames(self) -> Iterator[VideoFrame]:
         if self.first is not None:
@@ -163,6 +169,6 @@ class Pictures:
     def _complain(self, error: av.FFmpegError | None) -> None:
         messages = self._log.take()
         if error is not None and not messages:
-            messages = [clean(str(error))]
+            messages = [clean(error.strerror or str(error))]
         if messages:
             self._tally.complain(messages)

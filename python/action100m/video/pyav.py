@@ -37,7 +37,7 @@ class PyAVStream:
         Args:
             path: a local file.
             spec: which frames to sample, and their size.
-            threads: number of decoder threads.
+            threads: number of decoder threads; see `Decoder.open`.
             on_progress: called for every decoded packet.
 
         Raises:

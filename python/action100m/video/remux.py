@@ -10,20 +10,23 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.codec import CodecContext
 from av.container import InputContainer
 from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from action100m.errors import DISK_ERRORS, VideoError
 from action100m.video.clip import Clip, Obtained, Outcome, judged, tracks
-from action100m.video.clock import longest_step
+from action100m.video.clock import guesses_times, longest_step
 from action100m.video.log import FFmpegLog, clean
 from action100m.video.mp4 import TOO_LONG, Mp4, longest
 from action100m.video.opening import open_video
 
 _MOST_OPEN = 64  # files; a process may usually have 1024
 _MOST_MOVED = 32  # places between coded and display order; H.264 and HEVC allow at most 16
+_INCOMPLETE = "It would start with a picture that cannot be decoded without those before it."
 _INSTEAD = "Cut it without --copy."
 
 
@@ -62,7 +65,7 @@ def copy_clips(path: Path, clips: list[Clip], on_progress: Callable[[], None]) -
             container, stream = open_video(path, log)
             with container:
                 wanted = {clip.target: parts[clip.target] for clip in chain.from_iterable(now)}
-                _copy(container, stream, wanted, table, on_progress)
+                outcomes |= _copy(container, stream, wanted, table, on_progress)
     return [outcomes[clip.target] for clip in clips]
 
 
@@ -179,6 +182,9 @@ def _packets(
     container: InputContainer, stream: VideoStream, on_progress: Callable[[], None]
 ) -> Iterator[Packet[VideoStream]]:
     """Yield the packets with pictures, after checking that they have times and one codec setup."""
+    if guesses_times(container, stream):
+        kind = container.format.name.upper()
+        raise VideoError(f"Its container, {kind}, does not store when pictures appear. {_INSTEAD}")
     setup = stream.codec_context.extradata
     for packet in container.demux(stream):
         on_progress()
@@ -201,14 +207,21 @@ def _copy(
     parts: dict[Path, _Part],
     table: _Table,
     on_progress: Callable[[], None],
-) -> None:
+) -> dict[Path, VideoError]:
+    """Write the clips; return those that are not written, because nothing could show them."""
+    refused: dict[Path, VideoError] = {}
     waiting = sorted(parts.items(), key=lambda item: item[1].first, reverse=True)
     copies: list[_Copy] = []
     try:
         for number, packet in enumerate(_packets(container, stream, on_progress)):
+            whole = None
             while waiting and waiting[-1][1].first == number:
                 target, part = waiting.pop()
-                copies.append(_Copy(target, part, table.decoded(part), stream))
+                whole = _is_whole(packet, stream) if whole is None else whole
+                if whole:
+                    copies.append(_Copy(target, part, table.decoded(part), stream))
+                else:
+                    refused[target] = VideoError(f"{_INCOMPLETE} {_INSTEAD}")
             for copy in copies:
                 copy.add(packet, table.duration(number))
             for copy in [copy for copy in copies if copy.part.last == number]:
@@ -218,6 +231,26 @@ def _copy(
         for copy in copies:
             copy.abandon()
         raise
+    return refused
+
+
+def _is_whole(key: Packet[VideoStream], stream: VideoStream) -> bool:
+    """Return whether a key frame gives a picture by itself.
+
+    In H.264, a key frame may be one from which on a picture is renewed in stripes.
+    """
+    source = stream.codec_context
+    if source.codec.canonical_name != "h264":
+        return True
+    decoder = CodecContext.create(source.codec.name, "r")
+    assert isinstance(decoder, VideoCodecContext)
+    decoder.extradata = source.extradata
+    try:
+        return bool([*decoder.decode(Packet(bytes(key))), *decoder.decode(None)])
+    except MemoryError:
+        raise
+    except av.FFmpegError:
+        return False
 
 
 class _Copy:

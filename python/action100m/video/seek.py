@@ -24,7 +24,6 @@ def frames_at(
     path: Path,
     times: list[float],
     spec: FrameSpec,
-    threads: int = 1,
     on_progress: Callable[[], None] = lambda: None,
 ) -> FrameBatch:
     """Return the frame that is shown at each of the given times.
@@ -35,7 +34,6 @@ def frames_at(
         path: the video.
         times: (b,) seconds since the first frame, in ascending order.
         spec: size and aspect of the frames; `stride` is ignored.
-        threads: number of decoder threads.
         on_progress: called for every packet decoded.
 
     Returns:
@@ -45,7 +43,7 @@ def frames_at(
     Raises:
         VideoError: the file is not a usable video, or it ends before one of the times.
     """
-    with Pictures(path, threads=threads, on_progress=on_progress) as pictures:
+    with Pictures(path, on_progress=on_progress) as pictures:
         assert pictures.first is not None
         scaler = Scaler(pictures.first, pictures.stream.sample_aspect_ratio, spec)
         pixels = np.empty((len(times), *scaler.shape), np.uint8)

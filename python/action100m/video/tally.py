@@ -16,6 +16,8 @@ from action100m.video.clock import Clock
 from action100m.video.fragments import promised_end
 from action100m.video.log import FFmpegLog, clean
 
+_HOLE_PACKETS = 32  # from a demuxer's complaint to the picture after the hole, at most
+_HOLE_FRAMES = 5  # fewer missing pictures are not told from an uneven rate
 _EARLY_END = re.compile("ended prematurely|partial file", re.IGNORECASE)
 
 
@@ -27,6 +29,7 @@ class Tally:
         frames: number of raw frames decoded.
         demuxed: number of packets of the stream, including empty and hidden ones.
         packets: number of packets that should give a picture.
+        holes: number of pictures missing where the demuxer could not read the file.
         stops_short: whether the demuxer reports that the file ends early.
         cut_packet: whether the file ended inside the latest packet.
         errors: number of error messages of decoder and demuxer.
@@ -36,15 +39,19 @@ class Tally:
     frames: int = 0
     demuxed: int = 0
     packets: int = 0
+    holes: int = 0
     stops_short: bool = False
     cut_packet: bool = False
     errors: int = 0
     first_error: str = ""
+    _demuxer: str = " "  # how its messages start
+    _unreadable_at: int | None = None  # packets
 
     def demux(
         self, container: InputContainer, stream: VideoStream, log: FFmpegLog
     ) -> Iterator[Packet[VideoStream]]:
         """Yield and count the packets of the stream, up to the first demuxer error."""
+        self._demuxer = f"{container.format.name}: "
         packets = container.demux(stream)
         while True:
             try:
@@ -52,7 +59,7 @@ class Tally:
             except MemoryError:
                 raise
             except av.FFmpegError as error:
-                self.complain(log.take() or [clean(str(error))])
+                self.complain(log.take() or [clean(error.strerror or str(error))])
                 self.stops_short = True
                 return
             if packet is None:
@@ -69,8 +76,21 @@ class Tally:
         self.packets += not packet.is_discard
         self.cut_packet = packet.is_corrupt
 
+    def count_frame(self, step: float, clock: Clock) -> None:
+        """Count a frame that appears `step` seconds after the one before.
+
+        In an intact file a picture may be shown for any time, so a step alone is not a hole.
+        """
+        self.frames += 1
+        at, skipped = self._unreadable_at, round(step / clock.interval) - 1
+        if at is not None and self.packets - at <= _HOLE_PACKETS and skipped >= _HOLE_FRAMES:
+            self.holes += skipped
+            self._unreadable_at = None
+
     def complain(self, messages: list[str]) -> None:
         """Count error messages."""
+        if any(message.startswith(self._demuxer) for message in messages):
+            self._unreadable_at = self.packets
         self.errors += len(messages)
         self.first_error = self.first_error or messages[0]
         self.stops_short |= any(_EARLY_END.search(message) for message in messages)
@@ -91,20 +111,21 @@ class Tally:
         return min(max(0, self.packets - self.frames), self.errors)
 
     def missing(self, container: InputContainer, stream: VideoStream, clock: Clock) -> int:
-        """Return how many pictures are missing after the last packet, once all have been read."""
+        """Return how many pictures the file promises beyond those read, once it has been read."""
         kind = container.format.name
         if kind.startswith("mov,"):
             unread = max(0, len(stream.index_entries) - self.demuxed)
             end = promised_end(_path(container))
             return unread if end is None else max(unread, _until(end - clock.origin, clock))
         if kind == "avi":
-            return max(0, stream.frames - self.packets) if _riff_is_cut(container) else 0
+            promised = stream.frames - self.packets if _riff_is_cut(container) else 0
+            return max(0, promised, len(stream.index_entries) - self.demuxed)
         if not (self.stops_short or self.cut_packet):
-            return 0
+            return self.holes
         claimed = container.duration / 1e6 if container.duration else 0.0
         if kind.startswith("matroska"):  # its duration counts from 0, not from the first frame
             claimed -= clock.origin
-        return _until(claimed, clock)
+        return self.holes + _until(claimed, clock)
 
 
 def _until(end: float, clock: Clock) -> int:

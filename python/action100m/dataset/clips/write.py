@@ -14,7 +14,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from action100m.config import available_cpus
 from action100m.dataset.clips.choice import Choice, Segment
 from action100m.dataset.clips.cut import Clips, Order
 from action100m.dataset.clips.shards import SHARD_BYTES, Row, ShardWriter, read_shard, shards
@@ -213,8 +212,7 @@ class _Cutting:
         self, wanted: Iterable[tuple[str, list[Segment]]], workers: int
     ) -> Iterator[tuple[str, list[Segment], Clips | str]]:
         """Yield each video's segments and clips, in order; or the reason why it has no clips."""
-        threads = max(1, available_cpus() // workers)
-        decoders = [Decoder(threads=threads) for _ in range(workers)]
+        decoders = [Decoder() for _ in range(workers)]
         seen: set[str] = set()
         waiting: deque[tuple[str, list[Segment], Future[Clips | str]]] = deque()
         with ThreadPoolExecutor(workers) as executor, DecoderPool(decoders) as pool:

@@ -27,6 +27,7 @@ from action100m.runs.progress import StageProgress
 from action100m.runs.segment_stage import open_segment_stage
 from action100m.runs.settings import read_settings
 from action100m.runs.states import TO_DO, find_states
+from action100m.text import harmless
 
 _GRACE = 15.0  # seconds for a helper to stop its current work
 
@@ -110,6 +111,6 @@ def main(root: str, workers: int) -> int:
     except KeyboardInterrupt:
         pass
     except (ConfigError, UsageError, RunStoppedError) as error:
-        print(error, file=sys.stderr)
+        print(harmless(str(error)), file=sys.stderr)
         return 1
     return 0

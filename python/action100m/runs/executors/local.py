@@ -18,8 +18,13 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from action100m.config import available_cpus
-from action100m.errors import DISK_ERRORS, RunStoppedError, VideoError
+from action100m.errors import (
+    DISK_ERRORS,
+    RunStoppedError,
+    VideoError,
+    as_run_stopped,
+    is_shortage,
+)
 from action100m.inference import EngineStoppedError
 from action100m.runs.folder import RunFolder
 from action100m.runs.manifest import Video
@@ -30,13 +35,12 @@ from action100m.trace import span
 _ATTEMPTS = 3  # per video, if its failure may be transient: a killed decoder, a growing file
 _POLL = 0.5  # seconds between checks of videos that another run has claimed
 _TOO_MANY_OPEN = (errno.EMFILE, errno.ENFILE)
-# Errors that the video does not cause. EIO is not one: the disk that holds the video may be bad.
-_OURS = {*DISK_ERRORS, *_TOO_MANY_OPEN} - {errno.EIO}
 _GRACE = 10.0  # seconds for workers to notice that the run was interrupted
 
 Item = TypeVar("Item")
 
 
+@as_run_stopped()
 def run_stage(
     stage: Stage, videos: list[Video], folder: RunFolder, workers: int, progress: StageProgress
 ) -> None:
@@ -50,27 +54,26 @@ def run_stage(
         progress: updated at every step.
 
     Raises:
-        RunStoppedError: the run folder cannot be written or is damaged, or the engine stopped.
+        RunStoppedError: the run folder cannot be written or is damaged, the engine stopped, or no
+            other process or thread can be started.
         KeyboardInterrupt: raised again once the workers have stopped.
     """
     count = max(1, min(stage.concurrency(workers), len(videos)))
-    execution = _Execution(
-        stage, videos, folder, progress, threads=max(1, available_cpus() // count)
-    )
+    execution = _Execution(stage, videos, folder, progress)
     pool = [
         threading.Thread(target=execution.work, name=f"worker {k}", daemon=True)
         for k in range(count)
     ]
-    for thread in pool:
-        thread.start()
     try:
+        for thread in pool:
+            thread.start()
         for thread in pool:
             while thread.is_alive():
                 thread.join(0.2)  # a join without a timeout would block Ctrl-C
     except BaseException:
         execution.stop.set()
         deadline = time.monotonic() + _GRACE
-        for thread in pool:
+        for thread in filter(threading.Thread.is_alive, pool):
             thread.join(max(0.0, deadline - time.monotonic()))
         raise
     if execution.trouble is not None:
@@ -86,15 +89,12 @@ class _Execution:
         videos: list[Video],
         folder: RunFolder,
         progress: StageProgress,
-        *,
-        threads: int,
     ) -> None:
         self.stop = threading.Event()
         self.trouble: BaseException | None = None
         self._stage = stage
         self._folder = folder
         self._progress = progress
-        self._threads = threads
         # The largest first, so that no long video is left to run alone at the end.
         self._waiting = deque(sorted(videos, key=lambda video: (-video.size, video.uid)))
         self._elsewhere: deque[Video] = deque()
@@ -104,7 +104,7 @@ class _Execution:
     def work(self) -> None:
         """Process videos until none is left."""
         try:
-            with self._stage.open_worker(self._threads) as worker:
+            with as_run_stopped(), self._stage.open_worker() as worker:
                 while (video := self._take(self._waiting)) is not None:
                     self._do(worker, video)
                 while (video := self._take(self._elsewhere)) is not None:
@@ -159,7 +159,7 @@ class _Execution:
         except (CancelledError, EngineStoppedError, RunStoppedError):
             raise
         except Exception as error:
-            if isinstance(error, OSError) and error.errno in _OURS:
+            if _is_ours(error):
                 raise
             record = _record(video, error, self._attempts(video) + 1)
             self._folder.record_failure(key, video.key, record)
@@ -190,6 +190,15 @@ def stopped(error: EngineStoppedError) -> RunStoppedError:
     return RunStoppedError(
         f"{error} Finished work is kept: fix this, then run the same command again."
     )
+
+
+def _is_ours(error: Exception) -> bool:
+    """Return whether the video does not cause the error: the machine or the run folder does."""
+    if is_shortage(error):
+        return True
+    if not isinstance(error, OSError) or error.errno == errno.EIO:  # the video's disk may be bad
+        return False
+    return error.errno in (*DISK_ERRORS, *_TOO_MANY_OPEN)
 
 
 def _record(video: Video, error: Exception, attempts: int) -> dict[str, Any]:
