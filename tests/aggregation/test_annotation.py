@@ -14,6 +14,8 @@ GOOD = {
     "action": {"brief": "saw wood", "detailed": "Saw the plank in two.", "actor": "a man"},
 }
 
+OLD = {**GOOD, "summary": {"brief": "A man cuts.", "detailed": "A man cuts a plank."}}
+
 
 def changed(**fields: object) -> str:
     value = json.loads(json.dumps(GOOD))
@@ -39,8 +41,27 @@ def changed(**fields: object) -> str:
         changed(summary=[GOOD["summary"]]),
         changed(summary_brief="  A man\n\tsaws. "),
         json.dumps(GOOD).replace("A man saws.", "A man\nsaws."),
+        json.dumps(json.dumps(GOOD)),
+        json.dumps({"answer": GOOD}),
+        json.dumps({**GOOD, "before": OLD}),
+        f"I kept the {{brief}} field.\n{json.dumps(GOOD)}",
+        f"It was {json.dumps(OLD)}\nImproved:\n{json.dumps(GOOD)}\nI removed {{}} and {{x}}.",
     ],
-    ids=["plain", "fence", "words", "extra", "nested", "list", "spaces", "raw newline"],
+    ids=[
+        "plain",
+        "fence",
+        "words",
+        "extra",
+        "nested",
+        "list",
+        "spaces",
+        "raw newline",
+        "string",
+        "wrapped",
+        "extra object",
+        "braces",
+        "second",
+    ],
 )
 def test_readable_answers_are_parsed(answer: str) -> None:
     assert read_annotation(answer).model_dump() == GOOD
@@ -60,8 +81,14 @@ def test_readable_answers_are_parsed(answer: str) -> None:
         (changed(summary_brief="  "), "it is empty"),
         (changed(summary_brief="x" * 5000), "longer than 4000"),
         (changed(summary=[{}, {}]), "summary"),
+        (json.dumps(GOOD)[:-3], "not valid JSON"),
+        (f"The {{brief}} is short: {changed(action_actor=...)}", r"action\.actor: Field required"),
+        ("{" * 100_000, "no JSON object"),
+        ('{"' * 50_000, "not valid JSON"),
+        ('{"summary": [' * 8_000, "not valid JSON"),
+        ('{"a": ' * 500 + "[" + "1, " * 30_000, "not valid JSON"),
     ],
-    ids=range(11),
+    ids=range(17),
 )
 def test_unusable_answers_raise_an_error(answer: str, error: str) -> None:
     with pytest.raises(UnusableAnswerError, match=error):

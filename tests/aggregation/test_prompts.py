@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -187,6 +188,27 @@ def test_everything_a_prompt_leaves_out_is_noted() -> None:
     assert f"(levels {min(levels)} to {max(levels)})" in tight.left_out
     assert "lines of the transcript" in tight.left_out
     assert prompts_of(captioned(tree, transcript=[(0.0, "x")]))[-1].left_out == ""
+
+
+@pytest.mark.parametrize("limit", [1024, 1200, 1500, 2600])
+@pytest.mark.parametrize("spoken", [0, 60])
+def test_a_long_description_is_cut_before_any_own_caption(limit: int, spoken: int) -> None:
+    tree = grown(60, 1)
+    said = [(float(t), f"word {t} " * 20) for t in range(spoken)]
+    video = captioned(tree, title="t" * 300, description="d " * 2000, transcript=said)
+    long = replace(video, captions=["caption 0 " * 100, *video.captions[1:]])
+    for prompt in prompts_of(long, limit):
+        assert sum(count([prompt.system + prompt.text])) <= limit
+        assert prompt.node in listed_in(prompt)
+        assert ('the end of "Description"' in prompt.left_out) == (limit < 2600)
+        assert ('the end of "The whole video"' in prompt.left_out) == (limit < 1500)
+
+
+def test_captions_for_which_there_is_no_room_are_the_reason_of_the_error() -> None:
+    tree = grown(60, 1)
+    video = replace(captioned(tree), captions=["x " * 2000] * len(tree))
+    with pytest.raises(ValueError, match=r"one of its segments have \d+ tokens"):
+        prompts_of(video, 1200)
 
 
 def test_missing_captions_are_left_out() -> None:

@@ -221,9 +221,11 @@ def test_unanswered_rounds_are_requested_again(tmp_path: Path) -> None:
 
     with pytest.raises(AnnotationsMissingError, match="missing or unrefined"):
         aggregate(only_drafts, tmp_path, rounds=1)
+    done, _ = aggregate(only_drafts, tmp_path, rounds=1, max_failed=1.0)
+    assert (read_effort(done).annotated, read_effort(done).unrefined) == (len(NODES), len(NODES))
     part, engine = aggregate(good, tmp_path, rounds=1)
     assert {len(request.messages) for request in engine.requests} == {4}
-    assert read_effort(part).rounds == len(NODES)
+    assert (read_effort(part).rounds, read_effort(part).unrefined) == (len(NODES), 0)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import tiny_models  # noqa: E402, I001 - before transformers
 import transformers  # noqa: E402
 
 from action100m.inference import Image, Message, Request, Sampling, Text  # noqa: E402
-from action100m.inference.template import ChatTemplate, opening_of  # noqa: E402
+from action100m.inference.template import ChatTemplate, RequestError, opening_of  # noqa: E402
 
 # As in Llama-3.2-Vision: the system content is printed, whatever its type.
 STRICT = (
@@ -82,3 +82,14 @@ def test_thinking_can_be_closed_before_the_answer(folder: Path) -> None:
     assert (free, opening_of(free)) == ("user: What?\nassistant: <think>\n", "<think>")
     assert bound == "user: What?\nassistant: <think>\n\n</think>\n\n"
     assert opening_of(bound) == ""
+
+
+def test_a_conversation_that_the_template_refuses_is_an_error_with_its_reason(folder: Path) -> None:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    # As in Gemma 2.
+    refusal = "{{ raise_exception('System role not supported') }}"
+    guard = f"{{% if messages[0].role == 'system' %}}{refusal}{{% endif %}}"
+    tokenizer.chat_template = guard + THINKING
+    template = ChatTemplate(tokenizer, sees=False)
+    with pytest.raises(RequestError, match=r"refuses the conversation: System role not supported"):
+        template.prompt(request(Message("system", (Text("Be short."),))))

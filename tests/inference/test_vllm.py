@@ -44,7 +44,7 @@ def opened(
     config = VllmConfig(
         engine="vllm", model=str(path), precision="float32", sequences=16, context_length=2048
     )
-    with open_vllm(config) as engine:
+    with open_vllm(config, pictures=4) as engine:
         yield request.param, path, engine
 
 
@@ -109,14 +109,16 @@ def test_schema_clips_and_failures(opened) -> None:  # type: ignore[no-untyped-d
     for future in asked:
         assert set(json.loads(future.result(timeout=60).text)) == {"kind"}
     long = engine.submit(question("long", Text("wood " * 5000))).result(timeout=60)
-    assert long.outcome is Outcome.FAILED
+    assert (long.outcome, long.lasting) == (Outcome.FAILED, True)
     assert "2048" in long.reason
-    clip = question("clip", Clip(FRAMES, [0.0, 0.5, 1.0, 1.5]), Text("What is it?"))
-    shown = engine.submit(clip).result(timeout=60)
-    if name == "qwen3_vl":
-        assert shown.text, shown.reason
-    else:
-        assert "does not accept pictures" in shown.reason
+    for frames in (4, 3, 1):
+        clip = Clip(FRAMES[:frames], [0.5 * k for k in range(frames)])
+        asked = question(f"clip of {frames}", clip, Text("What is it?"))
+        shown = engine.submit(asked).result(timeout=60)
+        if name == "qwen3_vl":
+            assert shown.text, shown.reason
+        else:
+            assert "does not accept pictures" in shown.reason
 
 
 def test_a_cancelled_request_ends(opened) -> None:  # type: ignore[no-untyped-def]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from contextlib import suppress
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -12,6 +13,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from action100m.schema import NO_ACTION, NO_ACTION_SPELLINGS
 
 _NOTHING = re.compile(rf"\W*(?:{NO_ACTION_SPELLINGS})\W*", re.IGNORECASE)
+_OBJECT = re.compile(r'\{\s*["}]')  # where a JSON object may begin
+_MOST_OBJECTS = 100  # that are tried, as each may take as long as the answer
 _MOST_CHARACTERS = 4000  # of a field; longer text means that a model does not stop
 
 
@@ -118,23 +121,47 @@ JSON_SCHEMA = _object(
 
 
 def read_annotation(answer: str) -> Annotation:
-    """Read the annotation in an answer; code fences, text around it and extra keys are ignored.
+    """Read the last annotation in an answer.
+
+    Code fences, text around it and extra keys are ignored; the whole answer may be a JSON string.
 
     Raises:
         UnusableAnswerError: the answer holds no valid annotation; the message says why.
     """
-    start = answer.find("{")
-    if start < 0:
-        raise UnusableAnswerError("It holds no JSON object.")
+    answer = _unquoted(answer)
+    starts = [begin.start() for begin in _OBJECT.finditer(answer)][-_MOST_OBJECTS:]
+    read: Annotation | str = "It holds no JSON object."
+    end = 0  # of what was read
+    for start in starts:
+        if start < end and isinstance(read, Annotation):
+            continue
+        found, stop = _annotation_at(answer, start)
+        # What is wrong with an object says more than what is wrong with those inside it.
+        if isinstance(found, Annotation) or (isinstance(read, str) and start >= end):
+            read, end = found, stop
+    if isinstance(read, str):
+        raise UnusableAnswerError(read)
+    return read
+
+
+def _unquoted(answer: str) -> str:
+    if answer.lstrip().startswith('"'):
+        with suppress(ValueError):
+            return str(json.loads(answer, strict=False))
+    return answer
+
+
+def _annotation_at(answer: str, start: int) -> tuple[Annotation | str, int]:
+    """Return the annotation that begins there, or what is wrong with it, and where it ends."""
     try:
-        value, _ = json.JSONDecoder(strict=False).raw_decode(answer[start:])
+        value, end = json.JSONDecoder(strict=False).raw_decode(answer, start)
     except (ValueError, RecursionError) as error:
-        raise UnusableAnswerError(f"It is not valid JSON: {error}.") from error
+        return f"It is not valid JSON: {error}.", getattr(error, "pos", len(answer))
     try:
-        return Annotation.model_validate(value)
+        return Annotation.model_validate(value), end
     except ValidationError as error:
         complaints = [
             f"{'.'.join(map(str, each['loc'])) or 'the answer'}: {each['msg']}"
             for each in error.errors()
         ]
-        raise UnusableAnswerError("; ".join(complaints) + ".") from error
+        return "; ".join(complaints) + ".", end

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+
+class NoRoomError(ValueError):
+    """Not even what a prompt must contain fits; the message says what is too long."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +27,17 @@ class Line:
     tokens: int
 
 
+def fit_text(text: str, room: int, count: Callable[[Sequence[str]], list[int]]) -> int:
+    """Return how many characters of a text fit into `room` >= 1 tokens."""
+    while text and (tokens := count([text])[0]) > room:
+        text = text[: len(text) * room // tokens]
+    return len(text)
+
+
 def fit_transcript(said: Sequence[Line], room: int) -> list[Line]:
     """Drop every second line until the rest fits, which thins them evenly over time."""
     kept = list(said)
-    while sum(line.tokens for line in kept) > room:
+    while kept and sum(line.tokens for line in kept) > room:
         kept = kept[::2] if len(kept) > 1 else []
     return kept
 
@@ -43,12 +54,15 @@ def fit_captions(
         room: maximum number of tokens of all lines together.
 
     Raises:
-        ValueError: not even the line of the last segment fits.
+        NoRoomError: not even the line of the last segment fits.
     """
     *inner, own = span
     kept, used = {own}, lines[own].tokens
     if used > room:
-        raise ValueError("Its own caption does not fit the model's context.")
+        raise NoRoomError(
+            f"The captions of one of its segments have {used} tokens, but the rest of the prompt "
+            f"leaves room for only {max(room, 0)}."
+        )
     for level in sorted({levels[node] for node in inner}):
         here = [node for node in inner if levels[node] == level]
         need = sum(lines[node].tokens for node in here)

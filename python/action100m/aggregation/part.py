@@ -24,6 +24,7 @@ class Effort:
     Attributes:
         segments: segments to annotate.
         annotated: segments that have an annotation.
+        unrefined: annotations that lack rounds, as a later one got no usable answer.
         rounds: answered rounds of refinement, without the drafts.
         corrections: requests that show the model what is wrong with its answer.
         shortened: segments whose prompts leave something out.
@@ -31,6 +32,7 @@ class Effort:
 
     segments: int = 0
     annotated: int = 0
+    unrefined: int = 0
     rounds: int = 0
     corrections: int = 0
     shortened: int = 0
@@ -39,6 +41,7 @@ class Effort:
         return Effort(
             self.segments + other.segments,
             self.annotated + other.annotated,
+            self.unrefined + other.unrefined,
             self.rounds + other.rounds,
             self.corrections + other.corrections,
             self.shortened + other.shortened,
@@ -48,8 +51,13 @@ class Effort:
 def read_effort(part: pa.Table) -> Effort:
     """Count the effort in the rows of a part; all 0 for a part of another stage."""
     fields, nodes = part.column("field").to_pylist(), part.column("node").to_pylist()
-    outcomes = part.column("outcome").to_pylist()
-    annotated = [what for field, what in zip(fields, outcomes, strict=True) if field == ANNOTATION]
+    outcomes, reasons = part.column("outcome").to_pylist(), part.column("reason").to_pylist()
+    annotated = [
+        (outcome, reason)
+        for field, outcome, reason in zip(fields, outcomes, reasons, strict=True)
+        if field == ANNOTATION
+    ]
+    complete = [reason for outcome, reason in annotated if outcome == Outcome.COMPLETE]
     asked = [
         (node, number, outcome)
         for field, node, outcome in zip(fields, nodes, outcomes, strict=True)
@@ -59,7 +67,8 @@ def read_effort(part: pa.Table) -> Effort:
     answered = {(node, number) for node, number, outcome in asked if outcome == Outcome.COMPLETE}
     return Effort(
         segments=len(annotated),
-        annotated=annotated.count(Outcome.COMPLETE),
+        annotated=len(complete),
+        unrefined=sum(reason != "" for reason in complete),
         rounds=sum(number > 0 for _, number in answered),
         corrections=len(asked) - len(rounds),
         shortened=fields.count(LEFT_OUT),

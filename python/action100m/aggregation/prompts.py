@@ -9,11 +9,18 @@ lines about its first child; if asked in that order, a server finds them in its 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from action100m.aggregation.budget import Line, fit_captions, fit_transcript, missing_captions
+from action100m.aggregation.budget import (
+    Line,
+    NoRoomError,
+    fit_captions,
+    fit_text,
+    fit_transcript,
+    missing_captions,
+)
 from action100m.aggregation.quoting import quoted
 from action100m.tree import Tree
 
@@ -48,6 +55,12 @@ CORRECT = (
 _MOST_CHARACTERS = {"title": 300, "description": 4000, "caption": 4000, "line": 500}
 _TRANSCRIPT, _SEGMENTS, _SAID = "Transcript:\n", "Segments:\n", "Said in the segment:\n"
 _SHARED_TRANSCRIPT = 0.25  # share of the limit; a longer transcript is split by segment
+_HEADS: tuple[Mapping[str, float], ...] = (
+    {},
+    {"Description": 1 / 4},
+    dict.fromkeys(("Title", "Description", "The whole video", "Its main action"), 1 / 16),
+)
+"""Shares of the limit that fields of the head may take; the first that leaves room is used."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +132,8 @@ def write_prompts(
     """Return the prompts for some segments of a video, in the order in which to ask.
 
     A transcript of more than a quarter of `limit` tokens is cut to what is said in the segment, and
-    thinned; captions that do not fit are left out, from the deepest level up, evenly over time.
+    thinned; captions that do not fit are left out, from the deepest level up, evenly over time. If
+    that is not enough, the description is cut, and then the title and the whole video's captions.
 
     Args:
         video: what is known about the video.
@@ -128,28 +142,31 @@ def write_prompts(
         limit: maximum number of tokens of a prompt.
 
     Raises:
-        ValueError: not even the segment's own caption fits.
+        NoRoomError: not even a segment's own captions fit.
     """
-    writer, asked = _PromptWriter(video, count, limit), set(nodes)
-    prompts: list[Prompt] = []
-    earlier: dict[int, int] = {}  # by where its descendants begin, the last node with a prompt
-    for node in writer.order:
-        if node in asked:
-            after = earlier.get(writer.first[node], prompts[0].node if prompts else None)
-            earlier[writer.first[node]] = node
-            prompts.append(writer.prompt(node, after))
-    return prompts
+    for shares in _HEADS:
+        try:
+            return _PromptWriter(video, count, limit, shares).prompts(set(nodes))
+        except NoRoomError as error:
+            failure = error
+    raise failure
 
 
 class _PromptWriter:
     """The lines of a video's prompts, with their tokens, and the room for them."""
 
     def __init__(
-        self, video: Captioned, count: Callable[[Sequence[str]], list[int]], limit: int
+        self,
+        video: Captioned,
+        count: Callable[[Sequence[str]], list[int]],
+        limit: int,
+        shares: Mapping[str, float],
     ) -> None:
+        """`shares`: of the limit that some fields of the head may take."""
         self._tree = tree = video.tree
         self._levels = dict(enumerate(tree.level.tolist()))
-        self._head, self._cut = _head(video)
+        rooms = {name: int(share * limit) for name, share in shares.items()}
+        self._head, self._cut = _head(video, count, rooms)
         self._starts = [start for start, _ in video.transcript]
         texts = [_line(video, node) for node in range(len(tree))]
         texts += [_spoken(start, text) for start, text in video.transcript]
@@ -164,17 +181,28 @@ class _PromptWriter:
         if self._shared and self._heard:
             self._head += _TRANSCRIPT + "".join(_texts(self._heard))
             self._room -= spoken
-        self.order = asking_order(tree)
-        self._place = {node: k for k, node in enumerate(self.order)}
-        self.first = _first_places(tree, self.order, self._place)
-        self._sums = [0, *accumulate(self._lines[node].tokens for node in self.order)]
+        self._order = asking_order(tree)
+        self._place = {node: k for k, node in enumerate(self._order)}
+        self._first = _first_places(tree, self._order, self._place)
+        self._sums = [0, *accumulate(self._lines[node].tokens for node in self._order)]
 
-    def prompt(self, node: int, after: int | None) -> Prompt:
-        """Return the prompt of a segment, with what it leaves out.
+    def prompts(self, asked: Container[int]) -> list[Prompt]:
+        """Return the prompts of the asked segments, in the order in which to ask.
 
         Raises:
-            ValueError: not even its own caption fits.
+            NoRoomError: not even the own captions of one of them fit.
         """
+        prompts: list[Prompt] = []
+        earlier: dict[int, int] = {}  # by where its descendants begin, the last node with a prompt
+        for node in self._order:
+            if node in asked:
+                after = earlier.get(self._first[node], prompts[0].node if prompts else None)
+                earlier[self._first[node]] = node
+                prompts.append(self._prompt(node, after))
+        return prompts
+
+    def _prompt(self, node: int, after: int | None) -> Prompt:
+        """Return the prompt of a segment, with what it leaves out."""
         room, notes = self._room, list(self._cut)
         heard = self._heard
         if not self._shared:
@@ -185,8 +213,8 @@ class _PromptWriter:
                 notes.append("the transcript outside the segment")
             if len(heard) < len(said):
                 notes.append(f"{len(said) - len(heard)} of {len(said)} lines of the transcript")
-        first, place = self.first[node], self._place[node]
-        span = kept = self.order[first : place + 1]
+        first, place = self._first[node], self._place[node]
+        span = kept = self._order[first : place + 1]
         if self._sums[place + 1] - self._sums[first] > room:
             kept = fit_captions(span, self._levels, self._lines, room)
             notes += missing_captions(span, kept, self._levels)
@@ -218,8 +246,16 @@ def _first_places(tree: Tree, order: list[int], place: dict[int, int]) -> list[i
     return first
 
 
-def _head(video: Captioned) -> tuple[str, list[str]]:
-    """Return the text that all segments share, and which parts were cut."""
+def _head(
+    video: Captioned, count: Callable[[Sequence[str]], list[int]], rooms: Mapping[str, int]
+) -> tuple[str, list[str]]:
+    """Return the text that all segments share, and which parts were cut.
+
+    Args:
+        video: what is known about the video.
+        count: returns the number of tokens of each text.
+        rooms: maximum numbers of tokens of some fields.
+    """
     fields = [
         ("Title", "title", video.title),
         ("Description", "description", video.description),
@@ -228,7 +264,10 @@ def _head(video: Captioned) -> tuple[str, list[str]]:
     ]
     head, cut = "", []
     for name, kind, text in fields:
-        string, shortened = quoted(text or "", _MOST_CHARACTERS[kind])
+        most = _MOST_CHARACTERS[kind]
+        if text and name in rooms:
+            most = fit_text(text[:most], rooms[name], count)
+        string, shortened = quoted(text or "", most)
         head += f"{name}: {string}\n"
         if shortened:
             cut.append(f'the end of "{name}"')

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from action100m.aggregation.budget import NoRoomError
 from action100m.aggregation.prompts import CORRECT, INSTRUCTIONS, REFINE, Captioned, write_prompts
 from action100m.aggregation.refine import Conversation
 from action100m.aggregation.schedule import Schedule
@@ -126,8 +127,8 @@ class VideoAggregator:
             prompts = write_prompts(
                 video, annotated_nodes(video.tree), self._feed.engine.count_tokens, limit
             )
-        except ValueError as error:
-            raise VideoError(f"{error} Raise aggregation.prompt_tokens (now {limit}).") from error
+        except NoRoomError as error:
+            raise VideoError(f"{error} {_how_to_raise(limit, self._config)}") from error
         end = float(video.tree.end[0])
         talks = [Conversation(prompt, self._config, self._identity, group) for prompt in prompts]
         with Journal(journal) as kept, Asking(kept, known, self._config.attempts) as asking:
@@ -179,6 +180,15 @@ class VideoAggregator:
                 f"because: {missing[0].reason.rstrip('.')}. Correct the cause and run again, or "
                 "raise that limit."
             )
+
+
+def _how_to_raise(limit: int, config: AggregationConfig) -> str:
+    if limit == config.prompt_tokens:
+        return f"Raise aggregation.prompt_tokens (now {limit})."
+    return (
+        f"The model's context and its answers limit a prompt to {limit} tokens: lower "
+        f"aggregation.max_tokens (now {config.max_tokens}) or aggregation.rounds."
+    )
 
 
 def _prompt_limit(config: AggregationConfig, context: int | None) -> int:

@@ -58,7 +58,8 @@ def open_captioners(config: Config, decoders: DecoderPool) -> Iterator[VideoCapt
         for asker in _askers(config).values():
             name = asker.model.model_dump_json()
             if name not in feeds:
-                feeds[name] = Feed(opened.enter_context(open_engine(asker.model)))
+                engine = open_engine(asker.model, pictures=config.captioning.frames)
+                feeds[name] = Feed(opened.enter_context(engine))
         yield VideoCaptioner(
             config,
             {role: feeds[asker.model.model_dump_json()] for role, asker in _askers(config).items()},

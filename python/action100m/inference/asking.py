@@ -36,7 +36,8 @@ class Asking:
     """Context manager that asks the questions of one video; used by one thread.
 
     Final answers are journalled as they arrive. A question whose answer fails or is empty is asked
-    again before it counts as unanswered. If the block ends early, pending requests are cancelled.
+    again before it counts as unanswered. If the block ends early, pending requests are cancelled,
+    and answers that have arrived are journalled.
 
     Attributes:
         answers: known and received answers, by key.
@@ -63,8 +64,11 @@ class Asking:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for future in self._running.values():
-            future.cancel()
+        try:
+            self._keep_arrived()
+        finally:
+            for future in self._running.values():
+                future.cancel()
 
     def ask(self, key: str, feed: Feed, request: Request, check: Callable[[], None]) -> None:
         """Ask, unless the answer is known or pending; wait while the engine is full.
@@ -123,6 +127,13 @@ class Asking:
                 return
             self._settle(asked, future.result())
             patience = 0
+
+    def _keep_arrived(self) -> None:
+        """Journal the answers that were not taken before an error: they may have cost money."""
+        while not self._ended.empty():
+            asked, future = self._ended.get()
+            if not future.cancelled() and future.exception() is None:
+                self._settle(asked, future.result())
 
     def _settle(self, asked: _Asked, result: Result) -> None:
         if result.id != asked.request.id:

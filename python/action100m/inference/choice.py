@@ -63,15 +63,19 @@ def check_access(config: EngineConfig, *, annotates: bool) -> None:
 
 
 @contextmanager
-def open_engine(config: EngineConfig) -> Iterator[Engine]:
+def open_engine(config: EngineConfig, *, pictures: int = 1) -> Iterator[Engine]:
     """Open the configured engine and load its model; on exit, close it and cancel its requests.
+
+    Args:
+        config: configuration of the engine.
+        pictures: maximum number of pictures in a request, or of frames in its clip.
 
     Raises:
         ConfigError: a package, a checkpoint, a key or a device that it needs is not available.
     """
     check_engine(config, annotates=False)
     with as_config_errors():
-        opened = _open(config)
+        opened = _open(config, pictures)
         engine = opened.__enter__()
     try:
         yield engine
@@ -107,7 +111,7 @@ def identity(config: EngineConfig) -> dict[str, Any]:
         return {"engine": config.engine, "model": found.identity, "precision": config.precision}
 
 
-def _open(config: EngineConfig) -> AbstractContextManager[Engine]:
+def _open(config: EngineConfig, pictures: int) -> AbstractContextManager[Engine]:
     if isinstance(config, OpenAIConfig):
         from action100m.inference.openai import open_openai
 
@@ -118,4 +122,4 @@ def _open(config: EngineConfig) -> AbstractContextManager[Engine]:
         return open_transformers(config)
     from action100m.inference.vllm import open_vllm
 
-    return open_vllm(config)
+    return open_vllm(config, pictures)

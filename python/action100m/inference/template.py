@@ -6,7 +6,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import PIL.Image
+from jinja2 import TemplateError
+from numpy.typing import NDArray
 
 from action100m.inference.engine import Clip, Image, Message, Part, Request, Text
 from action100m.inference.reasoning import HARMONY, THOUGHT, THOUGHT_ENDS
@@ -61,7 +64,8 @@ class ChatTemplate:
             thought_over: skip the reasoning, so that the model writes only the answer.
 
         Raises:
-            RequestError: the request has pictures, which the model does not accept.
+            RequestError: the request has pictures, which the model does not accept, or the template
+                refuses the conversation.
         """
         options: dict[str, Any] = {}
         if request.sampling.reasoning_effort is not None and "reasoning_effort" in self._template:
@@ -91,12 +95,25 @@ class ChatTemplate:
         """Return the clips of a request; none if the model does not accept clips."""
         return [part for part in parts_of(request) if isinstance(part, Clip) and self.takes_clips]
 
+    def frames(self, clip: Clip) -> NDArray[np.uint8]:
+        """Return the frames of a clip: (k, h, w, 3).
+
+        The last one is repeated up to the number that the model merges into one, with fewer of
+        which its processor raises.
+        """
+        least = getattr(self._processor.video_processor, "temporal_patch_size", 1)
+        return np.stack([*clip.frames, *[clip.frames[-1]] * (least - len(clip.frames))])
+
     def _render(self, turns: Sequence[dict[str, Any]], **options: Any) -> str:
-        return str(
-            self._processor.apply_chat_template(
-                list(turns), tokenize=False, add_generation_prompt=True, **options
+        try:
+            return str(
+                self._processor.apply_chat_template(
+                    list(turns), tokenize=False, add_generation_prompt=True, **options
+                )
             )
-        )
+        except (TemplateError, TypeError) as error:  # TypeError: text joined to a list of parts
+            reason = str(error).rstrip(".")
+            raise RequestError(f"The chat template refuses the conversation: {reason}.") from error
 
     def _takes_parts(self, role: str) -> bool:
         """Return whether the template reads a list of parts, not only a text, from this role.

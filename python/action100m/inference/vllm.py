@@ -9,14 +9,12 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
 # Set before vLLM is imported, which reads them once: no usage reports, and only warnings.
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
 
 import vllm
-from vllm.exceptions import VLLMError
+from vllm.exceptions import VLLMClientError, VLLMError
 from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
@@ -34,22 +32,25 @@ from action100m.inference.engine import (
 from action100m.inference.loop import Loop
 from action100m.inference.processor import open_processor
 from action100m.inference.reasoning import answer_in
-from action100m.inference.template import RequestError, metadata_of, opening_of
+from action100m.inference.template import metadata_of, opening_of
 
 _DTYPES = {"auto": "auto", "bf16": "bfloat16", "float32": "float32"}
-_PICTURES = 32  # of one request to a model that does not accept clips
 
 
 @contextmanager
-def open_vllm(config: VllmConfig) -> Iterator[VllmEngine]:
+def open_vllm(config: VllmConfig, pictures: int) -> Iterator[VllmEngine]:
     """Load a model into vLLM's own processes, and answer requests during the block.
+
+    Args:
+        config: the model, and how vLLM runs it.
+        pictures: maximum number of pictures in a request, or of frames in its clip.
 
     Raises:
         ValueError: the checkpoint is not available, or vLLM cannot run it here.
     """
     found = find_checkpoint(config.model, config.revision)
     with Loop("vllm") as loop:
-        engine = VllmEngine(found, config, loop)
+        engine = VllmEngine(found, config, pictures, loop)
         try:
             yield engine
         finally:
@@ -60,10 +61,10 @@ def open_vllm(config: VllmConfig) -> Iterator[VllmEngine]:
 class VllmEngine:
     """An `Engine` on vLLM's asynchronous interface, which accepts requests at any time."""
 
-    def __init__(self, found: Found, config: VllmConfig, loop: Loop) -> None:
+    def __init__(self, found: Found, config: VllmConfig, pictures: int, loop: Loop) -> None:
         inputs = open_processor(found)
         self._template, self._tokenizer = inputs.template, inputs.tokenizer
-        shown = {"image": 1 if inputs.template.takes_clips else _PICTURES, "video": 1}
+        shown = {"image": 1 if inputs.template.takes_clips else pictures, "video": 1}
         self._loop = loop
         try:
             arguments = _arguments(found, config, shown if inputs.sees else {})
@@ -99,8 +100,8 @@ class VllmEngine:
             outputs = [output async for output in answers]
         except EngineDeadError as error:
             raise EngineStoppedError("vLLM's process has died; its log says why.") from error
-        except (RequestError, VLLMError, ValueError) as error:
-            reason, lasting = str(error).split("\n", 1)[0], isinstance(error, ValueError)
+        except (VLLMError, ValueError) as error:
+            reason, lasting = _words(error), isinstance(error, (VLLMClientError, ValueError))
             return Result(request.id, Outcome.FAILED, reason=reason, lasting=lasting)
         if not outputs:
             return Result(request.id, Outcome.FAILED, reason="vLLM returned no answer.")
@@ -124,7 +125,7 @@ class VllmEngine:
             # Otherwise vLLM would drop frames, as of a video that it had opened itself.
             described = [{**metadata_of(clip), "do_sample_frames": False} for clip in clips]
             shown["video"] = [
-                (np.stack(list(clip.frames)), metadata)
+                (self._template.frames(clip), metadata)
                 for clip, metadata in zip(clips, described, strict=True)
             ]
         if shown:
@@ -168,6 +169,13 @@ def _arguments(found: Found, config: VllmConfig, shown: dict[str, int]) -> Any:
 
 async def _start(arguments: Any) -> Any:
     return AsyncLLM.from_engine_args(arguments)
+
+
+def _words(error: Exception) -> str:
+    """Return the first line of an error's message, or of its cause's if it has none of its own."""
+    cause = error.__cause__ or error
+    words = str(error) or f"{type(cause).__name__}: {cause}"
+    return words.strip().split("\n", 1)[0]
 
 
 def _result(request: Request, opening: str, output: Any) -> Result:

@@ -90,6 +90,8 @@ def describe_costs(whole: Costs) -> Iterator[str]:
             f"({effort.annotated / effort.segments:.1%}) in {counted(effort.rounds, 'round')} "
             f"after the drafts, {counted(effort.corrections, 'correction')}"
         )
+    if effort.unrefined:
+        yield f"without all of their rounds: {counted(effort.unrefined, 'annotation')}"
     if effort.shortened:
         yield f"shortened to fit the limits: {counted(effort.shortened, 'prompt')}"
     for reason, count in whole.reasons.most_common(_MOST_REASONS):

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
@@ -20,10 +21,24 @@ from tenacity import (
 )
 
 from action100m.config import OpenAIConfig
-from action100m.inference.engine import EngineStoppedError, Outcome, Request, Result, Usage
+from action100m.inference.engine import (
+    EngineStoppedError,
+    Message,
+    Outcome,
+    Request,
+    Result,
+    Sampling,
+    Text,
+    Usage,
+)
 from action100m.inference.loop import Loop
 from action100m.inference.openai.credentials import read_key
-from action100m.inference.openai.messages import BrokenAnswerError, body_of, result_of
+from action100m.inference.openai.messages import (
+    AbortedAnswerError,
+    BrokenAnswerError,
+    body_of,
+    result_of,
+)
 from action100m.inference.openai.servers import Server, Servers
 from action100m.inference.openai.tokens import load_tokenizer
 from action100m.text import clean
@@ -33,12 +48,17 @@ _log = logging.getLogger(__name__)
 _PATIENCE = 300.0  # seconds with all servers down until the engine stops
 _CONNECT_SECONDS = 10.0
 _LONGEST_WAIT = 60.0
+_UNREADABLE = 2  # unreadable answers to one request, each of which may have cost money
 _WORDS = 300  # characters of a server's message that are passed on
+_NEW_LIMIT = b"max_completion_tokens"  # in the error of servers that refuse "max_tokens"
+_PASSING = (408, 409, 425)  # timeout, conflict, too early
 _HOPELESS = {
     401: "does not accept the key (key_variable or key_file)",
+    402: "has no credit left for this key",
     403: "does not allow requests with this key",
     404: "does not have the model or chat completions (model, urls)",
 }
+_HARMLESS = Request("", (Message("user", (Text("Say yes."),)),), Sampling(max_tokens=16))
 
 
 @contextmanager
@@ -73,9 +93,17 @@ class OpenAIEngine:
         self, config: OpenAIConfig, key: str, tokenizer: Any, loop: Loop, patience: float
     ) -> None:
         self.context_length = config.context_length
-        self.capacity = -(-5 * config.concurrency * len(config.urls) // 4)
+        every = config.concurrency * len(config.urls)
+        self.capacity = -(-5 * every // 4)
         self._config, self._key, self._tokenizer = config, key, tokenizer
         self._loop, self._patience = loop, patience
+        self._client = httpx.AsyncClient(
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=httpx.Timeout(config.timeout_seconds, connect=_CONNECT_SECONDS, pool=None),
+            limits=httpx.Limits(max_connections=every, max_keepalive_connections=every),
+            trust_env=False,
+        )
+        self._servers = Servers(config.urls, config.concurrency, patience)
         self._stopped: EngineStoppedError | None = None
 
     def submit(self, request: Request) -> Future[Result]:
@@ -89,15 +117,6 @@ class OpenAIEngine:
 
     async def connect(self) -> None:
         """Ask every server which models it has."""
-        config = self._config
-        every = config.concurrency * len(config.urls)
-        self._client = httpx.AsyncClient(
-            headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
-            timeout=httpx.Timeout(config.timeout_seconds, connect=_CONNECT_SECONDS, pool=None),
-            limits=httpx.Limits(max_connections=every, max_keepalive_connections=every),
-            trust_env=False,
-        )
-        self._servers = Servers(config.urls, config.concurrency, self._patience)
         problems = await asyncio.gather(*map(self._look, self._servers.all))
         message = " ".join(filter(None, problems))
         if all(problems):
@@ -120,7 +139,7 @@ class OpenAIEngine:
         except (httpx.HTTPError, asyncio.TimeoutError) as error:
             return f"{server.url} does not answer ({type(error).__name__})."
         except (ValueError, KeyError, TypeError, RecursionError):
-            if response.status_code in (401, 403):
+            if response.status_code in (401, 402, 403):
                 raise ValueError(f"{server.url} {_HOPELESS[response.status_code]}.") from None
             return ""  # it does not list models; a request will tell
         model = models.get(self._config.model)
@@ -149,10 +168,10 @@ class OpenAIEngine:
             async for attempt in retrying:
                 with attempt:
                     attempts += 1
-                    answer = await self._post(body, request.group)
-                    return _read(request, answer, attempts - 1)
+                    return await self._ask(request, body, attempts - 1)
         except (_PassingError, _RefusedError) as error:
-            if stop.busy_since is not None and not self._servers.answered_since(stop.busy_since):
+            busy = stop.busy_since is not None and not self._servers.answered_since(stop.busy_since)
+            if busy:
                 self._stopped = EngineStoppedError(str(error))
                 raise self._stopped from error
             usage, lasting = Usage(retries=attempts - 1), isinstance(error, _RefusedError)
@@ -162,48 +181,72 @@ class OpenAIEngine:
             raise
         raise AssertionError("tenacity returns or raises")
 
-    async def _post(self, body: bytes, group: str) -> httpx.Response:
+    async def _ask(self, request: Request, body: bytes, retries: int) -> Result:
         """Return the first answer of a server that can be reached."""
-        headers = {"Content-Type": "application/json"}
         while True:
-            async with self._servers.lend(group) as server:
-                url = f"{server.url}/chat/completions"
-                try:
-                    asked = self._client.post(url, content=body, headers=headers)
-                    # httpx only limits how long nothing arrives: a server may send spaces forever.
-                    response = await asyncio.wait_for(asked, self._config.timeout_seconds)
-                except (httpx.ConnectError, httpx.ConnectTimeout):
-                    server.failed()  # not the request's fault: does not count as an attempt
+            async with self._servers.lend(request.group) as server:
+                renamed = server.renames_limit
+                response = await self._send(server, _renamed(body) if renamed else body)
+                if response is None:
                     continue
-                except (httpx.TimeoutException, asyncio.TimeoutError):
-                    server.failed()
-                    seconds = f"{self._config.timeout_seconds:g} s (timeout_seconds)"
-                    reason = f"{server.url} did not answer within {seconds}."
-                    raise _PassingError(reason) from None
-                except httpx.HTTPError as error:
-                    server.failed()
-                    reason = f"The connection to {server.url} failed ({type(error).__name__})."
-                    raise _PassingError(reason) from None
-                self._judge(server, response)
-                return response
+                if not renamed and response.status_code == 400 and _NEW_LIMIT in response.content:
+                    server.renames_limit = True
+                    continue
+                answer = _json_in(response)
+                await self._judge(server, _status_of(response, answer), response)
+                try:
+                    return result_of(request, answer, retries)
+                except AbortedAnswerError as error:
+                    raise _PassingError(str(error)) from None
+                except BrokenAnswerError as error:
+                    raise _UnreadableError(f"{error}: {self._words(response)}") from None
 
-    def _judge(self, server: Server, response: httpx.Response) -> None:
+    async def _send(self, server: Server, body: bytes) -> httpx.Response | None:
+        """Return a server's response; None if it cannot be reached."""
+        headers = {"Content-Type": "application/json"}
+        try:
+            asked = self._client.post(
+                f"{server.url}/chat/completions", content=body, headers=headers
+            )
+            # httpx only limits how long nothing arrives: a server may send spaces forever.
+            return await asyncio.wait_for(asked, self._config.timeout_seconds)
+        except (httpx.ConnectError, httpx.ConnectTimeout):
+            server.failed()  # not the request's fault: does not count as an attempt
+            return None
+        except (httpx.TimeoutException, asyncio.TimeoutError):
+            server.failed()
+            seconds = f"{self._config.timeout_seconds:g} s (timeout_seconds)"
+            raise _PassingError(f"{server.url} did not answer within {seconds}.") from None
+        except httpx.HTTPError as error:
+            server.failed()
+            reason = f"The connection to {server.url} failed ({type(error).__name__})."
+            raise _PassingError(reason) from None
+
+    async def _judge(self, server: Server, status: int, response: httpx.Response) -> None:
         """Raise an error if the response is not an answer."""
-        status = response.status_code
-        if status in _HOPELESS or 300 <= status < 400:
-            what = _HOPELESS.get(status, "redirects to another address (urls)")
-            raise EngineStoppedError(f"{server.url} {what}: {self._words(response)}")
-        if status == 429 or status >= 500:
+        if status == 429 or status >= 500 or status in _PASSING:
             reason = f"{server.url} answered {status}: {self._words(response)}"
             asked = _retry_after(response)
             if status == 429:
                 server.busy(asked)
                 raise _BusyError(reason, asked)
-            server.failed()
+            if status >= 500:
+                server.failed()
             raise _PassingError(reason, asked)
+        hopeless = status in _HOPELESS or 300 <= status < 400
+        if hopeless and not (status == 403 and await self._allows_key(server)):
+            what = _HOPELESS.get(status, "redirects to another address (urls)")
+            raise EngineStoppedError(f"{server.url} {what}: {self._words(response)}")
         self._servers.succeeded(server)  # it is up, even if it refuses the request
         if status >= 400:
             raise _RefusedError(f"{server.url} refused the request: {self._words(response)}")
+
+    async def _allows_key(self, server: Server) -> bool:
+        """Return whether a server that forbade a request, as filters do, allows a harmless one."""
+        response = await self._send(server, _encode(_HARMLESS, self._config.model))
+        if response is None:
+            raise _PassingError(f"{server.url} can no longer be reached.")
+        return _status_of(response, _json_in(response)) != 403
 
     def _words(self, response: httpx.Response) -> str:
         """Return the server's message, cleaned and without the key, which it may repeat."""
@@ -230,6 +273,10 @@ class _BusyError(_PassingError):
     """The server has no room at the moment."""
 
 
+class _UnreadableError(_PassingError):
+    """The server answered, and may have charged for it, but not with a chat completion."""
+
+
 class _RefusedError(Exception):
     """The server refused the request, and would refuse it again."""
 
@@ -246,7 +293,7 @@ class _Stop:
 
     def __init__(self, attempts: int, patience: float) -> None:
         self.busy_since: float | None = None
-        self._left, self._patience = attempts, patience
+        self._left, self._patience, self._unreadable = attempts, patience, 0
 
     def __call__(self, state: RetryCallState) -> bool:
         if isinstance(_error_of(state), _BusyError):
@@ -255,7 +302,8 @@ class _Stop:
             return now - self.busy_since > self._patience
         self.busy_since = None
         self._left -= 1
-        return self._left <= 0
+        self._unreadable += isinstance(_error_of(state), _UnreadableError)
+        return self._left <= 0 or self._unreadable >= _UNREADABLE
 
 
 def _wait(state: RetryCallState) -> float:
@@ -268,22 +316,41 @@ def _error_of(state: RetryCallState) -> BaseException | None:
 
 
 def _retry_after(response: httpx.Response) -> float | None:
+    """Return the seconds that the server asks to wait, at most a minute; None if it does not."""
+    value = response.headers.get("Retry-After", "")
     try:
-        return min(max(0.0, float(response.headers["Retry-After"])), _LONGEST_WAIT)
-    except (KeyError, ValueError):
-        return None
+        seconds = parsedate_to_datetime(value).timestamp() - time.time()
+    except (ValueError, OverflowError):  # not a date
+        try:
+            seconds = float(value)
+        except ValueError:
+            return None
+    return min(max(0.0, seconds), _LONGEST_WAIT)
 
 
 def _encode(request: Request, model: str) -> bytes:
     return json.dumps(body_of(request, model)).encode()
 
 
-def _read(request: Request, response: httpx.Response, retries: int) -> Result:
+def _renamed(body: bytes) -> bytes:
+    """Return a request with the newer name of its token limit, which no string in it can hold."""
+    return body.replace(b'"max_tokens":', b'"%s":' % _NEW_LIMIT, 1)
+
+
+def _json_in(response: httpx.Response) -> Any:
+    """Return the value; None if it is not JSON."""
     try:
-        return result_of(request, response.json(), retries)
-    except BrokenAnswerError as error:
-        raise _PassingError(str(error)) from None
-    except (ValueError, RecursionError):  # not JSON
-        kind = response.headers.get("Content-Type", "nothing known")
-        reason = f"The server's answer cannot be read as JSON ({clean(kind, 50)})."
-        raise _PassingError(reason) from None
+        return response.json()
+    except (ValueError, RecursionError):
+        return None
+
+
+def _status_of(response: httpx.Response, answer: Any) -> int:
+    """Return the status, or the code of an error that is sent as a success, as OpenRouter does."""
+    status: int = response.status_code
+    if status == 200 and isinstance(answer, dict) and not answer.get("choices"):
+        error = answer.get("error")
+        code = error.get("code") if isinstance(error, dict) else None
+        if isinstance(code, int) and 400 <= code < 600:
+            return code
+    return status

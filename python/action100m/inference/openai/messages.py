@@ -32,6 +32,10 @@ class BrokenAnswerError(ValueError):
     """A server's answer does not follow the protocol."""
 
 
+class AbortedAnswerError(BrokenAnswerError):
+    """A server stopped in the middle of an answer."""
+
+
 def body_of(request: Request, model: str) -> dict[str, Any]:
     """Return the JSON body. Pictures are JPEGs of quality 90; a clip is its frames in order."""
     sampling = request.sampling
@@ -55,23 +59,31 @@ def result_of(request: Request, answer: Any, retries: int) -> Result:
 
     Raises:
         BrokenAnswerError: it is not a chat completion.
+        AbortedAnswerError: it is one that the server did not complete.
     """
     try:
         choice = answer["choices"][0]
         message = choice["message"]
-        text = answer_in(message.get("content") or "")
+        text = answer_in(_text_in(message.get("content")))
         finish = choice.get("finish_reason")
         refusal = message.get("refusal")
         usage = _usage(answer.get("usage") or {}, retries)
     except (KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError):
-        raise BrokenAnswerError("The server's answer is not a chat completion.") from None
+        raise BrokenAnswerError("The server's answer is not a chat completion") from None
     if finish in _BROKEN_OFF:
-        raise BrokenAnswerError(f"The server aborted the answer ({finish}).")
+        raise AbortedAnswerError(f"The server aborted the answer ({finish}).")
     if refusal or finish == "content_filter":
         reason = "The model refused to answer." if refusal else "A filter of the server intervened."
         return Result(request.id, Outcome.REFUSED, reason=reason, usage=usage)
     outcome, reason = outcome_of(text, cut_off=finish == "length")
     return Result(request.id, outcome, text, reason, usage)
+
+
+def _text_in(content: Any) -> str:
+    """Return the text of an answer, which Mistral's reasoning models send as a list of parts."""
+    if isinstance(content, list):
+        return "".join(part["text"] for part in content if part["type"] == "text")
+    return content or ""
 
 
 def _usage(reported: dict[str, Any], retries: int) -> Usage:

@@ -17,12 +17,17 @@ _LOOK_AGAIN = 0.1
 
 
 class Server:
-    """One server and its recent failures: a circuit breaker."""
+    """One server and its recent failures: a circuit breaker.
+
+    Attributes:
+        renames_limit: whether it takes "max_completion_tokens", not "max_tokens".
+    """
 
     def __init__(self, url: str, concurrency: int) -> None:
         self.url = url.rstrip("/")
         self.slots = asyncio.Semaphore(concurrency)
         self.load = 0
+        self.renames_limit = False
         self._failures = 0
         self._pause = _FIRST_PAUSE
         self._closed_until = self._busy_until = 0.0

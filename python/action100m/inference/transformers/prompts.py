@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from action100m.inference.engine import Clip, Request
+from action100m.inference.engine import Request
 from action100m.inference.template import metadata_of, opening_of
 from action100m.inference.transformers.loading import Loaded
 
@@ -71,7 +69,7 @@ def _tensors(loaded: Loaded, request: Request, text: str) -> dict[str, torch.Ten
     if images := loaded.template.images(request):
         arguments["images"] = [images]
     if clips := loaded.template.clips(request):
-        arguments["videos"] = [[np.stack(_frames(loaded, clip)) for clip in clips]]
+        arguments["videos"] = [[loaded.template.frames(clip) for clip in clips]]
         arguments["video_metadata"] = [metadata_of(clip) for clip in clips]
         arguments["do_sample_frames"] = False
     reads_text_alone = loaded.processor is loaded.tokenizer
@@ -82,13 +80,8 @@ def _tensors(loaded: Loaded, request: Request, text: str) -> dict[str, torch.Ten
     if reads_text_alone:
         made.pop("token_type_ids", None)  # which no text model takes
     return {
-        name: tensor.to(loaded.model.dtype) if tensor.is_floating_point() else tensor
+        # Others, such as seconds per frame, give positions, which rounding would move.
+        name: tensor.to(loaded.model.dtype) if name.startswith("pixel_values") else tensor
         for name, tensor in made.items()
         if isinstance(tensor, torch.Tensor)
     }
-
-
-def _frames(loaded: Loaded, clip: Clip) -> list[NDArray[np.uint8]]:
-    """Return the frames of a clip, padded to the number that the model merges into one."""
-    least = getattr(loaded.processor.video_processor, "temporal_patch_size", 1)
-    return [*clip.frames, *[clip.frames[-1]] * (least - len(clip.frames))]

@@ -187,8 +187,9 @@ class _Execution:
 
 def stopped(error: EngineStoppedError) -> RunStoppedError:
     """Return the error that stops the run after its engine stopped."""
+    reason = str(error).rstrip(".")
     return RunStoppedError(
-        f"{error} Finished work is kept: fix this, then run the same command again."
+        f"{reason}. Finished work is kept: fix this, then run the same command again."
     )
 
 
