@@ -57,7 +57,8 @@ def ask_for_each(question: Callable[[Item], Answer], items: Sequence[Item]) -> l
     def ask(some: Sequence[Item]) -> list[Answer]:
         return [question(item) for item in some]
 
-    pieces = [items[k : k + _PER_THREAD] for k in range(0, len(items), _PER_THREAD)]
+    length = max(1, min(_PER_THREAD, -(-len(items) // _AT_ONCE)))
+    pieces = [items[k : k + length] for k in range(0, len(items), length)]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         return [answer for some in pool.map(ask, pieces) for answer in some]
 

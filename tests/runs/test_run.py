@@ -294,7 +294,7 @@ def test_a_folder_without_videos_is_an_error(tmp_path: Path) -> None:
 def test_a_dataset_that_cannot_be_replaced_is_refused_at_once(videos: Path, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "README.md").touch()
-    with pytest.raises(UsageError, match=r"README\.md is no part of the dataset"):
+    with pytest.raises(FileExistsError, match=r"holds README\.md"):
         run(videos, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 
 from action100m.video import DecodeReport, FrameSpec, VideoError
@@ -142,6 +144,43 @@ def test_a_picture_shown_for_long_is_not_a_hole(tmp_path: Path) -> None:
     for name in ("a.mkv", "a.mp4"):
         path = write_numbered(tmp_path / name, times, codec="libx264")
         assert (report(path).coverage, report(path).errors) == (1, 0)
+
+
+def test_damaged_sound_under_a_long_picture_is_not_a_hole(tmp_path: Path) -> None:
+    times = [40 * number + 20_000 * (number > 60) for number in range(120)]
+    silent = write_numbered(tmp_path / "a.mkv", times, codec="libx264", options={"bf": "0"})
+    path = add_sound(silent, 25)
+    with av.open(str(path)) as container:
+        sound = container.streams.audio[0]
+        packets = [packet for packet in container.demux(sound) if packet.size]
+        places = [(abs(packet.pts * sound.time_base - 12), packet.pos) for packet in packets]
+    data = bytearray(path.read_bytes())
+    at = min(places)[1]
+    data[at : at + 40] = bytes(40)
+    path.write_bytes(data)
+    found = report(path)
+    assert found.errors
+    assert found.coverage == 1
+
+
+def add_sound(path: Path, seconds: int) -> Path:
+    """Add noise to a file without sound or B-frames."""
+    noise = np.random.default_rng(0).integers(-9000, 9000, (seconds * 50, 1, 960), np.int16)
+    target = path.with_name(f"sound-{path.name}")
+    with av.open(str(path)) as source, av.open(str(target), "w") as container:
+        video = source.streams.video[0]
+        shown, sound = container.add_stream_from_template(video), container.add_stream("aac", 48000)
+        packets = [packet for packet in source.demux(video) if packet.size]
+        for packet in packets:
+            packet.stream = shown
+        for number, samples in enumerate(noise):
+            frame = av.AudioFrame.from_ndarray(samples, "s16", "mono")
+            frame.sample_rate, frame.pts = 48000, number * 960
+            packets += sound.encode(frame)
+        packets.sort(key=lambda packet: packet.pts * packet.time_base)
+        for packet in packets:
+            container.mux(packet)
+    return target
 
 
 def test_an_mp4_without_its_index_is_an_error(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import os
 from bisect import bisect_left
 from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
@@ -32,7 +32,7 @@ MADE_BY = "action100m."
 _FILE_ENDINGS = (".parquet", ".json")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Source:
     """One file of a dataset.
 
@@ -44,7 +44,7 @@ class Source:
 
     name: str
     path: str
-    filesystem: fs.FileSystem = field(compare=False)
+    filesystem: fs.FileSystem
 
     def count_rows(self) -> int:
         """Return the number of videos, from the footer alone."""
@@ -196,7 +196,7 @@ class Source:
             yield from read_ahead(parts, len(files))
 
     def _stamp(self) -> tuple[int, ...]:
-        """Return numbers that change when a local file does; a remote one is not asked again."""
+        """Return numbers that change if a local file does; a remote one is asked when opened."""
         if not self._is_local:
             return ()
         found = os.stat(self.path)  # noqa: PTH116 (of every sample)
@@ -376,16 +376,17 @@ class _ForkSafe:
     """A store that opens itself again in another process: many refuse to be used after a fork."""
 
     def __init__(self, store: Any) -> None:
-        self._store, self._process = store, os.getpid()
+        self._opened = os.getpid(), store
 
     def __getattr__(self, name: str) -> Any:
-        if self._process != os.getpid():
-            old, self._process = self._store, os.getpid()
-            self._store = type(old)(*old.storage_args, **old.storage_options)
-        return getattr(self._store, name)
+        process, store = self._opened
+        if process != os.getpid():
+            store = type(store)(*store.storage_args, **store.storage_options)
+            self._opened = os.getpid(), store
+        return getattr(store, name)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _ForkSafe, (self._store,)
+        return _ForkSafe, (self._opened[1],)
 
 
 def _unwrapped(value: Any) -> Any:

@@ -33,7 +33,7 @@ def replaced(folder: Path, own: re.Pattern[str]) -> Iterator[Path]:
         FileExistsError: `folder` is not a folder, or has a file whose name `own` does not match.
     """
     folder = folder.resolve()  # a link to another disk stays a link
-    _refuse_foreign(folder, own)
+    refuse_foreign(folder, own)
     folder.parent.mkdir(parents=True, exist_ok=True)
     token = secrets.token_hex(4)
     fresh, old = (folder.with_name(f".{folder.name}.{token}.{role}") for role in ("new", "old"))
@@ -82,14 +82,22 @@ def _heal(folder: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _refuse_foreign(folder: Path, own: re.Pattern[str]) -> None:
-    if not folder.exists():
+def refuse_foreign(folder: Path, own: re.Pattern[str]) -> None:
+    """Check that a folder may be replaced.
+
+    Raises:
+        FileExistsError: it is not a folder, or has a file whose name `own` does not match.
+    """
+    try:
+        names = sorted(os.listdir(folder))  # noqa: PTH208 (only their names are needed)
+    except FileNotFoundError:
         return
-    if not folder.is_dir():
-        raise FileExistsError(f"{folder} is a file; the dataset needs a folder.")
-    for path in sorted(folder.iterdir()):
-        if not own.fullmatch(path.name):
+    except NotADirectoryError:
+        raise FileExistsError(f"{folder} is a file; the dataset needs a folder.") from None
+    for name in names:
+        # NFS keeps a deleted file that is still open under such a name.
+        if not own.fullmatch(name) and not name.startswith(".nfs"):
             raise FileExistsError(
-                f"{folder} holds {path.name}, which no export wrote and which replacing the folder "
+                f"{folder} holds {name}, which no export wrote and which replacing the folder "
                 "would delete; choose another folder or move that file away."
             )

@@ -21,7 +21,7 @@ from action100m.dataset.write import (
     video_row,
     write_shard,
 )
-from action100m.errors import NothingToDoError, UsageError, as_run_stopped
+from action100m.errors import NothingToDoError, as_run_stopped
 from action100m.files import write_text
 from action100m.inference.answers import TEXTS, texts
 from action100m.locks import locked
@@ -37,21 +37,6 @@ from action100m.schema import GPT, TIME_DECIMALS
 from action100m.segmentation.part import WITHOUT_EMBEDDINGS, from_table
 from action100m.segmentation.stage import Segmentation
 from action100m.tree import Tree
-
-
-def refuse_foreign_files(folder: RunFolder) -> None:
-    """Check before hours of work that `export` can replace the dataset.
-
-    Raises:
-        UsageError: the folder of the dataset holds something else.
-    """
-    if not folder.data.exists():
-        return
-    for path in sorted(folder.data.iterdir()):
-        if not SHARD_NAME.fullmatch(path.name):
-            raise UsageError(
-                f"{path} is no part of the dataset: move it away, as the run replaces its folder."
-            )
 
 
 @as_run_stopped()

@@ -25,7 +25,7 @@ from action100m.processes import call_in_processes
 from action100m.runs.folder import RunFolder, read_parquet
 from action100m.runs.metadata import VideoMetadata, uid_of
 from action100m.runs.sidecars import Sidecars
-from action100m.runs.transcript import read_transcript
+from action100m.runs.transcript import Transcript, read_transcript
 from action100m.schema import METADATA
 
 _METADATA = {
@@ -224,7 +224,13 @@ def _ends(path: Path) -> tuple[bytes, bytes]:
 
 
 def _is_gone(path: Path) -> bool:
-    return not os.path.lexists(path)  # a dangling link is an error, which is reported
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        pass  # decoding it reports why, as for a dangling link
+    return False
 
 
 def _size(path: Path) -> int:
@@ -261,18 +267,18 @@ def _write_piece(
     piece = folder.manifest / f"{name}.parquet"
     problems: list[str] = []
 
-    def transcript(number: int) -> list[dict[str, str]] | None:
-        found = read_transcript(videos[number][0].path, subtitles[number], languages)
-        problems.extend(found.problems)
-        return found.row()
+    def transcript(number: int) -> Transcript:
+        return read_transcript(videos[number][0].path, subtitles[number], languages)
 
     def write(path: Path) -> None:
         with pq.ParquetWriter(path, _SCHEMA) as writer:
             for first in range(0, len(rows), ROWS_PER_GROUP):
                 group = range(first, min(first + ROWS_PER_GROUP, len(rows)))
                 said = ask_for_each(transcript, group)
+                problems.extend(text for found in said for text in found.problems)
                 whole = [
-                    {**rows[n], "transcript": lines} for n, lines in zip(group, said, strict=True)
+                    {**rows[n], "transcript": found.row()}
+                    for n, found in zip(group, said, strict=True)
                 ]
                 writer.write_table(pa.Table.from_pylist(whole, schema=_SCHEMA))
 

@@ -13,6 +13,8 @@ from typing import Any
 from rich.console import Console
 
 from action100m.config import Config, available_cpus, changes
+from action100m.dataset.swap import refuse_foreign
+from action100m.dataset.write import SHARD_NAME
 from action100m.device import release_memory
 from action100m.errors import ConfigError, NothingToDoError, as_run_stopped
 from action100m.inference import EngineStoppedError, check_access, check_engine
@@ -23,7 +25,7 @@ from action100m.runs.caption_stage import caption_stage_identity, open_caption_s
 from action100m.runs.discovery import find_videos
 from action100m.runs.executors.gpus import helpers, other_gpus
 from action100m.runs.executors.local import run_stage, stopped
-from action100m.runs.export import export_what_changed, refuse_foreign_files
+from action100m.runs.export import export_what_changed
 from action100m.runs.folder import RunFolder, StageKey
 from action100m.runs.manifest import Manifest, Video
 from action100m.runs.progress import StageProgress
@@ -83,8 +85,8 @@ def run(
         console: where progress is printed; default: standard error.
 
     Raises:
-        UsageError: an input matches nothing, two files have the same uid, or RUN/data holds
-            something other than a dataset.
+        UsageError: an input matches nothing, or two files have the same uid.
+        FileExistsError: RUN/data holds something other than a dataset.
         NothingToDoError: the inputs contain no video.
         ConfigError: the configuration cannot be read, or something it needs is not available.
         OSError: the run folder cannot be written.
@@ -94,7 +96,7 @@ def run(
     console = console or Console(stderr=True)
     folder = RunFolder(Path(out))
     paths = _find([videos] if isinstance(videos, (str, Path)) else [*videos], folder, console)
-    refuse_foreign_files(folder)
+    refuse_foreign(folder.data, SHARD_NAME)  # not after hours of work
     earlier = _earlier(folder, needed=config is None)
     config = config or earlier or Config()
     workers = workers or available_cpus()

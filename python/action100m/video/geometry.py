@@ -141,6 +141,7 @@ class Scaler:
 def _marking(like: VideoFrame) -> Graph:
     """Return a graph that marks pictures of this form as progressive, without copying them."""
     graph = Graph()
+    graph.threads = 1  # others would do nothing
     source = graph.add_buffer(
         width=like.width, height=like.height, format=like.format, time_base=Fraction(1)
     )

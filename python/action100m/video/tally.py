@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import av
@@ -17,6 +18,7 @@ from action100m.video.fragments import promised_end
 from action100m.video.log import FFmpegLog, clean
 
 _HOLE_PACKETS = 32  # from a demuxer's complaint to the picture after the hole, at most
+_HOLE_BYTES = 0.25  # least size of a missing picture, relative to the mean
 _HOLE_FRAMES = 5  # fewer missing pictures are not told from an uneven rate
 _EARLY_END = re.compile("ended prematurely|partial file", re.IGNORECASE)
 
@@ -46,6 +48,10 @@ class Tally:
     first_error: str = ""
     _demuxer: str = " "  # how its messages start
     _unreadable_at: int | None = None  # packets
+    _bytes: int = 0  # of all packets
+    _between: int = 0  # bytes between them, of sound and of the container
+    _end: int = 0  # of the latest packet in the file
+    _gaps: deque[int] = field(default_factory=lambda: deque([0], _HOLE_PACKETS))
 
     def demux(
         self, container: InputContainer, stream: VideoStream, log: FFmpegLog
@@ -75,17 +81,28 @@ class Tally:
         # With edit lists, some packets must be decoded although their pictures are not shown.
         self.packets += not packet.is_discard
         self.cut_packet = packet.is_corrupt
+        place = packet.pos if packet.pos is not None and packet.pos > 0 else self._end
+        if self._end:
+            self._gaps.append(place - self._end)
+            self._between += place - self._end
+        self._bytes += packet.size
+        self._end = place + packet.size
 
     def count_frame(self, step: float, clock: Clock) -> None:
         """Count a frame that appears `step` seconds after the one before.
 
-        In an intact file a picture may be shown for any time, so a step alone is not a hole.
+        A picture may be shown for any time, so a step alone is not a hole: the demuxer must have
+        complained, and more bytes must lie there than sound and the container need for that time.
         """
         self.frames += 1
         at, skipped = self._unreadable_at, round(step / clock.interval) - 1
-        if at is not None and self.packets - at <= _HOLE_PACKETS and skipped >= _HOLE_FRAMES:
+        if at is None or self.packets - at > _HOLE_PACKETS or skipped < _HOLE_FRAMES:
+            return
+        self._unreadable_at = None
+        gap, elsewhere = max(self._gaps), max(clock.now - step, clock.interval)
+        others = (self._between - gap) * step / elsewhere
+        if gap - others > _HOLE_BYTES * skipped * self._bytes / self.packets:
             self.holes += skipped
-            self._unreadable_at = None
 
     def complain(self, messages: list[str]) -> None:
         """Count error messages."""
