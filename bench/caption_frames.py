@@ -84,7 +84,7 @@ def gather_all(video: Path, segmentation: Segmentation, tree: Tree) -> int:
     chosen = choose_frames(segmentation.times, tree.start, tree.end, _FRAMES)
     wants = [Want(b"%d" % node, frames) for node, frames in enumerate(chosen)]
     flying: deque[object] = deque(maxlen=_IN_FLIGHT)
-    with Decoder(threads=2) as decoder, tempfile.TemporaryDirectory() as spill:
+    with Decoder() as decoder, tempfile.TemporaryDirectory() as spill:
         stream = decoder.open(video, FrameSpec(_STRIDE, _SIDE, "stretch"))
         budget = Budget(_BUDGET)
         for _, frames in gather(stream, segmentation.times, wants, budget, Path(spill)):

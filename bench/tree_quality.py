@@ -153,7 +153,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         made = made_cases(SHARED / "videos", Path(folder), 100 if arguments.full else 20)
         cases = shared + made
-        with Decoder(DecodeLimits(), threads=2) as decoder:
+        with Decoder(DecodeLimits()) as decoder:
             trees = [score_tree(decoder, case) for case in cases]
         scores = {OURS: [tree[0] for tree in trees]}
         for name, detector in RIVALS.items():
