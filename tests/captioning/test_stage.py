@@ -2,14 +2,12 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from action100m.captioning import stage
 from action100m.captioning.frames import choose_frames
 from action100m.captioning.stage import CaptionsMissingError, VideoCaptioner
 from action100m.config import (
@@ -94,18 +92,6 @@ def test_each_caption_belongs_to_the_node_whose_frames_were_shown(
         f"{describe(list(pixels[middle]))} | {leaves.prompt}" if leaf else None
         for middle, leaf in zip(middles, tree.is_leaf, strict=True)
     ]
-
-
-def test_an_engine_is_opened_for_all_frames_of_a_segment(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-
-    def opened(model: object, *, pictures: int) -> AbstractContextManager[EchoEngine]:
-        asked.append(pictures)
-        return nullcontext(EchoEngine())
-
-    monkeypatch.setattr(stage, "open_engine", opened)
-    with DecoderPool([Decoder()]) as pool, stage.open_captioners(configured(frames=48), pool):
-        assert asked == [48]  # one engine, as both captioners share a model
 
 
 def test_an_interrupted_video_resumes(

@@ -104,13 +104,12 @@ def test_files_of_one_name_in_two_archives_are_both_read(folder: Path, tmp_path:
     assert [source.name for source in dataset.sources] == urls
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_store_that_refuses_a_fork_is_opened_again(folder: Path) -> None:
     fsspec = pytest.importorskip("fsspec")
-    local = pytest.importorskip("fsspec.implementations.local")
+    from fsspec.implementations.local import LocalFileSystem  # noqa: PLC0415
 
-    class OneProcess(local.LocalFileSystem):  # type: ignore[misc, name-defined]
+    class OneProcess(LocalFileSystem):  # type: ignore[misc]
         protocol = "oneprocess"
 
         def __init__(self, **options: Any) -> None:

@@ -32,7 +32,7 @@ from action100m.inference import (
 )
 from action100m.inference.answers import Answer, to_table
 from action100m.inference.openai import open_openai
-from asking import ask, configured, echo, late, question
+from ask_openai import ask, configured, echo, late, question
 from servers import Call, serve
 
 # As from Mistral's reasoning models.

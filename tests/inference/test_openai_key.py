@@ -15,7 +15,7 @@ pytest.importorskip("tenacity")
 from action100m.errors import ConfigError
 from action100m.inference import EngineStoppedError, Outcome, check_access
 from action100m.inference.openai import open_openai
-from asking import ask, configured, echo, late, question
+from ask_openai import ask, configured, echo, late, question
 from servers import Call, serve
 
 

@@ -130,6 +130,35 @@ def test_a_cancelled_request_ends(opened) -> None:  # type: ignore[no-untyped-de
     assert engine.submit(question("next", Text("And?"))).result(timeout=60).usage.completion
 
 
+def test_a_model_without_clips_sees_all_frames_of_a_segment(
+    vllm: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import action100m  # noqa: PLC0415
+    import tiny_models  # noqa: PLC0415
+    from action100m.config import Config  # noqa: PLC0415
+    from action100m.inference import vllm as engine  # noqa: PLC0415
+    from action100m.runs.status import describe_run  # noqa: PLC0415
+    from synthetic import write_video  # noqa: PLC0415
+
+    opened = engine.open_processor
+
+    def without_clips(found):  # type: ignore[no-untyped-def]
+        inputs = opened(found)
+        inputs.template.takes_clips = False
+        return inputs
+
+    monkeypatch.setattr(engine, "open_processor", without_clips)
+    path = tiny_models.MAKERS["qwen3_vl"](tmp_path / "checkpoint")
+    model = {"engine": "vllm", "model": str(path), "precision": "float32", "sequences": 4}
+    captions = {"frames": 40, "segments": {"model": model, "max_tokens": 8}, "max_failed": 1.0}
+    config = Config.model_validate({"video": {"stride": 1}, "captioning": captions})
+    video = write_video(tmp_path / "a.mp4", [1.0, 1.0])
+    assert action100m.run(video, tmp_path / "run", config).exit_code == 0
+    status = "\n".join(describe_run(tmp_path / "run"))
+    assert "answers: " in status
+    assert "image" not in status  # vLLM refuses more pictures than it was told to expect
+
+
 def test_nothing_is_left_running(vllm: None) -> None:
     """Run last: the module's engines are closed one after another before it."""
     listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)

@@ -199,7 +199,7 @@ class Source:
         """Return numbers that change if a local file does; a remote one is asked when opened."""
         if not self._is_local:
             return ()
-        found = os.stat(self.path)  # noqa: PTH116 (of every sample)
+        found = Path(self.path).stat()
         return found.st_ino, found.st_size, found.st_mtime_ns
 
     def _group(

@@ -89,7 +89,7 @@ def refuse_foreign(folder: Path, own: re.Pattern[str]) -> None:
         FileExistsError: it is not a folder, or has a file whose name `own` does not match.
     """
     try:
-        names = sorted(os.listdir(folder))  # noqa: PTH208 (only their names are needed)
+        names = sorted(path.name for path in folder.iterdir())
     except FileNotFoundError:
         return
     except NotADirectoryError:

@@ -67,7 +67,8 @@ class SubtitleFiles:
 def _list(folder: Path) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
     try:
-        names = sorted(os.listdir(folder))  # noqa: PTH208 (a million paths would take long to sort)
+        with os.scandir(folder) as entries:  # a million paths would take long to sort
+            names = sorted(entry.name for entry in entries)
     except OSError:
         return {}
     for name in names:
