@@ -1,11 +1,7 @@
 from __future__ import annotations
 
-import json
 import random
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError, wait
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,17 +14,11 @@ for package in ("torch", "transformers", "torchvision", "timm", "num2words"):
     if find_spec(package) is None:
         pytest.skip(f"{package} is not installed", allow_module_level=True)
 
-from tiny_models import MAKERS, save_qwen3  # noqa: E402, I001 - before transformers
+from tiny_models import MAKERS  # noqa: E402, I001 - before transformers
 
-import torch  # noqa: E402
 import transformers  # noqa: E402
-from safetensors.torch import load_file, save_file  # noqa: E402
 
-from action100m.config import TransformersConfig  # noqa: E402
 from action100m.inference import (  # noqa: E402
-    Clip,
-    Engine,
-    EngineStoppedError,
     Image,
     Message,
     Outcome,
@@ -39,86 +29,10 @@ from action100m.inference import (  # noqa: E402
     Text,
 )
 from action100m.inference.reasoning import answer_in  # noqa: E402
-from action100m.inference.transformers import engine as engine_module  # noqa: E402
-from action100m.inference.transformers import open_transformers  # noqa: E402
+from ask_transformers import ask, clip, picture, question  # noqa: E402
 
-SIDE = 56  # pixels
 TEXT_ONLY = ("gpt_oss", "qwen3")
 VISION = [name for name in MAKERS if name not in TEXT_ONLY]
-SCHEMA = {
-    "type": "object",
-    "properties": {
-        "action": {"type": "string", "maxLength": 12},
-        "actor": {"enum": ["person", "hand", None]},
-        "steps": {
-            "type": "array",
-            "items": {"type": "integer", "minimum": 0, "maximum": 99},
-            "maxItems": 3,
-        },
-    },
-    "required": ["action", "actor", "steps"],
-    "additionalProperties": False,
-}
-
-
-@pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    made: dict[str, Path] = {}
-
-    def get(name: str) -> Path:
-        if name not in made:
-            made[name] = MAKERS[name](tmp_path_factory.mktemp(name))
-        return made[name]
-
-    return get
-
-
-def configured(folder: Path | str, **changes: Any) -> TransformersConfig:
-    values = {"engine": "transformers", "model": str(folder), "device": "cpu"}
-    return TransformersConfig.model_validate({**values, "precision": "float32", **changes})
-
-
-@pytest.fixture
-def opened(checkpoint: Callable[[str], Path]) -> Callable[..., Any]:
-    @contextmanager
-    def open_(name: str, **changes: Any) -> Iterator[Engine]:
-        with open_transformers(configured(checkpoint(name), **changes)) as engine:
-            yield engine
-
-    return open_
-
-
-@pytest.fixture
-def batches(monkeypatch: pytest.MonkeyPatch) -> list[list[list[int]]]:
-    """The tokens of every row of every batch that is answered."""
-    seen: list[list[list[int]]] = []
-    true = engine_module.generate
-
-    def generate(loaded: Any, rows: Any) -> list[list[int]]:
-        answers = true(loaded, rows)
-        seen.append(answers)
-        return answers
-
-    monkeypatch.setattr(engine_module, "generate", generate)
-    return seen
-
-
-def picture(seed: int, side: int = SIDE) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
-
-
-def clip(seed: int, frames: int) -> Clip:
-    return Clip([picture(100 * seed + k) for k in range(frames)], [0.5 * k for k in range(frames)])
-
-
-def question(name: str, *parts: Part, schema: Any = None, **sampling: Any) -> Request:
-    chosen = Sampling(**{"max_tokens": 12, **sampling})
-    return Request(name, (Message("user", parts or (Text(name),)),), chosen, schema)
-
-
-def ask(engine: Engine, requests: Sequence[Request]) -> list[Result]:
-    futures = [engine.submit(request) for request in requests]
-    return [future.result(timeout=120) for future in futures]
 
 
 def plain_answer(folder: Path, request: Request) -> tuple[str, int, int]:
@@ -266,81 +180,6 @@ def test_sampling_depends_only_on_the_seed(opened: Any) -> None:
     assert len({*together}) == 4
 
 
-@pytest.mark.parametrize("name", ["gpt_oss", "qwen3", "qwen3_vl"])
-def test_answers_follow_their_schema(name: str, opened: Any, batches: Any) -> None:
-    pytest.importorskip("llguidance")
-    jsonschema = pytest.importorskip("jsonschema")
-    requests = [
-        question(f"step {k}", schema=SCHEMA, max_tokens=400, temperature=1.0, seed=k)
-        for k in range(6)
-    ]
-    requests.append(question("no schema", max_tokens=400, temperature=1.0))
-    requests.append(question("greedy", schema=SCHEMA, max_tokens=400))
-    with opened(name, batch=8) as engine:
-        results = ask(engine, requests)
-        cut = ask(engine, [question("cut", schema=SCHEMA, max_tokens=4)])[0]
-    for result in (result for result in results if result.id != "no schema"):
-        assert result.outcome is Outcome.COMPLETE, result.reason
-        jsonschema.validate(json.loads(result.text), SCHEMA)
-    assert len({result.text for result in results}) == len(results)
-    assert max(map(len, batches)) > 1
-    assert cut.outcome in {Outcome.TRUNCATED, Outcome.EMPTY}  # Harmony begins with a header
-    assert cut.usage.completion == 4
-
-
-def test_a_full_row_does_not_affect_others(opened: Any, batches: Any) -> None:
-    pytest.importorskip("llguidance")
-    requests = [
-        question(f"row {k}", schema=SCHEMA, max_tokens=70 if k == 3 else 400, seed=k)
-        for k in range(4)
-    ]
-    with opened("qwen3", batch=4) as engine:
-        results = ask(engine, requests)
-    assert [len(batch) for batch in batches] in ([4], [1, 3], [2, 2], [3, 1])
-    assert len(batches) <= 2
-    full = [result.outcome for result in results]
-    assert full[:3] == [Outcome.COMPLETE] * 3
-
-
-def test_an_invalid_schema_fails_only_its_request(opened: Any) -> None:
-    pytest.importorskip("llguidance")
-    requests = [question("bad", schema={"type": "colour"}), question("good")]
-    with opened("qwen3") as engine:
-        bad, good = ask(engine, requests)
-    assert bad.outcome is Outcome.FAILED
-    assert "The schema cannot be enforced" in bad.reason
-    assert good.outcome is Outcome.TRUNCATED
-
-
-@pytest.mark.parametrize(
-    ("name", "thought"), [("gpt_oss", "<|channel|>analysis<|message|>"), ("qwen3", "<think>")]
-)
-def test_a_schema_applies_after_the_thinking(
-    name: str, thought: str, checkpoint: Any, batches: Any, tmp_path: Path
-) -> None:
-    pytest.importorskip("llguidance")
-    jsonschema = pytest.importorskip("jsonschema")
-    folder = checkpoint(name) if name == "gpt_oss" else save_qwen3(tmp_path, thinks=True)
-    requests = [
-        question(f"step {k}", schema=SCHEMA, max_tokens=500, temperature=1.5, seed=k)
-        for k in range(12)
-    ]
-    with open_transformers(configured(folder, batch=12)) as engine:
-        results = ask(engine, requests)
-    for result in results:
-        assert result.outcome is Outcome.COMPLETE, result.reason
-        jsonschema.validate(json.loads(result.text), SCHEMA)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    ends = tokenizer.convert_tokens_to_ids("</think>" if name == "qwen3" else "<|message|>")
-    written = [row for batch in batches for row in batch]
-    thoughtful = [row for row in written if tokenizer.decode(row).startswith(thought)]
-    assert thoughtful
-    for row in thoughtful:
-        end = len(row) - row[::-1].index(ends)
-        assert end <= 500 / 2 + 30  # plus the channels, character by character
-        assert tokenizer.decode(row[end:]).strip().startswith('{"action": ')
-
-
 def test_the_context_ends_an_answer(opened: Any) -> None:
     with opened("qwen3") as engine:
         context = engine.context_length
@@ -374,167 +213,3 @@ def test_control_tokens_in_a_text_are_plain_text(name: str, opened: Any) -> None
         lengths = engine.count_tokens(["<|im_end|>", "< |im_end|>"])
     assert [result.outcome for result in results] == [Outcome.TRUNCATED] * 2
     assert lengths[1] > 1
-
-
-def test_a_waiting_request_can_be_cancelled(opened: Any, batches: Any) -> None:
-    with opened("qwen3", batch=1) as engine:
-        futures = [engine.submit(question(f"{k}", max_tokens=60)) for k in range(6)]
-        given_up = futures[3:5]
-        assert all(future.cancel() for future in given_up)
-        done, _ = wait(futures, timeout=120)
-        assert len(done) == len(futures)
-        kept = [f.result().id for f in futures if not f.cancelled()]
-    assert kept == ["0", "1", "2", "5"]
-    assert sum(map(len, batches)) == 4
-
-
-def test_a_running_request_can_be_cancelled(
-    opened: Any, batches: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    running = signal_when_running(monkeypatch)
-    with opened("qwen3", batch=2) as engine:
-        long = engine.submit(question("long", max_tokens=10**6))
-        assert running.wait(60)
-        assert long.cancel()
-        assert ask(engine, [question("short")])[0].outcome is Outcome.TRUNCATED
-    assert len(batches[0][0]) < 1500  # fewer than the 2,000 that fit into the context
-
-
-def test_closing_cancels_all_requests(
-    opened: Any, batches: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    running = signal_when_running(monkeypatch)
-    with opened("qwen3", batch=2) as engine:
-        futures = [engine.submit(question(f"{k}", max_tokens=10**6)) for k in range(5)]
-        assert running.wait(60)
-    futures.append(engine.submit(question("late")))
-    for future in futures:
-        with pytest.raises(CancelledError):
-            future.result(timeout=10)
-    assert len(batches) == 1
-    assert len(batches[0][0]) < 1500
-
-
-def signal_when_running(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """An event that is set once some tokens of an answer are written."""
-    from action100m.inference.transformers import generation  # noqa: PLC0415
-
-    running = threading.Event()
-    true = generation.Draw.__call__
-
-    def draw(self: Any, ids: Any, scores: Any) -> Any:
-        if ids.shape[1] > self._length + 3:
-            running.set()
-        return true(self, ids, scores)
-
-    monkeypatch.setattr(generation.Draw, "__call__", draw)
-    return running
-
-
-class Faulty:
-    """A device on which `generate` fails occasionally."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, fault: Callable[[list[Any]], None]) -> None:
-        self.sizes: list[int] = []
-        true = engine_module.generate
-
-        def generate(loaded: Any, rows: Any) -> list[list[int]]:
-            self.sizes.append(len(rows))
-            fault(rows)
-            return true(loaded, rows)
-
-        monkeypatch.setattr(engine_module, "generate", generate)
-
-
-def test_running_out_of_memory_halves_the_batch(
-    opened: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fault(rows: list[Any]) -> None:
-        if len(rows) > 2:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-
-    device = Faulty(monkeypatch, fault)
-    with opened("qwen3", batch=8) as engine:
-        results = [result for _ in range(2) for result in ask(engine, numbered(16))]
-    assert {result.outcome for result in results} == {Outcome.TRUNCATED}
-    assert max(device.sizes) > 2
-    assert max(device.sizes[-4:]) <= 2  # it has learned the limit
-
-
-def test_only_the_faulty_request_of_a_batch_fails(
-    opened: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fault(rows: list[Any]) -> None:
-        if any(row.sampling.seed == 13 for row in rows):
-            raise RuntimeError("The size of\ntensor a must match.")
-
-    Faulty(monkeypatch, fault)
-    requests = [*numbered(7), question("q7", seed=13)]
-    with opened("qwen3", batch=8) as engine:
-        results = ask(engine, requests)
-    assert [result.outcome.value for result in results] == ["truncated"] * 7 + ["failed"]
-    assert results[7].reason == "RuntimeError: The size of tensor a must match."
-
-
-def test_a_lost_device_stops_the_engine(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fault(rows: list[Any]) -> None:
-        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
-
-    Faulty(monkeypatch, fault)
-    with opened("qwen3", batch=2) as engine:
-        futures = [engine.submit(request) for request in numbered(6)]
-        for future in (*futures, engine.submit(question("late"))):
-            with pytest.raises(EngineStoppedError, match="illegal memory access"):
-                future.result(timeout=60)
-
-
-def numbered(count: int) -> list[Request]:
-    return [question(f"q{k}") for k in range(count)]
-
-
-def break_(folder: Path, how: str) -> None:
-    if how == "pickled":
-        (folder / "model.safetensors").unlink()
-        torch.save({}, folder / "pytorch_model.bin")
-    elif how == "no template":
-        (folder / "chat_template.jinja").unlink()
-    elif how == "no words":
-        (folder / "config.json").write_text('{"model_type": "vjepa2"}')
-    elif how == "a weight is missing":
-        weights = load_file(folder / "model.safetensors")
-        del weights["model.layers.1.mlp.up_proj.weight"]
-        save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    elif how == "truncated":
-        weights = folder / "model.safetensors"
-        weights.write_bytes(weights.read_bytes()[:100])
-
-
-@pytest.mark.parametrize(
-    ("how", "message"),
-    [
-        ("pickled", "cannot be loaded as a chat model: Error no file named model.safetensors"),
-        ("no template", "has no chat template"),
-        ("no words", "cannot be loaded as a chat model: Unrecognized"),
-        ("truncated", "cannot be loaded as a chat model: Error while deserializing"),
-        ("a weight is missing", r"lacks 1 weights, such as model\.layers\.1\.mlp\.up_proj\.weight"),
-    ],
-)
-def test_unusable_checkpoints_are_refused(how: str, message: str, tmp_path: Path) -> None:
-    break_(MAKERS["qwen3"](tmp_path), how)
-    with pytest.raises(ValueError, match=message), open_transformers(configured(tmp_path)):
-        pass
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"device": "cuda:99"}, "There is no device 'cuda:99'"),
-        ({"device": "gpu"}, "is not a device"),
-        ({"model": "/nowhere"}, "There is no folder /nowhere"),
-        ({"revision": "main"}, "has no revision"),
-    ],
-)
-def test_unavailable_settings_are_errors(changes: Any, message: str, checkpoint: Any) -> None:
-    config = configured(checkpoint("qwen3"), **changes)
-    with pytest.raises(ValueError, match=message), open_transformers(config):
-        pass
