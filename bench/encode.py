@@ -24,12 +24,12 @@ try:
     import torch
     from transformers import VJEPA2Config, VJEPA2Model
 
+    from action100m.config import Attention, Precision
     from action100m.device import release_memory
     from action100m.segmentation.encoders.vjepa2.architecture import Architecture
-    from action100m.segmentation.encoders.vjepa2.attention import Attention, is_available
+    from action100m.segmentation.encoders.vjepa2.attention import is_available
     from action100m.segmentation.encoders.vjepa2.model import (
         DTYPES,
-        Precision,
         VJepa2Model,
         make_forward,
     )

@@ -11,10 +11,11 @@ import tempfile
 from pathlib import Path
 
 import action100m
-from action100m.config import Config, available_cpus
+from action100m.config import Config
 from action100m.demo import draw_demo_video
 from action100m.inference import Outcome, Usage
 from action100m.inference.answers import Answer, question_key, to_table
+from action100m.processes import available_cpus
 from action100m.runs.costs import with_costs
 from action100m.runs.export import export
 from action100m.runs.folder import RunFolder

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from action100m.cli.app import print_json
-from action100m.config import OpenAIConfig, load_config
+from action100m.config import OpenAIConfig
+from action100m.config_file import load_config
 from action100m.errors import ConfigError
 from action100m.text import shows
 from command import call, command

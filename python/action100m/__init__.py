@@ -17,7 +17,8 @@ from action100m.errors import (
 from action100m.tree import Dendrogram, Tree, cut, ward
 
 if TYPE_CHECKING:
-    from action100m.config import Config, load_config
+    from action100m.config import Config
+    from action100m.config_file import load_config
     from action100m.dataset.read import Dataset, Video
     from action100m.dataset.read import open_dataset as open  # noqa: A004 (action100m.open)
     from action100m.dataset.select import Selection
@@ -54,7 +55,7 @@ _LAZY = {
     "RunResult": "action100m.runs.run.RunResult",
     "Selection": "action100m.dataset.select.Selection",
     "Video": "action100m.dataset.read.Video",
-    "load_config": "action100m.config.load_config",
+    "load_config": "action100m.config_file.load_config",
     "open": "action100m.dataset.read.open_dataset",
     "run": "action100m.runs.run.run",
     "segment": "action100m.segmentation.stage.segment",

@@ -1,22 +1,16 @@
-"""One typed configuration tree, read from TOML."""
+"""One typed configuration tree."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
 from pydantic_core import ErrorDetails
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 from action100m.errors import ConfigError
 from action100m.files import absolute, require_utf8
@@ -37,6 +31,13 @@ _Place = Annotated[str, AfterValidator(_located)]
 """A file, or a model: a local folder or a name on the Hugging Face hub."""
 
 
+Backend = Literal["pyav", "dali-cpu", "dali-gpu"]
+Precision = Literal["bf16", "float32", "fp8"]
+Attention = Literal["cudnn", "flash", "fa3", "fa4"]
+SquareAspect = Literal["stretch", "pad", "crop"]
+ReasoningEffort = Literal["low", "medium", "high"]
+
+
 class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -52,7 +53,7 @@ class VideoConfig(_Table):
         stall_seconds: time without progress after which a decoder is killed.
     """
 
-    decoder: Literal["pyav", "dali-cpu", "dali-gpu"] = "pyav"
+    decoder: Backend = "pyav"
     stride: int = Field(default=4, ge=1)
     min_coverage: float = Field(default=0.9, ge=0, le=1)
     memory_limit_gib: float = Field(default=4.0, gt=0, le=2**20)
@@ -75,9 +76,9 @@ class VJepa2Config(_Table):
     model: _Place = "facebook/vjepa2-vitg-fpc64-384"
     revision: str | None = None
     device: str = "cuda"
-    precision: Literal["bf16", "float32", "fp8"] = "bf16"
+    precision: Precision = "bf16"
     batch: int = Field(default=4, ge=1)
-    attention: Literal["cudnn", "flash", "fa3", "fa4"] = "cudnn"
+    attention: Attention = "cudnn"
 
 
 class MetadataConfig(_Table):
@@ -260,7 +261,7 @@ class CaptioningConfig(_Table):
     leaves: LeafCaptionerConfig | None = None
     frames: int = Field(default=32, ge=1)
     side: int = Field(default=320, ge=16)
-    aspect: Literal["stretch", "pad", "crop"] = "stretch"
+    aspect: SquareAspect = "stretch"
     attempts: int = Field(default=3, ge=1)
     max_failed: float = Field(default=0.1, ge=0, le=1)
     memory_gib: float = Field(default=1.0, gt=0)
@@ -288,7 +289,7 @@ class AggregationConfig(_Table):
     prompt_tokens: int = Field(default=32768, ge=1024)
     temperature: float = Field(default=0.0, ge=0)
     seed: int = 0
-    reasoning_effort: Literal["low", "medium", "high"] | None = None
+    reasoning_effort: ReasoningEffort | None = None
     attempts: int = Field(default=3, ge=1)
     max_failed: float = Field(default=0.1, ge=0, le=1)
     keep_rounds: bool = False
@@ -305,7 +306,17 @@ class ExportConfig(_Table):
 
 
 class Config(_Table):
-    """Everything that decides what a run computes. The number of workers is not part of it."""
+    """Everything that decides what a run computes. The number of workers is not part of it.
+
+    Attributes:
+        video: how files are read.
+        metadata: metadata and transcripts.
+        segmentation: stage 1, up to the dendrogram.
+        cut: the cut of the dendrogram into the tree.
+        captioning: stage 2.
+        aggregation: stage 3.
+        export: the Parquet shards.
+    """
 
     video: VideoConfig = VideoConfig()
     metadata: MetadataConfig = MetadataConfig()
@@ -314,64 +325,6 @@ class Config(_Table):
     captioning: CaptioningConfig = CaptioningConfig()
     aggregation: AggregationConfig = AggregationConfig()
     export: ExportConfig = ExportConfig()
-
-
-_OF_THE_MODEL = ("revision", "context_length", "tokenizer", "reasoning_effort")
-"""Settings that apply to one model only."""
-
-PROFILES = Path(__file__).parent / "profiles"
-"""Folder of the model sets, one file each; `--profile` takes their names."""
-
-
-def load_config(path: Path | None, profile: str | None = None) -> Config:
-    """Read settings from a TOML file, which may be a whole run.toml.
-
-    Args:
-        path: the file; if None, the default settings.
-        profile: the name of a model set; settings in the file override those of the profile.
-
-    Raises:
-        ConfigError: the file is missing, is not TOML, or holds a wrong or unknown setting; or
-            the profile does not exist.
-    """
-    values = read_toml(path) if path is not None else {}
-    values = values.get("config", values)
-    if profile is not None and isinstance(values, dict):
-        values = _merged(_read_profile(profile), values)
-    bases = () if path is None else (path.parent, Path())
-    config = parse_config(values, path or f"Profile {profile}", bases)
-    if path is None or config.metadata.table is None:
-        return config
-    return with_table(config, path.parent / config.metadata.table)
-
-
-def _read_profile(name: str) -> dict[str, Any]:
-    names = sorted(file.stem for file in PROFILES.glob("*.toml"))
-    if name not in names:
-        raise ConfigError(f"There is no profile {name}: choose from {', '.join(names)}.")
-    return read_toml(PROFILES / f"{name}.toml")
-
-
-def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    if _differ(base, over, "engine"):
-        return over  # settings of one engine do not apply to another
-    if _is_of_another(base, over):
-        base = {name: value for name, value in base.items() if name not in _OF_THE_MODEL}
-    both = base.keys() & over.keys()
-    tables = {key for key in both if isinstance(base[key], dict) and isinstance(over[key], dict)}
-    return {**base, **over, **{key: _merged(base[key], over[key]) for key in tables}}
-
-
-def _is_of_another(base: dict[str, Any], over: dict[str, Any]) -> bool:
-    """Return whether settings of an engine, or of a stage with one, name another model."""
-    old, new = base.get("model"), over.get("model")
-    if isinstance(old, dict) and isinstance(new, dict):
-        return _differ(old, new, "engine") or _is_of_another(old, new)
-    return _differ(base, over, "model")
-
-
-def _differ(base: dict[str, Any], over: dict[str, Any], name: str) -> bool:
-    return bool(over.get(name, base.get(name)) != base.get(name))
 
 
 def with_rounds(config: Config) -> Config:
@@ -390,20 +343,6 @@ def with_table(config: Config, table: Path) -> Config:
     require_utf8(table)
     metadata = config.metadata.model_copy(update={"table": str(table)})
     return config.model_copy(update={"metadata": metadata})
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file as plain dictionaries.
-
-    Raises:
-        ConfigError: the file cannot be read or is not TOML.
-    """
-    try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise ConfigError(f"Cannot read the configuration {path}: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}.") from error
 
 
 def parse_config(
@@ -471,10 +410,3 @@ def fingerprint(values: Mapping[str, Any], digits: int = 16) -> str:
     """Return hex digits that change whenever one of the (JSON) values changes."""
     text = json.dumps(values, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:digits]
-
-
-def available_cpus() -> int:
-    """Return the number of CPUs that this process may use; a cluster job often has only a few."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -13,28 +13,11 @@ from pathlib import Path
 import av
 
 from action100m import __version__, _core
-from action100m.config import available_cpus
+from action100m.extras import MODULES, missing_modules
+from action100m.processes import available_cpus
 from action100m.segmentation import kernels
-from action100m.video.backends import is_installed
 
 _DECODERS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mpeg2video", "wmv2", "theora")
-_EXTRAS = {
-    "vjepa2": ("torch", "transformers", "safetensors"),
-    "transformers": ("torch", "transformers", "torchvision", "timm", "num2words", "llguidance"),
-    "openai": ("httpx", "tenacity", "tokenizers", "huggingface_hub"),
-    "vllm": ("vllm",),
-    "tensorrt": ("onnx", "onnxscript", "tensorrt"),
-    "dali": ("nvidia.dali",),
-    "query": ("duckdb",),
-    "balance": ("faiss",),
-    "torch": ("torch",),
-    "embeddings": ("sentence_transformers",),
-    "fiftyone": ("fiftyone",),
-    "figures": ("wordcloud",),
-    "hub": ("huggingface_hub",),
-    "test": ("hypothesis", "jsonschema", "pytest", "sklearn"),
-    "bench": ("scenedetect",),
-}
 _LITTLE_SPACE = 10 * 2**30  # bytes; enough for a run of a few thousand videos
 
 
@@ -103,8 +86,8 @@ def _kernels() -> Finding:
 
 
 def _extras() -> Iterator[Finding]:
-    for extra, modules in _EXTRAS.items():
-        missing = [name for name in modules if not is_installed(name)]
+    for extra in MODULES:
+        missing = missing_modules(extra)
         remedy = f"pip install 'action100m[{extra}]'" if missing else ""
         detail = f"without {', '.join(missing)}" if missing else "installed"
         yield Finding(f"extra [{extra}]", None if missing else True, detail, remedy)

@@ -26,6 +26,13 @@ sys.exit(importlib.import_module(module).main(*arguments))
 """
 
 
+def available_cpus() -> int:
+    """Return the number of CPUs that this process may use; a cluster job often has only a few."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def python_command(module: str, *arguments: object) -> list[str]:
     """Return a command that calls `module.main(*arguments)` in a new Python process.
 

@@ -6,10 +6,11 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import TypedDict
 
 import numpy as np
 
+from action100m.config import SquareAspect
 from action100m.dataset.balance.index import Index
 from action100m.dataset.clips.choice import Choice
 from action100m.dataset.epochs import Dealing, gather_pool
@@ -105,7 +106,7 @@ class Segments(IterableDataset[Batch]):
         videos: str | Path | Sequence[str | Path] = (),
         frames: int = 8,
         side: int = 224,
-        aspect: Literal["crop", "pad", "stretch"] = "crop",
+        aspect: SquareAspect = "crop",
         texts: Sequence[str] = tuple(TEXTS),
         batch_size: int = 1,
         selection: Selection | None = None,

@@ -19,7 +19,8 @@ import pytest
 from rich.console import Console
 
 import action100m
-from action100m.config import Config, load_config, parse_config
+from action100m.config import Config, parse_config
+from action100m.config_file import load_config
 from action100m.dataset.validate import validate
 from action100m.errors import RunStoppedError
 from action100m.report import of_run

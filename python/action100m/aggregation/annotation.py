@@ -8,7 +8,7 @@ import unicodedata
 from contextlib import suppress
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
 
 from action100m.schema import NO_ACTION, NO_ACTION_SPELLINGS
 
@@ -71,8 +71,8 @@ class Summary(_Fields):
         detailed: a paragraph.
     """
 
-    brief: Said = Field(description="one sentence")
-    detailed: Said = Field(description="a paragraph")
+    brief: Said
+    detailed: Said
 
 
 class Action(_Fields):
@@ -84,9 +84,9 @@ class Action(_Fields):
         actor: a noun phrase.
     """
 
-    brief: Done = Field(description="a verb phrase of a few words")
-    detailed: Done = Field(description="one imperative sentence")
-    actor: Done = Field(description="a noun phrase")
+    brief: Done
+    detailed: Done
+    actor: Done
 
     @model_validator(mode="after")
     def _agree(self) -> Action:

@@ -82,7 +82,8 @@ def run_command(
     Exit code: 0 all done, 1 nothing could be done or the run had to stop, 2 usage error, 3 some
     videos failed, 130 interrupted.
     """
-    from action100m.config import Config, load_config, with_rounds, with_table
+    from action100m.config import Config, with_rounds, with_table
+    from action100m.config_file import load_config
     from action100m.runs.folder import RunFolder
     from action100m.runs.run import run
     from action100m.runs.settings import read_config
@@ -171,7 +172,8 @@ def segment_command(
     ] = None,
 ) -> None:
     """Print one video's tree of segments."""
-    from action100m.config import Config, load_config
+    from action100m.config import Config
+    from action100m.config_file import load_config
     from action100m.runs.export import published_row
     from action100m.segmentation.present import as_lines
     from action100m.segmentation.stage import segment_file

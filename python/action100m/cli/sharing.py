@@ -109,7 +109,7 @@ def export_command(
 
 def _export_parquet(run: Path) -> int:
     """Write the shards, print what was written and left out, and return the exit code."""
-    from action100m.config import available_cpus
+    from action100m.processes import available_cpus
     from action100m.runs.export import export
     from action100m.runs.folder import RunFolder
     from action100m.runs.manifest import Manifest

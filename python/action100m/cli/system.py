@@ -76,7 +76,8 @@ def tensorrt_build_command(config: ConfigOption = None) -> None:
     A run with `encoder = "vjepa2_tensorrt"` does the same before it starts; the engine is cached
     for this model, GPU and TensorRT version.
     """
-    from action100m.config import Config, load_config
+    from action100m.config import Config
+    from action100m.config_file import load_config
     from action100m.segmentation.encoders import build_tensorrt_engine
 
     settings = load_config(config) if config else Config()

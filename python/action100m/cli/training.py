@@ -164,11 +164,11 @@ def clips_command(
     """
     from rich.progress import Progress
 
-    from action100m.config import available_cpus
     from action100m.dataset.balance.index import Index
     from action100m.dataset.clips.choice import Choice
     from action100m.dataset.clips.write import cut_clips
     from action100m.dataset.select import Selection
+    from action100m.processes import available_cpus
     from action100m.runs.discovery import local_videos
 
     require_utf8(out)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from importlib.util import find_spec
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from action100m.checkpoint import CheckpointError, find_checkpoint
 from action100m.dataset.sources import first_line
 from action100m.errors import DatasetError
+from action100m.extras import is_installed
 
 _AT_ONCE = 4096  # texts
 _SPACE = 32
@@ -152,7 +152,7 @@ class SentenceEmbedder:
         Raises:
             DatasetError: sentence-transformers is not installed, or the model cannot be loaded.
         """
-        if find_spec("sentence_transformers") is None:
+        if not is_installed("sentence_transformers"):
             raise DatasetError(
                 f"Embedding texts with {model} needs sentence-transformers: "
                 "pip install 'action100m[embeddings]'."

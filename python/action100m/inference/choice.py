@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from importlib.util import find_spec
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 from action100m.checkpoint import find_checkpoint
 from action100m.config import EngineConfig, OpenAIConfig, TransformersConfig
 from action100m.errors import ConfigError, as_config_errors
+from action100m.extras import is_installed
 from action100m.inference.engine import Engine
 
 _PACKAGES = {
@@ -33,7 +33,7 @@ def check_engine(config: EngineConfig, *, annotates: bool) -> None:
     needed = _PACKAGES[config.engine]
     if annotates:
         needed += _PACKAGES_OF_ANNOTATION[config.engine]
-    missing = [package for package in needed if find_spec(package) is None]
+    missing = [package for package in needed if not is_installed(package)]
     if missing:
         raise ConfigError(
             f"Running {config.model} with the {config.engine} engine needs packages that are not "
@@ -74,13 +74,10 @@ def open_engine(config: EngineConfig, *, pictures: int = 1) -> Iterator[Engine]:
         ConfigError: a package, a checkpoint, a key or a device that it needs is not available.
     """
     check_engine(config, annotates=False)
-    with as_config_errors():
-        opened = _open(config, pictures)
-        engine = opened.__enter__()
-    try:
+    with ExitStack() as stack:
+        with as_config_errors():
+            engine = stack.enter_context(_open(config, pictures))
         yield engine
-    finally:
-        opened.__exit__(None, None, None)
 
 
 def pin(config: EngineConfig) -> EngineConfig:

@@ -11,6 +11,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from action100m.config import ReasoningEffort
+
 
 @dataclass(frozen=True)
 class Text:
@@ -77,7 +79,7 @@ class Sampling:
     max_tokens: int = 1024
     temperature: float = 0.0
     seed: int = 0
-    reasoning_effort: Literal["low", "medium", "high"] | None = None
+    reasoning_effort: ReasoningEffort | None = None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from action100m.config import Config, available_cpus, changes
+from action100m.config import Config, changes
 from action100m.dataset.swap import refuse_foreign
 from action100m.dataset.write import SHARD_NAME
 from action100m.device import release_memory
@@ -20,6 +20,7 @@ from action100m.errors import ConfigError, NothingToDoError, as_run_stopped
 from action100m.inference import EngineStoppedError, check_access, check_engine
 from action100m.inference import pin as pin_model
 from action100m.locks import locked
+from action100m.processes import available_cpus
 from action100m.runs.aggregate_stage import aggregate_stage_identity, open_aggregate_stage
 from action100m.runs.caption_stage import caption_stage_identity, open_caption_stage
 from action100m.runs.discovery import find_videos

@@ -13,7 +13,8 @@ from typing import Any
 
 import tomli_w
 
-from action100m.config import Config, fingerprint, parse_config, read_toml
+from action100m.config import Config, fingerprint, parse_config
+from action100m.config_file import read_toml
 from action100m.errors import ConfigError, UsageError
 from action100m.files import write_text
 from action100m.runs.folder import RunFolder, StageKey

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from action100m.config import Config, CutConfig, available_cpus, parse_config
+from action100m.config import Config, CutConfig, parse_config
 from action100m.errors import VideoError
+from action100m.processes import available_cpus
 from action100m.segmentation.encoders import Encoder, load_encoder, open_encoder
 from action100m.segmentation.filmstrip import Filmstrip, Thumbnail
 from action100m.segmentation.pieces import Pieces, encode_in_pieces

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ctypes
-import importlib.util
-from typing import Literal
+from typing import TYPE_CHECKING
 
 from action100m.errors import ConfigError
+from action100m.extras import is_installed
 
-Backend = Literal["pyav", "dali-cpu", "dali-gpu"]
+if TYPE_CHECKING:  # a decoding process needs no configuration
+    from action100m.config import Backend
 
 
 def require_backend(backend: Backend) -> None:
@@ -26,14 +27,6 @@ def require_backend(backend: Backend) -> None:
         )
     if backend == "dali-gpu":
         _require_gpu()
-
-
-def is_installed(module: str) -> bool:
-    """Return whether a module can be found, without loading it."""
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # the parent package is missing
-        return False
 
 
 def _require_gpu() -> None:

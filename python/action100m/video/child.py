@@ -11,11 +11,11 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import av
 
 from action100m.errors import DISK_ERRORS, VideoError
-from action100m.video.backends import Backend
 from action100m.video.channel import Channel, Heartbeat, Open, Request, Seek
 from action100m.video.clip import TargetError
 from action100m.video.dali import DaliStream, Device
@@ -25,6 +25,9 @@ from action100m.video.log import clean
 from action100m.video.pyav import PyAVStream
 from action100m.video.remux import copy_clips
 from action100m.video.seek import frames_at
+
+if TYPE_CHECKING:
+    from action100m.config import Backend
 
 _HEARTBEAT_SECONDS = 0.5
 

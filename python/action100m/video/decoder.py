@@ -16,13 +16,13 @@ from typing import IO, TYPE_CHECKING
 
 from action100m.errors import VideoError
 from action100m.processes import python_command
-from action100m.video.backends import Backend, require_backend
+from action100m.video.backends import require_backend
 from action100m.video.channel import Batch, Channel, Cut, Heartbeat, Open, Request, Seek
 from action100m.video.clip import Clip, Outcome
 from action100m.video.frames import DecodeReport, FrameBatch, FrameSpec, FrameStream, VideoInfo
 
 if TYPE_CHECKING:
-    from action100m.config import VideoConfig
+    from action100m.config import Backend, VideoConfig
 
 # DALI keeps an index of every file that it has read (measured: 120 bytes per frame) and, on the
 # GPU, a hardware decoder for each file whose coded size differs from its displayed size.

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
-from typing import Literal
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-Attention = Literal["cudnn", "flash", "fa3", "fa4"]
+from action100m.config import Attention
+from action100m.extras import is_installed
 
 _MODULES = {"fa3": "flash_attn_interface", "fa4": "flash_attn.cute"}
 """The module that must be installed; PyTorch calls the kernels FA3 and FA4."""
@@ -18,13 +17,7 @@ _MODULES = {"fa3": "flash_attn_interface", "fa4": "flash_attn.cute"}
 
 def is_available(attention: Attention) -> bool:
     """Return whether PyTorch brings a kernel, or its package is installed."""
-    module = _MODULES.get(attention)
-    if module is None:
-        return True
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:  # a parent package is missing
-        return False
+    return attention not in _MODULES or is_installed(_MODULES[attention])
 
 
 def require_attention(attention: Attention, device: torch.device) -> None:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from action100m.config import Attention, Precision
 from action100m.segmentation import kernels
 from action100m.segmentation.batching import OutOfDeviceMemoryError
 from action100m.segmentation.encoders.vjepa2.architecture import Architecture
 from action100m.segmentation.encoders.vjepa2.attention import (
-    Attention,
     fused_attention,
     require_attention,
     use_attention,
@@ -28,7 +27,6 @@ from action100m.segmentation.encoders.vjepa2.transformer import make_transformer
 from action100m.trace import span
 from action100m.video.frames import check_pixels
 
-Precision = Literal["float32", "bf16", "fp8"]
 Forward = Callable[[torch.Tensor], torch.Tensor]
 """Maps (b, window, 3, crop, crop) prepared frames to (b, window / tubelet, d) float32."""
 
