@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 MIN_SEGMENT = 0.5  # seconds; the shortest segment, except for a video's lone root
 MIN_ANNOTATED = 4.0  # seconds; inner nodes that last at least this have `gpt`
 NO_ACTION = "N/A"  # value of `gpt.action` if no action is visible
 NO_ACTION_SPELLINGS = r"n ?[/\\.|-]? ?a|none|null|not applicable|no action"
 """A regular expression, in lower case, for what models and published rows contain instead."""
-TIME_DECIMALS = 2  # node times are rounded to this many decimals, then stored as float32
+HUNDREDTHS = 100  # in a second; node times are rounded to them, then stored as float32
 
 
 def _list(value: pa.DataType) -> pa.DataType:
@@ -50,3 +52,14 @@ NODE = _struct(
 )
 
 SCHEMA = pa.schema([("video_uid", pa.string()), ("metadata", METADATA), ("nodes", _list(NODE))])
+
+
+def to_hundredths(seconds: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Round times to whole hundredths of a second, whether they are stored or not rounded yet."""
+    rounded: NDArray[np.float64] = np.rint(seconds.astype(np.float64) * HUNDREDTHS)
+    return rounded
+
+
+def stored_time(seconds: float) -> float:
+    """Return the time, with two decimals, that a float32 of a node stands for."""
+    return round(float(seconds), 2)

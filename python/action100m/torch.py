@@ -19,7 +19,7 @@ from action100m.dataset.select import Selection
 from action100m.dataset.sql import TEXTS
 from action100m.dataset.words import Words
 from action100m.runs.discovery import local_videos
-from action100m.schema import TIME_DECIMALS
+from action100m.schema import stored_time
 from action100m.text import counted
 from action100m.video import Decoder, FrameBatch, FrameSpec, VideoError
 
@@ -217,7 +217,7 @@ class Segments(IterableDataset[Batch]):
         """Return a segment with its frames, or None, with a log message, if they cannot be read."""
         video, node = self._pool.read(segment, {*Selection.FIELDS, *self._texts.values()})
         at = int(video.batch.offsets[video.row]) + node
-        start, end = _seconds(video.batch.start[at]), _seconds(video.batch.end[at])
+        start, end = stored_time(video.batch.start[at]), stored_time(video.batch.end[at])
         times = start + (np.arange(self._frames) + 0.5) / self._frames * (end - start)
         try:
             shown = decoder.frames_at(self._videos[video.uid], times.tolist(), self._spec)
@@ -248,10 +248,10 @@ class Segments(IterableDataset[Batch]):
             node_id=[str(batch.node_id[node].as_py()) for batch, node in rows],
             level=torch.tensor([int(batch.level[node]) for batch, node in rows]),
             start=torch.tensor(
-                [_seconds(batch.start[node]) for batch, node in rows], dtype=torch.float64
+                [stored_time(batch.start[node]) for batch, node in rows], dtype=torch.float64
             ),
             end=torch.tensor(
-                [_seconds(batch.end[node]) for batch, node in rows], dtype=torch.float64
+                [stored_time(batch.end[node]) for batch, node in rows], dtype=torch.float64
             ),
             state=state,
         )
@@ -286,8 +286,3 @@ def _ranks(rank: int | None, world_size: int | None) -> tuple[int, int]:
     if not 0 <= rank < world_size:
         raise ValueError(f"There is no rank {rank} in a world of size {world_size}.")
     return rank, world_size
-
-
-def _seconds(stored: float) -> float:
-    """Undo the rounding of seconds to float32."""
-    return round(float(stored), TIME_DECIMALS)

@@ -19,7 +19,7 @@ from action100m.errors import ConfigError, VideoError
 from action100m.inference import Feed, identity, open_engine
 from action100m.inference.answers import Answer, Journal, to_table
 from action100m.inference.asking import Asking
-from action100m.schema import MIN_ANNOTATED, TIME_DECIMALS
+from action100m.schema import HUNDREDTHS, MIN_ANNOTATED, to_hundredths
 from action100m.tree import Tree
 from action100m.video.frames import Progress
 
@@ -37,8 +37,8 @@ class AnnotationsMissingError(VideoError):
 
 def annotated_nodes(tree: Tree) -> list[int]:
     """Return the rows to annotate: inner segments of at least 4 s, with times as stored."""
-    start, end = (np.rint(times * 10**TIME_DECIMALS) for times in (tree.start, tree.end))
-    long = end - start >= MIN_ANNOTATED * 10**TIME_DECIMALS
+    length = to_hundredths(tree.end) - to_hundredths(tree.start)
+    long = length >= MIN_ANNOTATED * HUNDREDTHS
     nodes: list[int] = np.flatnonzero(~tree.is_leaf & long).tolist()
     return nodes
 

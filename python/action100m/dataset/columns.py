@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from action100m.schema import TIME_DECIMALS
+from action100m.schema import to_hundredths
 
 ROOT, ORPHAN = -1, -2
 TREE_FIELDS = tuple(f"nodes.{name}" for name in ("node_id", "parent_id", "level", "start", "end"))
@@ -150,11 +150,9 @@ class Batch:
         return mask(pc.match_substring_regex(self.node_id, _UUID5))
 
     @cached_property
-    def centiseconds(self) -> NDArray[np.float64]:
+    def hundredths(self) -> NDArray[np.float64]:
         """(m,) duration of each segment in hundredths of a second, from the rounded times."""
-        scale = 10**TIME_DECIMALS
-        length: NDArray[np.float64] = np.rint(self.end * scale) - np.rint(self.start * scale)
-        return length
+        return to_hundredths(self.end) - to_hundredths(self.start)
 
     @cached_property
     def lone(self) -> NDArray[np.bool_]:

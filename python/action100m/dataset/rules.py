@@ -12,13 +12,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from action100m.dataset.columns import ORPHAN, ROOT, Batch, mask, present
-from action100m.schema import MIN_ANNOTATED, MIN_SEGMENT, TIME_DECIMALS
+from action100m.schema import HUNDREDTHS, MIN_ANNOTATED, MIN_SEGMENT, to_hundredths
 
-_HUNDREDTHS = 10**TIME_DECIMALS
 # Both times of a segment were rounded, so its duration is known only to a hundredth.
-_SHORTEST = round(MIN_SEGMENT * _HUNDREDTHS) - 1
-_NEVER_ANNOTATED = round(MIN_ANNOTATED * _HUNDREDTHS) - 2
-_ALWAYS_ANNOTATED = round(MIN_ANNOTATED * _HUNDREDTHS) + 1
+_SHORTEST = round(MIN_SEGMENT * HUNDREDTHS) - 1
+_NEVER_ANNOTATED = round(MIN_ANNOTATED * HUNDREDTHS) - 2
+_ALWAYS_ANNOTATED = round(MIN_ANNOTATED * HUNDREDTHS) + 1
 
 
 @dataclass(frozen=True)
@@ -138,7 +137,7 @@ def times(batch: Batch) -> Iterator[Breach]:
     for name, stored in (("start", batch.start), ("end", batch.end)):
         finite = ~np.isnan(stored)
         yield _nodes("times", ~finite, _always(f"{name} is null or not a finite number."))
-        rounded = np.round(stored, TIME_DECIMALS).astype(np.float32) == stored
+        rounded = (to_hundredths(stored) / HUNDREDTHS).astype(np.float32) == stored
         yield _nodes("times", finite & ~rounded, _value(name, stored, "not rounded to 2 decimals"))
     start, end = batch.start, batch.end
     backwards = (end < start) | ((end == start) & ~batch.lone)
@@ -157,12 +156,12 @@ def _value(name: str, stored: NDArray[np.float64], wrong: str) -> Callable[[int]
 
 def durations(batch: Batch) -> Iterator[Breach]:
     """A segment lasts at least half a second, unless it is the only one of its video."""
-    length = batch.centiseconds
+    length = batch.hundredths
     short = (length < _SHORTEST) & (length > 0) & ~batch.lone
     yield _nodes(
         "duration",
         short,
-        lambda n: f"The segment lasts {length[n] / _HUNDREDTHS:.2f} s, less than {MIN_SEGMENT} s.",
+        lambda n: f"The segment lasts {length[n] / HUNDREDTHS:.2f} s, less than {MIN_SEGMENT} s.",
     )
 
 
@@ -215,7 +214,7 @@ def gpt_annotations(batch: Batch) -> Iterator[Breach]:
 
     A video without any gpt has not been through stage 3, which is not an error.
     """
-    length = batch.centiseconds
+    length = batch.hundredths
     given, inner = present(batch.gpt), batch.children > 0
     annotated = batch.rows_with(given)[batch.row]
     missing = annotated & inner & ~given & (length >= _ALWAYS_ANNOTATED)
@@ -226,7 +225,7 @@ def gpt_annotations(batch: Batch) -> Iterator[Breach]:
         "gpt",
         missing,
         lambda n: (
-            f"An inner node of {length[n] / _HUNDREDTHS:.2f} s has no gpt, in a video with gpt."
+            f"An inner node of {length[n] / HUNDREDTHS:.2f} s has no gpt, in a video with gpt."
         ),
     )
     for path, strings in batch.gpt_strings.items():

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from action100m import _core
 from action100m.dataset.columns import Batch, mask, present
 from action100m.dataset.findings import Note
-from action100m.schema import NO_ACTION
+from action100m.schema import HUNDREDTHS, NO_ACTION
 
-_LONGEST = 10 * 3600 * 100  # hundredths of a second; longer segments count as this long
+_LONGEST = 10 * 3600 * HUNDREDTHS  # longer segments count as this long
 _BUCKETS = {"under 3 s": 300, "3 to 10 s": 1000, "10 to 60 s": 6000, "over 60 s": _LONGEST + 1}
 _SHARES = ("62 %", "25 %", "10 %", "2 %")
 _WORDS = {
@@ -67,8 +67,8 @@ class RunningStatistics:
         self._without_action += int(mask(pc.equal(brief, NO_ACTION)).sum())
 
     def _add_lengths(self, batch: Batch) -> None:
-        finite = np.isfinite(batch.centiseconds)
-        length = np.clip(np.where(finite, batch.centiseconds, 0), 0, _LONGEST).astype(np.int64)
+        finite = np.isfinite(batch.hundredths)
+        length = np.clip(np.where(finite, batch.hundredths, 0), 0, _LONGEST).astype(np.int64)
         leaf = batch.children == 0
         self._leaves = _added(self._leaves, np.bincount(length[leaf & finite]))
         self._inner = _added(self._inner, np.bincount(length[~leaf & finite]))
@@ -78,8 +78,8 @@ class RunningStatistics:
         firsts = batch.offsets[:-1][filled]
         self._depths.update(np.maximum.reduceat(batch.level, firsts).tolist())
         # The longest segment is the video, also where the root is not listed first.
-        whole = np.maximum.reduceat(np.where(finite, batch.centiseconds, 0), firsts)
-        seconds = np.maximum(whole, 0) / 100
+        whole = np.maximum.reduceat(np.where(finite, batch.hundredths, 0), firsts)
+        seconds = np.maximum(whole, 0) / HUNDREDTHS
         self._seconds += float(seconds.sum())
         long = seconds >= 60  # rates of short videos mean little
         rates = 60 * batch.count[filled][long] / seconds[long]
@@ -203,12 +203,12 @@ class Lengths:
 
     def mean(self) -> float:
         """Return the mean in seconds."""
-        return float(self.counts @ self.hundredths) / self.count / 100
+        return float(self.counts @ self.hundredths) / self.count / HUNDREDTHS
 
     def quantile(self, q: float) -> float:
         """Return the shortest duration, in seconds, that at least a share q does not exceed."""
         rank = max(1, int(np.ceil(q * self.count)))
-        return int(self.hundredths[np.searchsorted(self._below, rank) - 1]) / 100
+        return int(self.hundredths[np.searchsorted(self._below, rank) - 1]) / HUNDREDTHS
 
     def share(self, low: int, high: int) -> float:
         """Return the share of durations from `low` to below `high` hundredths."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from action100m.dataset.columns import Batch
 from action100m.dataset.select import Selection
 from action100m.dataset.words import Words
+from action100m.schema import stored_time
 from action100m.text import clean
 
 if TYPE_CHECKING:
@@ -196,7 +197,7 @@ class _Best:
     def _hit(self, batch: Batch, one: Found, k: int, length: float) -> tuple[_Key, Hit]:
         node, cost = int(one.nodes[k]), float(one.cost[k])
         uid = batch.uid[int(batch.row[node])].as_py() or ""
-        start, end = round(float(batch.start[node]), 2), round(float(batch.end[node]), 2)
+        start, end = stored_time(batch.start[node]), stored_time(batch.end[node])
         hit = Hit(
             video_uid=uid,
             node_id=str(batch.node_id[node].as_py()),

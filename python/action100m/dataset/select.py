@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from action100m.dataset.columns import TREE_FIELDS, Batch
 from action100m.errors import UsageError
+from action100m.schema import HUNDREDTHS
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Selection:
 
     def mask(self, batch: Batch) -> NDArray[np.bool_]:
         """Return True for the selected segments, (m,)."""
-        seconds = batch.centiseconds / 100
+        seconds = batch.hundredths / HUNDREDTHS
         chosen: NDArray[np.bool_] = (
             (batch.level >= self.min_level)
             & (seconds >= self.min_duration)

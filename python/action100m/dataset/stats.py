@@ -14,6 +14,7 @@ from action100m.dataset.balance.weights import effective_number
 from action100m.dataset.read import Dataset
 from action100m.dataset.running_statistics import Lengths, RunningStatistics
 from action100m.dataset.vocabulary import Vocabulary
+from action100m.schema import HUNDREDTHS
 from action100m.text import clean, clock, counted
 
 _HEADS = (0.001, 0.01, 0.1, 0.5)  # shares of the distinct actions
@@ -201,7 +202,7 @@ def _durations(lengths: Lengths) -> Durations | None:
     if not lengths.count:
         return None
     edges = np.geomspace(_SHORTEST, _LONGEST, _BINS + 1)
-    seconds = np.clip(lengths.hundredths / 100, edges[0], edges[-1])
+    seconds = np.clip(lengths.hundredths / HUNDREDTHS, edges[0], edges[-1])
     counts, _ = np.histogram(seconds, edges, weights=lengths.counts)
     quantiles = {name: lengths.quantile(q) for name, q in _QUANTILES.items()}
     return Durations(

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from action100m.dataset.swap import replaced
-from action100m.schema import METADATA, NODE, SCHEMA, TIME_DECIMALS
+from action100m.schema import HUNDREDTHS, METADATA, NODE, SCHEMA, to_hundredths
 from action100m.tree import Tree
 
 NODE_NAMESPACE = uuid.UUID("5d1f6c0e-9a43-4c58-8f0b-6f3c2f7f0a1e")
@@ -43,15 +43,15 @@ def node_rows(
         ValueError: two segments have the same rounded times, or an annotation has an unknown field
             or the wrong length.
     """
-    start, end = (np.rint(times * 10**TIME_DECIMALS) for times in (tree.start, tree.end))
+    start, end = to_hundredths(tree.start), to_hundredths(tree.end)
     ids = [
         str(uuid.uuid5(NODE_NAMESPACE, f"{uid}\n{int(a)}\n{int(b)}"))
         for a, b in zip(start, end, strict=True)
     ]
     if len(set(ids)) < len(ids):
         raise ValueError(
-            f"Video {uid}: two segments have the same times after rounding to {TIME_DECIMALS} "
-            "decimals; cut the tree with a larger min_duration."
+            f"Video {uid}: two segments have the same times after rounding to hundredths of a "
+            "second; cut the tree with a larger min_duration."
         )
     columns = {
         "node_id": pa.array(ids, pa.string()),
@@ -59,8 +59,8 @@ def node_rows(
             [None if parent < 0 else ids[parent] for parent in tree.parent.tolist()], pa.string()
         ),
         "level": pa.array(tree.level, pa.int16()),
-        "start": pa.array((start / 10**TIME_DECIMALS).astype(np.float32)),
-        "end": pa.array((end / 10**TIME_DECIMALS).astype(np.float32)),
+        "start": pa.array((start / HUNDREDTHS).astype(np.float32)),
+        "end": pa.array((end / HUNDREDTHS).astype(np.float32)),
         **(annotations or {}),
     }
     if unknown := columns.keys() - {field.name for field in NODE}:

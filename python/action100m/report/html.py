@@ -26,6 +26,7 @@ from action100m.report.data import (
     StageCosts,
     State,
 )
+from action100m.schema import to_hundredths
 from action100m.segmentation.filmstrip import Thumbnail
 from action100m.text import clean, counted
 from action100m.tree import Tree
@@ -219,9 +220,8 @@ def _details(shown: Sequence[_Shown]) -> Iterable[str]:
                 "title": clean(one.video.title or "", 160),
                 "path": clean(one.video.path, 240),
                 "notes": [clean(note, 200) for note in one.video.notes[:20]],
-                # Hundredths of a second, the precision of the dataset.
-                "start": np.rint(tree.start * 100).astype(int).tolist(),
-                "end": np.rint(tree.end * 100).astype(int).tolist(),
+                "start": to_hundredths(tree.start).astype(int).tolist(),
+                "end": to_hundredths(tree.end).astype(int).tolist(),
                 "parent": tree.parent.tolist(),
                 "color": np.rint(branch_positions(tree) * (_COLORS - 1)).astype(int).tolist(),
                 "pictures": [

@@ -33,7 +33,7 @@ from action100m.runs.metadata import uid_of
 from action100m.runs.settings import Settings, read_settings
 from action100m.runs.sidecars import Sidecars
 from action100m.runs.transcript import read_transcript
-from action100m.schema import GPT, TIME_DECIMALS
+from action100m.schema import GPT, stored_time
 from action100m.segmentation.part import WITHOUT_EMBEDDINGS, from_table
 from action100m.segmentation.stage import Segmentation
 from action100m.tree import Tree
@@ -135,7 +135,7 @@ def published_row(
     batch = video_row(uid, about, node_rows(uid, tree))
     row: dict[str, Any] = batch.to_pylist()[0]
     for node in row["nodes"]:
-        node["start"], node["end"] = (round(node[name], TIME_DECIMALS) for name in ("start", "end"))
+        node["start"], node["end"] = (stored_time(node[name]) for name in ("start", "end"))
     return row, [*sidecars.doubts([(path, uid)]), *metadata.problems, *transcript.problems]
 
 

@@ -15,7 +15,7 @@ from action100m.dataset.search import ByWords
 from action100m.dataset.select import Selection
 from action100m.dataset.sql import TEXTS
 from action100m.dataset.words import Words
-from action100m.schema import TIME_DECIMALS
+from action100m.schema import HUNDREDTHS, to_hundredths
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,9 @@ class Choice:
 
 def _segments(batch: Batch, nodes: NDArray[np.int64]) -> list[Segment]:
     ids = batch.node_id.take(nodes).to_pylist()
-    times = (np.round(times[nodes], TIME_DECIMALS).tolist() for times in (batch.start, batch.end))
+    times = (
+        (to_hundredths(times[nodes]) / HUNDREDTHS).tolist() for times in (batch.start, batch.end)
+    )
     columns = (batch.field(path).take(nodes).to_pylist() for path in TEXTS.values())
     texts = [dict(zip(TEXTS, row, strict=True)) for row in zip(*columns, strict=True)]
     levels = batch.level[nodes].tolist()

@@ -13,13 +13,13 @@ from typing import Any
 from action100m.dataset.clips.choice import Segment
 from action100m.dataset.filenames import file_name
 from action100m.files import TEMPORARY, sync, write_text
-from action100m.schema import TIME_DECIMALS
+from action100m.schema import HUNDREDTHS
 from action100m.video import Decoder, VideoError
 from action100m.video.clip import Clip, Obtained
 
 RECORD = "clips.json"
 _VERSION = 2  # of the clips; if it changes, existing clips are cut again
-_ROUNDED = 0.5 * 10**-TIME_DECIMALS  # seconds; the largest rounding error of a stored time
+_ROUNDED = 0.5 / HUNDREDTHS  # seconds; the largest rounding error of a stored time
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from action100m.schema import TIME_DECIMALS
+from action100m.schema import HUNDREDTHS
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,5 @@ def clock_without_media(full: float, seconds: float) -> FrameClock:
         full: duration of the whole video in seconds.
         seconds: duration of the part that the sample covers.
     """
-    rate = 10**TIME_DECIMALS
-    steps = max(1, round(min(full, seconds) * rate))
-    return FrameClock(steps + 1, steps / rate, {"frame_rate": float(rate)})
+    steps = max(1, round(min(full, seconds) * HUNDREDTHS))
+    return FrameClock(steps + 1, steps / HUNDREDTHS, {"frame_rate": float(HUNDREDTHS)})

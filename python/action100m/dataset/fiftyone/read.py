@@ -17,7 +17,7 @@ from action100m.dataset.fiftyone.names import uid_of_media
 from action100m.dataset.sources import MADE_BY, first_line
 from action100m.dataset.write import video_row, write_shards
 from action100m.errors import DatasetError
-from action100m.schema import NO_ACTION, NODE, TIME_DECIMALS
+from action100m.schema import NO_ACTION, NODE, stored_time
 
 Sample = dict[str, Any]
 _NOT_SO = (
@@ -163,7 +163,7 @@ def _node(label: Sample, clock: FrameClock) -> dict[str, Any]:
 
 
 def _time(frame: int, clock: FrameClock) -> float:
-    return round(float(clock.seconds(frame)), TIME_DECIMALS)
+    return stored_time(clock.seconds(frame))
 
 
 def _day(found: Sample | None) -> str | None:
