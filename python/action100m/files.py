@@ -15,6 +15,9 @@ from action100m.errors import UsageError
 TEMPORARY = ".tmp-"
 """Prefix of the names of unfinished files."""
 
+RUN_SETTINGS = "run.toml"
+"""The file that makes a folder a run folder."""
+
 _AT_ONCE = 16  # a network file system answers each question late, but many at once
 _PER_THREAD = 64  # at a time
 
@@ -70,6 +73,11 @@ def matches(given: str) -> list[Path]:
         return [path]
     found = glob.glob(given, recursive=True)  # noqa: PTH207 (Path.glob takes no absolute pattern)
     return sorted(map(Path, found))
+
+
+def is_run_folder(path: Path) -> bool:
+    """Return whether a path is a run folder."""
+    return (path / RUN_SETTINGS).is_file()
 
 
 def walk(folder: Path, leave_out: Callable[[Path], bool] = lambda at: False) -> Iterator[Path]:

@@ -51,6 +51,25 @@ NODE = _struct(
     gpt=GPT,
 )
 
+SEGMENT_COLUMNS = {
+    field.name: (f"nodes.{field.name}", field.type) for field in NODE if field.name != "gpt"
+} | {
+    "actor" if field.name == "actor" else f"{part.name}_{field.name}": (
+        f"nodes.gpt.{part.name}.{field.name}",
+        field.type,
+    )
+    for part in GPT
+    for field in part.type
+}
+"""The fields of a node as flat columns: by name, the path in the schema and the type."""
+
+SEGMENT_TEXTS = {
+    name: path
+    for name, (path, kind) in SEGMENT_COLUMNS.items()
+    if pa.types.is_string(kind) and not name.endswith("_id")
+}
+"""The paths of those columns that contain texts about a segment."""
+
 SCHEMA = pa.schema([("video_uid", pa.string()), ("metadata", METADATA), ("nodes", _list(NODE))])
 
 

@@ -61,3 +61,9 @@ def counted(count: int, noun: str) -> str:
     """Format a count with its noun: "1 leaf", "1,204 videos"."""
     plural = {"leaf": "leaves"}.get(noun, noun + "s")
     return f"{count:,} {noun if count == 1 else plural}"
+
+
+def first_line(error: BaseException | str) -> str:
+    """Return the first line of an error message, as a sentence."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0].rstrip(".") + "."

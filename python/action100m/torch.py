@@ -16,10 +16,9 @@ from action100m.dataset.clips.choice import Choice
 from action100m.dataset.epochs import Dealing, gather_pool
 from action100m.dataset.read import Video, open_dataset
 from action100m.dataset.select import Selection
-from action100m.dataset.sql import TEXTS
 from action100m.dataset.words import Words
 from action100m.runs.discovery import local_videos
-from action100m.schema import stored_time
+from action100m.schema import SEGMENT_TEXTS, stored_time
 from action100m.text import counted
 from action100m.video import Decoder, FrameBatch, FrameSpec, VideoError
 
@@ -107,7 +106,7 @@ class Segments(IterableDataset[Batch]):
         frames: int = 8,
         side: int = 224,
         aspect: SquareAspect = "crop",
-        texts: Sequence[str] = tuple(TEXTS),
+        texts: Sequence[str] = tuple(SEGMENT_TEXTS),
         batch_size: int = 1,
         selection: Selection | None = None,
         words: str | None = None,
@@ -143,7 +142,7 @@ class Segments(IterableDataset[Batch]):
         """
         _check(texts, frames, batch_size, seed)
         self._spec, self._frames = FrameSpec(1, side, aspect), frames
-        self._texts = {name: TEXTS[name] for name in texts}
+        self._texts = {name: SEGMENT_TEXTS[name] for name in texts}
         self._seed, self._batch_size, self._drop_last = seed, batch_size, drop_last
         self._rank, self._world_size = _ranks(rank, world_size)
         places, folders = ([x] if isinstance(x, str | Path) else list(x) for x in (where, videos))
@@ -267,8 +266,10 @@ class _Sample:
 
 
 def _check(texts: Sequence[str], frames: int, batch_size: int, seed: int) -> None:
-    if unknown := set(texts) - set(TEXTS):
-        raise ValueError(f"There is no text {sorted(unknown)}; choose from {', '.join(TEXTS)}.")
+    if unknown := set(texts) - set(SEGMENT_TEXTS):
+        raise ValueError(
+            f"There is no text {sorted(unknown)}; choose from {', '.join(SEGMENT_TEXTS)}."
+        )
     if frames < 1 or batch_size < 1:
         raise ValueError("A batch needs at least one segment, and a segment one frame.")
     if seed < 0:

@@ -9,7 +9,6 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from action100m.runs.failures import read_failure
 from action100m.runs.folder import RunFolder
 from action100m.runs.manifest import Manifest
 from action100m.runs.settings import read_settings
@@ -55,7 +54,7 @@ def test_unusable_files_fail_with_a_reason_and_a_remedy(out: Path) -> None:
     stage = read_settings(folder).key("segment")
     failed = folder.failed_keys(stage)
     videos = [video for video in Manifest(folder).videos if video.key in failed]
-    reasons = {v.path.name: read_failure(folder, stage, v).reason for v in videos}
+    reasons = {v.path.name: folder.read_failure(stage, v.key).reason for v in videos}
     assert reasons.keys() == _FAILS.keys()
     assert all(re.search(words, reasons[name]) for name, words in _FAILS.items()), reasons
 

@@ -41,7 +41,7 @@ class FailingStage:
     def process(self, video: Video, progress: Progress) -> pa.Table:
         self.tried.append(video.uid)
         other = self.videos[1].key
-        attempts = self.folder.read_failure(self.key, other).get("attempts", 0)
+        attempts = self.folder.read_failure(self.key, other).attempts
         if video == self.videos[0]:
             self.folder.record_failure(self.key, other, {"attempts": attempts + 1})
         raise VideoError("It is broken.")

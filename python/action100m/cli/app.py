@@ -9,7 +9,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from types import FrameType
@@ -32,6 +32,7 @@ from action100m.text import harmless, shows
 FINDINGS = 1
 NOTHING = 1
 USAGE = 2
+SOME_LEFT_OUT = 3
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 
@@ -110,6 +111,22 @@ def explained(*, resumes: bool = False) -> Iterator[None]:
 def fail(message: str, code: int) -> NoReturn:
     print_lines([message], sys.stderr)
     raise SystemExit(code)
+
+
+@contextlib.contextmanager
+def progress_bar(title: str, total: int) -> Iterator[Callable[[str], None]]:
+    """Show a bar while the block runs, on a terminal; call what is yielded for each video."""
+    from rich.progress import Progress
+
+    with Progress(console=err, transient=True, disable=not err.is_terminal) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda uid: bar.advance(task)
+
+
+def exit_unless_complete(written: int, left_out: Sequence[str]) -> None:
+    """End with the exit code of a command that could not write everything."""
+    if left_out or not written:
+        raise typer.Exit(SOME_LEFT_OUT if written else NOTHING)
 
 
 def check_figure(path: Path | None) -> None:

@@ -10,9 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from action100m.cli.app import NOTHING, app, err, explained, print_lines
+from action100m.cli.app import (
+    NOTHING,
+    SOME_LEFT_OUT,
+    app,
+    exit_unless_complete,
+    explained,
+    print_lines,
+    progress_bar,
+)
 from action100m.cli.reading import opened
 from action100m.errors import UsageError
+from action100m.files import is_run_folder
 from action100m.text import counted
 
 if TYPE_CHECKING:
@@ -21,7 +30,6 @@ if TYPE_CHECKING:
 _PANEL = "Export a dataset"
 _SECONDS = 90.0  # of each video, as in the published preview
 _DAY = 86_400.0
-_SOME_LEFT_OUT = 3
 
 FolderArgument = Annotated[
     Path,
@@ -29,7 +37,7 @@ FolderArgument = Annotated[
 ]
 
 
-class Format(str, Enum):
+class DatasetFormat(str, Enum):
     """The format of an export."""
 
     parquet = "parquet"
@@ -48,8 +56,9 @@ def export_command(
         ),
     ],
     form: Annotated[
-        Format, typer.Option("--format", help="The published Parquet, or a folder for FiftyOne.")
-    ] = Format.parquet,
+        DatasetFormat,
+        typer.Option("--format", help="The published Parquet, or a folder for FiftyOne."),
+    ] = DatasetFormat.parquet,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -88,7 +97,7 @@ def export_command(
     Exit code: 0 all videos, 1 none, 2 usage error, 3 some were left out; `status` says why, and
     for FiftyOne they are listed with the reason.
     """
-    if form is Format.fiftyone:
+    if form is DatasetFormat.fiftyone:
         from action100m.dataset.fiftyone.write import Export
 
         place = Path(run)
@@ -124,13 +133,13 @@ def _export_parquet(run: Path) -> int:
         return 0
     why = f"not done: `action100m status {run}` says why"
     print_lines([f"Left out: {counted(left_out, 'video')}, {why}."], sys.stderr)
-    return _SOME_LEFT_OUT if left_out < len(manifest.videos) else NOTHING
+    return SOME_LEFT_OUT if left_out < len(manifest.videos) else NOTHING
 
 
 def _videos(place: Path, inputs: list[str]) -> Mapping[str, Path]:
     from action100m.runs.discovery import local_videos
 
-    if not inputs and not (place / "run.toml").is_file():
+    if not inputs and not is_run_folder(place):
         raise UsageError(
             f"{place} is not a run folder, so its videos are unknown: give --videos FOLDER or "
             "--no-media."
@@ -139,7 +148,7 @@ def _videos(place: Path, inputs: list[str]) -> Mapping[str, Path]:
 
 
 def _beside(place: Path) -> Path:
-    if not (place / "run.toml").is_file():
+    if not is_run_folder(place):
         raise UsageError(f"{place} is not a run folder: give a folder for the export with --out.")
     return place / "fiftyone"
 
@@ -151,19 +160,15 @@ def _checked_url(url: str | None) -> str | None:
 
 
 def _export_fiftyone(run: str, out: Path, chosen: Export) -> None:
-    from rich.progress import Progress
-
     from action100m.dataset.fiftyone.write import export_fiftyone
 
     with opened([run]) as dataset:
-        with Progress(console=err, transient=True, disable=not err.is_terminal) as bar:
-            task = bar.add_task("export", total=len(dataset))
-            written = export_fiftyone(dataset, out, chosen, lambda uid: bar.advance(task))
+        with progress_bar("export", len(dataset)) as advance:
+            written = export_fiftyone(dataset, out, chosen, advance)
         print_lines(written.problems, sys.stderr)
         print_lines((f"Left out: {line}" for line in written.left_out), sys.stderr)
         print_lines([f"{out}: {written.samples} samples, {len(written.left_out)} left out"])
-        if written.left_out or not written.samples:
-            raise typer.Exit(_SOME_LEFT_OUT if written.samples else NOTHING)
+        exit_unless_complete(written.samples, written.left_out)
 
 
 @app.command("import", rich_help_panel=_PANEL)

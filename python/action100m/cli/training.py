@@ -10,7 +10,14 @@ from typing import Annotated
 
 import typer
 
-from action100m.cli.app import NOTHING, app, check_figure, err, explained, print_lines
+from action100m.cli.app import (
+    app,
+    check_figure,
+    exit_unless_complete,
+    explained,
+    print_lines,
+    progress_bar,
+)
 from action100m.cli.reading import (
     DatasetArgument,
     MaxDuration,
@@ -24,10 +31,9 @@ from action100m.errors import UsageError
 from action100m.files import require_utf8
 
 _PANEL = "Export a dataset"
-_SOME_LEFT_OUT = 3
 
 
-class Format(str, Enum):
+class ClipFormat(str, Enum):
     """The format of clips."""
 
     files = "files"
@@ -119,11 +125,11 @@ def clips_command(
         ),
     ] = None,
     form: Annotated[
-        Format,
+        ClipFormat,
         typer.Option(
             "--format", help="MP4 files, or tar shards that the webdataset library reads."
         ),
-    ] = Format.files,
+    ] = ClipFormat.files,
     copy: Annotated[
         bool,
         typer.Option(
@@ -162,8 +168,6 @@ def clips_command(
     Exit code: 0 all segments, 1 none, or part of DATASET cannot be read, 2 usage error, 3 some were
     left out and listed with the reason.
     """
-    from rich.progress import Progress
-
     from action100m.dataset.balance.index import Index
     from action100m.dataset.clips.choice import Choice
     from action100m.dataset.clips.write import cut_clips
@@ -181,21 +185,19 @@ def clips_command(
         files = local_videos(dataset, videos or [])
         if not files:
             raise UsageError("No run folder knows the videos: pass them as --videos FOLDER.")
-        with Progress(console=err, transient=True, disable=not err.is_terminal) as bar:
-            task = bar.add_task("clips", total=len(data))
+        with progress_bar("clips", len(data)) as advance:
             written = cut_clips(
                 data,
                 out,
                 choice,
                 files,
                 copy=copy,
-                packed=form is Format.webdataset,
+                packed=form is ClipFormat.webdataset,
                 workers=workers or available_cpus(),
-                on_video=lambda uid: bar.advance(task),
+                on_video=advance,
             )
         print_lines((f"Left out: {line}" for line in written.left_out), sys.stderr)
         print_lines([f"{out}: {written.clips} clips, {len(written.left_out)} left out"])
         if not (written.clips or written.left_out):
             print_lines(["No segment meets all conditions."], sys.stderr)
-        if written.left_out or not written.clips:
-            raise typer.Exit(_SOME_LEFT_OUT if written.clips else NOTHING)
+        exit_unless_complete(written.clips, written.left_out)

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from action100m.checkpoint import CheckpointError, find_checkpoint
-from action100m.dataset.sources import first_line
 from action100m.errors import DatasetError
 from action100m.extras import is_installed
+from action100m.text import first_line
 
 _AT_ONCE = 4096  # texts
 _SPACE = 32

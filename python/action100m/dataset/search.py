@@ -21,7 +21,7 @@ from action100m.text import clean
 if TYPE_CHECKING:
     from action100m.dataset.read import Dataset
 
-TEXTS = (
+SEARCHED = (
     "gpt.action.brief",
     "plm_action",
     "gpt.action.detailed",
@@ -43,7 +43,7 @@ class Hit:
     Attributes:
         video_uid, node_id, level: the video, the segment, and its level in the tree.
         start, end: seconds.
-        field: the field that matched: one of TEXTS, or "transcript".
+        field: the field that matched: one of SEARCHED, or "transcript".
         text: the text of the field.
         score: similarity of meaning, 1 at most; None in a search for words.
     """
@@ -140,13 +140,13 @@ class ByWords:
     """Ranks segments by the field that contains all words: actions first, transcript last."""
 
     words: Words
-    fields: tuple[str, ...] = (*(f"nodes.{name}" for name in TEXTS), "metadata.transcript")
+    fields: tuple[str, ...] = (*(f"nodes.{name}" for name in SEARCHED), "metadata.transcript")
 
     def find(self, batch: Batch, chosen: NDArray[np.bool_]) -> Iterator[Found]:
         """Yield, for every field, the chosen segments for which it contains all the words."""
         there = pa.array(chosen)
         nodes = np.flatnonzero(chosen)
-        for place, name in enumerate(TEXTS):
+        for place, name in enumerate(SEARCHED):
             texts = batch.field(f"nodes.{name}").filter(there)
             at = self.words.within(texts)
             yield Found(name, texts, nodes[at], at, np.full(len(at), float(place)))
@@ -155,7 +155,7 @@ class ByWords:
         said = [_deepest(batch, chosen, int(lines.row[line]), lines.seconds[line]) for line in at]
         inside = np.array([node is not None for node in said], bool)
         found = np.array([node for node in said if node is not None], np.int64)
-        cost = np.full(len(found), float(len(TEXTS)))
+        cost = np.full(len(found), float(len(SEARCHED)))
         yield Found("transcript", lines.text, found, at[inside], cost)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from bisect import bisect_left
@@ -21,8 +22,9 @@ from pyarrow import fs
 from action100m.dataset.ahead import read_ahead
 from action100m.dataset.projection import Projection
 from action100m.errors import DatasetError
-from action100m.files import matches, walk
+from action100m.files import RUN_SETTINGS, is_run_folder, matches, walk
 from action100m.schema import SCHEMA
+from action100m.text import first_line
 
 ROWS_AT_ONCE = 64
 _GROUPS_AHEAD = 2  # Arrow decodes nested columns on one CPU only
@@ -315,14 +317,14 @@ def _sources(place: str) -> list[Source]:
         return _remote(place)
     paths = matches(place)
     if not paths:
-        raise FileNotFoundError(2, "No such file or folder", place)
+        raise FileNotFoundError(errno.ENOENT, "No such file or folder", place)
     return [source for path in paths for source in _local(path)]
 
 
 def _local(path: Path) -> list[Source]:
     files = [path]
     if path.is_dir():
-        root = path / "data" if (path / "run.toml").is_file() else path
+        root = path / "data" if is_run_folder(path) else path
         files = _listed(root) if root.is_dir() else []
         if not files:
             raise DatasetError(f"{path}: The folder holds no *.parquet file.")
@@ -353,7 +355,7 @@ def _remote(url: str) -> list[Source]:
     except Exception as error:  # whatever the store's HTTP library raises
         raise DatasetError(f"{url}: {first_line(error)}") from error
     if not files:
-        raise FileNotFoundError(2, "No Parquet file found", url)
+        raise FileNotFoundError(errno.ENOENT, "No Parquet file found", url)
     arrow = fs.PyFileSystem(fs.FSSpecHandler(_ForkSafe(store)))
     names = ["::".join([store.unstrip_protocol(file), *rest]) for file in files]
     return [Source(name, file, arrow) for name, file in zip(names, files, strict=True)]
@@ -366,7 +368,7 @@ def _remote_files(store: Any, path: str) -> list[str]:
         if place.endswith(_FILE_ENDINGS):
             files.append(place)
             continue
-        root = f"{place}/data" if store.isfile(f"{place}/run.toml") else place
+        root = f"{place}/data" if store.isfile(f"{place}/{RUN_SETTINGS}") else place
         below = (str(file) for file in store.glob(f"{root}/**/*.parquet"))
         files += [file for file in below if "/." not in file.removeprefix(root)]  # hidden ones
     return files
@@ -397,9 +399,3 @@ def _unwrapped(value: Any) -> Any:
 
 def _is_node(value: object) -> bool:
     return isinstance(value, dict) and "node_id" in value
-
-
-def first_line(error: BaseException | str) -> str:
-    """Return the first line of an error message, as a sentence."""
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0].rstrip(".") + "."

@@ -12,29 +12,10 @@ import pyarrow.dataset as pads
 from action100m.dataset.columns import Batch
 from action100m.dataset.sources import Source
 from action100m.errors import DatasetError
-from action100m.schema import GPT, METADATA, NODE
+from action100m.schema import METADATA, SEGMENT_COLUMNS
 
 VIDEOS = {field.name: (f"metadata.{field.name}", field.type) for field in METADATA}
 """Columns of the view `videos`: path in the published schema, and type."""
-
-SEGMENTS = {
-    field.name: (f"nodes.{field.name}", field.type) for field in NODE if field.name != "gpt"
-} | {
-    "actor" if field.name == "actor" else f"{part.name}_{field.name}": (
-        f"nodes.gpt.{part.name}.{field.name}",
-        field.type,
-    )
-    for part in GPT
-    for field in part.type
-}
-"""The same for the view `segments`."""
-
-TEXTS = {
-    name: path
-    for name, (path, kind) in SEGMENTS.items()
-    if pa.types.is_string(kind) and not name.endswith("_id")
-}
-"""Paths of the columns of `segments` with texts about a segment."""
 
 
 def query(
@@ -52,7 +33,7 @@ def query(
     except ImportError as error:
         raise DatasetError("SQL needs DuckDB: pip install 'action100m[query]'.") from error
     videos = _View(sources, refuse, VIDEOS, ())
-    segments = _View(sources, refuse, SEGMENTS, ("nodes.level",))
+    segments = _View(sources, refuse, SEGMENT_COLUMNS, ("nodes.level",))
     with duckdb.connect() as connection:
         connection.register("videos", videos)
         connection.register("segments", segments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -33,7 +34,7 @@ SCHEMA = pa.schema(
 """One row per question of a video: which field of which node (its number in the tree's order),
 what was asked (`key`), how it ended, and what it cost in tokens."""
 
-TEXTS = ["field", "node", "text"]
+TEXT_COLUMNS = ["field", "node", "text"]
 """The columns that `texts` needs."""
 
 _FILE = "answers.jsonl"
@@ -112,7 +113,7 @@ class Journal:
         # The first newline separates it from a line that a crash may have truncated.
         line = b"\n" + json.dumps(asdict(answer), ensure_ascii=True).encode() + b"\n"
         if os.write(self._descriptor, line) < len(line):
-            raise OSError(28, os.strerror(28), str(self._path))
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
         os.fsync(self._descriptor)
 
     def close(self) -> None:

@@ -198,6 +198,14 @@ class Engine(Protocol):
         ...
 
 
+def capacity_of(slots: int) -> int:
+    """Return the number of requests that keeps `slots` busy: a quarter more of them wait.
+
+    A freed slot is filled at once, and few prompts hold their frames in memory while they wait.
+    """
+    return slots + -(-slots // 4)
+
+
 def outcome_of(text: str, *, cut_off: bool) -> tuple[Outcome, str]:
     """Return the outcome of a received answer, and the reason as a sentence."""
     if not text.strip():

@@ -10,6 +10,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 
 from action100m.checkpoint import CheckpointError, Found
 from action100m.inference.template import ChatTemplate
+from action100m.text import first_line
 
 SAFE: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
 """Arguments for loading: no code from the checkpoint is run, and nothing is downloaded."""
@@ -52,5 +53,5 @@ def open_processor(found: Found) -> Processor:
 
 def not_loaded(found: Found, error: Exception) -> CheckpointError:
     """Return an error of the transformers library as a CheckpointError."""
-    reason = str(error).split("\n", 1)[0]
+    reason = first_line(error)
     return CheckpointError(f"{found.source} cannot be loaded as a chat model: {reason}")

@@ -27,6 +27,7 @@ from action100m.inference.engine import (
     Request,
     Result,
     Usage,
+    capacity_of,
     outcome_of,
 )
 from action100m.inference.loop import Loop
@@ -73,7 +74,7 @@ class VllmEngine:
             reason = str(error).strip().split("\n")[-1]
             raise ValueError(f"vLLM cannot run {found.source} here: {reason}") from error
         self._copies = config.data_parallel
-        self.capacity = -(-5 * config.sequences * config.data_parallel // 4)
+        self.capacity = capacity_of(config.sequences * config.data_parallel)
         self.context_length: int | None = self._llm.model_config.max_model_len
 
     def submit(self, request: Request) -> Future[Result]:

@@ -26,12 +26,11 @@ from action100m.report.figures import save, timeline
 from action100m.report.html import write_report
 from action100m.runs.costs import Costs, describe_costs, read_costs
 from action100m.runs.details import Details
-from action100m.runs.failures import read_failure
 from action100m.runs.folder import RunFolder
 from action100m.runs.manifest import Manifest, Video
+from action100m.runs.segment_stage import read_segmentation
 from action100m.runs.settings import read_settings
 from action100m.runs.states import State, count_states, find_states
-from action100m.segmentation.part import WITHOUT_EMBEDDINGS, from_table
 from action100m.segmentation.stage import Segmentation
 from action100m.text import clock
 
@@ -126,13 +125,13 @@ class _View:
 
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
-        settings = read_settings(folder)
-        self.cut = settings.config.cut
-        self.kept_rounds = settings.config.aggregation.keep_rounds
+        self.settings = read_settings(folder)
+        self.cut = self.settings.config.cut
+        self.kept_rounds = self.settings.config.aggregation.keep_rounds
         self.manifest = Manifest(folder)
         self.details = Details()
-        self.stages = {key: find_states(folder, self.manifest, key) for key in settings.keys}
-        self.segment = settings.key("segment")
+        self.stages = {key: find_states(folder, self.manifest, key) for key in self.settings.keys}
+        self.segment = self.settings.key("segment")
 
     def videos(self) -> Iterator[ReportedVideo]:
         """Yield every video with its state in the first stage that is not done."""
@@ -148,7 +147,7 @@ class _View:
                 title=self.details.metadata(video).title,
             )
             if state is State.FAILED:
-                failure = read_failure(self.folder, stage, video)
+                failure = self.folder.read_failure(stage, video.key)
                 shown = replace(shown, reason=failure.reason, coverage=failure.coverage)
             yield self._with_tree(shown, video) if self._is_segmented(video) else shown
 
@@ -176,7 +175,7 @@ class _View:
         return self.stages[self.segment][video.uid] is State.DONE
 
     def _read(self, video: Video) -> Segmentation:
-        return from_table(self.folder.read_part(self.segment, video.key, WITHOUT_EMBEDDINGS))
+        return read_segmentation(self.folder, self.settings, video)
 
     def _with_tree(self, shown: ReportedVideo, video: Video) -> ReportedVideo:
         segmentation = self._read(video)

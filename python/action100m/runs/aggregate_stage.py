@@ -14,15 +14,15 @@ from action100m.aggregation.stage import VideoAggregator, aggregate_identity, op
 from action100m.captioning.questions import FIELDS
 from action100m.config import Config
 from action100m.errors import ConfigError
-from action100m.inference.answers import TEXTS, texts
+from action100m.inference.answers import TEXT_COLUMNS, texts
 from action100m.runs.costs import with_costs
 from action100m.runs.details import Details
 from action100m.runs.folder import RunFolder, StageKey
 from action100m.runs.known import known_answers
 from action100m.runs.manifest import Video
+from action100m.runs.segment_stage import read_segmentation
 from action100m.runs.settings import Settings, stage_key
 from action100m.runs.stages import Worker
-from action100m.segmentation.part import WITHOUT_EMBEDDINGS, from_table
 from action100m.video.frames import Progress
 
 _REQUESTS_A_VIDEO = 4
@@ -90,9 +90,8 @@ class _AggregateWorker:
     stage: StageKey
 
     def process(self, video: Video, progress: Progress) -> pa.Table:
-        segment = self.settings.key("segment")
-        segmentation = from_table(self.folder.read_part(segment, video.key, WITHOUT_EMBEDDINGS))
-        answered = self.folder.read_part(self.settings.key("caption"), video.key, TEXTS)
+        segmentation = read_segmentation(self.folder, self.settings, video)
+        answered = self.folder.read_part(self.settings.key("caption"), video.key, TEXT_COLUMNS)
         tree = segmentation.tree(self.settings.config.cut)
         captions = {field: texts(answered, field, len(tree)).to_pylist() for field in FIELDS}
         about = self.details.metadata(video)

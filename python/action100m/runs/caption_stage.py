@@ -15,9 +15,9 @@ from action100m.runs.costs import with_costs
 from action100m.runs.folder import RunFolder, StageKey
 from action100m.runs.known import known_answers
 from action100m.runs.manifest import Video
+from action100m.runs.segment_stage import read_segmentation
 from action100m.runs.settings import Settings, stage_key
 from action100m.runs.stages import Worker, unchanged
-from action100m.segmentation.part import WITHOUT_EMBEDDINGS, from_table
 from action100m.video import Decoder
 from action100m.video.frames import Progress
 from action100m.video.pool import DecoderPool
@@ -86,9 +86,7 @@ class _CaptionWorker:
     stage: StageKey
 
     def process(self, video: Video, progress: Progress) -> pa.Table:
-        segment = self.settings.key("segment")
-        part = self.folder.read_part(segment, video.key, WITHOUT_EMBEDDINGS)
-        segmentation = from_table(part)
+        segmentation = read_segmentation(self.folder, self.settings, video)
         journal = self.folder.journal(self.stage, video.key)
         with unchanged(video, journal):
             answers = self.captioner.caption(

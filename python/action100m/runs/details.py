@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from action100m.runs.folder import explained_damage
 from action100m.runs.manifest import ROWS_PER_GROUP, Video
-from action100m.runs.metadata import VideoMetadata
+from action100m.runs.sidecars.metadata import VideoMetadata
 
 _KEPT = 16  # open pieces, and row groups of each column
 

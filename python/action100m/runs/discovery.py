@@ -6,11 +6,13 @@ import os
 from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
 
+from action100m.dataset.clips.write import ASKED, TABLE
+from action100m.dataset.fiftyone.card import CONFIG
 from action100m.errors import UsageError
-from action100m.files import absolute, matches, walk
+from action100m.files import RUN_SETTINGS, absolute, is_run_folder, matches, walk
 from action100m.runs.folder import RunFolder
 from action100m.runs.manifest import Manifest
-from action100m.runs.metadata import read_sidecar, uid_of
+from action100m.runs.sidecars.metadata import read_sidecar, uid_of
 
 # fmt: off
 _EXTENSIONS = frozenset([
@@ -93,7 +95,7 @@ def local_videos(
         UsageError: a folder does not exist, or two files in `folders` have the same uid.
     """
     found = [path for place in places for path in matches(str(place))]
-    runs = [path for path in found if (path / "run.toml").is_file()]
+    runs = [path for path in found if is_run_folder(path)]
     known = [video for run in runs for video in Manifest(RunFolder(run)).videos]
     meant = (video for video in known if uids is None or video.uid in uids)
     here = {video.uid: video.path for video in meant if video.is_unchanged}
@@ -119,7 +121,7 @@ def _expand(given: str, leave_out: Path | None, tell: Callable[[Path], object]) 
 
 def _is_ours(folder: Path) -> bool:
     """Return whether the folder holds a run, an export or clips, which are made from videos."""
-    marks = ("run.toml", "manifest"), ("fiftyone.yml",), ("clips.parquet", "asked.json")
+    marks = (RUN_SETTINGS, "manifest"), (CONFIG,), (TABLE, ASKED)
     return any(all((folder / name).exists() for name in names) for names in marks)
 
 

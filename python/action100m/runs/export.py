@@ -23,18 +23,18 @@ from action100m.dataset.write import (
 )
 from action100m.errors import NothingToDoError, as_run_stopped
 from action100m.files import write_text
-from action100m.inference.answers import TEXTS, texts
+from action100m.inference.answers import TEXT_COLUMNS, texts
 from action100m.locks import locked
 from action100m.processes import call_in_processes
 from action100m.runs.details import Details
 from action100m.runs.folder import RunFolder
 from action100m.runs.manifest import Manifest, Video
-from action100m.runs.metadata import uid_of
+from action100m.runs.segment_stage import read_segmentation
 from action100m.runs.settings import Settings, read_settings
-from action100m.runs.sidecars import Sidecars
-from action100m.runs.transcript import read_transcript
+from action100m.runs.sidecars.lookup import Sidecars
+from action100m.runs.sidecars.metadata import uid_of
+from action100m.runs.sidecars.transcript import read_transcript
 from action100m.schema import GPT, stored_time
-from action100m.segmentation.part import WITHOUT_EMBEDDINGS, from_table
 from action100m.segmentation.stage import Segmentation
 from action100m.tree import Tree
 
@@ -151,15 +151,14 @@ def _write_shard(
 def _row(
     folder: RunFolder, settings: Settings, video: Video, done: set[str], details: Details
 ) -> pa.RecordBatch:
-    part = folder.read_part(settings.key("segment"), video.key, WITHOUT_EMBEDDINGS)
-    segmentation = from_table(part)
+    segmentation = read_segmentation(folder, settings, video)
     tree = segmentation.tree(settings.config.cut)
     fields: dict[str, pa.Array] = {}
     if "caption" in done:
-        part = folder.read_part(settings.key("caption"), video.key, TEXTS)
+        part = folder.read_part(settings.key("caption"), video.key, TEXT_COLUMNS)
         fields = {name: texts(part, name, len(tree)) for name in FIELDS}
     if "aggregate" in done:
-        part = folder.read_part(settings.key("aggregate"), video.key, TEXTS)
+        part = folder.read_part(settings.key("aggregate"), video.key, TEXT_COLUMNS)
         fields["gpt"] = _parsed(texts(part, "gpt", len(tree)))
     metadata, transcript = details.metadata(video), details.transcript(video)
     about = metadata.row(segmentation.report.end, transcript)

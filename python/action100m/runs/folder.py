@@ -20,11 +20,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from action100m.errors import RunStoppedError
-from action100m.files import TEMPORARY, require_utf8, write_atomically, write_text
+from action100m.files import RUN_SETTINGS, TEMPORARY, require_utf8, write_atomically, write_text
 from action100m.locks import claimed
+from action100m.text import first_line
 
-# What is used of a failure record.
-_USED: dict[str, Any] = {"reason": str, "coverage": (int, float), "attempts": int}
 _ABANDONED_AFTER = 24 * 3600.0  # seconds; much longer than any write takes
 
 
@@ -46,6 +45,24 @@ class StageKey:
         return self.name != "aggregate"
 
 
+@dataclass(frozen=True)
+class Failure:
+    """What is used of the record of a video's failure.
+
+    Attributes:
+        reason: a sentence.
+        coverage: share of the frames that could be decoded, if that was the reason; else None.
+        attempts: number of runs in which the video failed.
+    """
+
+    reason: str = "The record of this failure cannot be read."
+    coverage: float | None = None
+    attempts: int = 0
+
+
+_TYPES: dict[str, Any] = {"reason": str, "coverage": (int, float), "attempts": int}
+
+
 class RunFolder:
     """Paths, listings and atomic writes of one run folder.
 
@@ -59,7 +76,7 @@ class RunFolder:
 
     @property
     def settings_file(self) -> Path:
-        return self.root / "run.toml"
+        return self.root / RUN_SETTINGS
 
     @property
     def manifest(self) -> Path:
@@ -156,15 +173,16 @@ class RunFolder:
         text = json.dumps(record, indent=1, ensure_ascii=False)
         write_text(self.failure(stage, key), text)
 
-    def read_failure(self, stage: StageKey, key: str) -> dict[str, Any]:
-        """Read what is used of the record of a failure, as far as it can be read."""
+    def read_failure(self, stage: StageKey, key: str) -> Failure:
+        """Read the record of a failure, as far as it can be read."""
         try:
             record = json.loads(self.failure(stage, key).read_text("utf-8"))
         except (FileNotFoundError, ValueError):
-            return {}
+            record = None
         if not isinstance(record, dict):
-            return {}
-        return {name: record[name] for name in _USED if isinstance(record.get(name), _USED[name])}
+            return Failure()
+        values = {name: record.get(name) for name in _TYPES}
+        return Failure(**{k: value for k, value in values.items() if isinstance(value, _TYPES[k])})
 
     def sweep(self) -> None:
         """Remove temporary files of writers that were killed long ago."""
@@ -203,7 +221,7 @@ def explained_damage(path: Path) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno is not None:  # errors of Arrow have none
             why = error.strerror or os.strerror(error.errno)
             raise RunStoppedError(f"Cannot read {path}: {why}.") from error
-        reason = str(error).splitlines()[0]
+        reason = first_line(error).rstrip(".")
         raise RunStoppedError(
             f"{path} is damaged ({reason}). Remove it, then run `action100m run` with the "
             "videos again: only what it held is computed again."

@@ -23,9 +23,9 @@ from action100m.errors import UsageError
 from action100m.files import ask_for_each, write_atomically
 from action100m.processes import call_in_processes
 from action100m.runs.folder import RunFolder, read_parquet
-from action100m.runs.metadata import VideoMetadata, uid_of
-from action100m.runs.sidecars import Sidecars
-from action100m.runs.transcript import Transcript, read_transcript
+from action100m.runs.sidecars.lookup import Sidecars
+from action100m.runs.sidecars.metadata import VideoMetadata, uid_of
+from action100m.runs.sidecars.transcript import Transcript, read_transcript
 from action100m.schema import METADATA
 
 _METADATA = {

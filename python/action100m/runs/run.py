@@ -95,41 +95,131 @@ def run(
             other process or thread can be started.
     """
     console = console or Console(stderr=True)
-    folder = RunFolder(Path(out))
-    paths = _find([videos] if isinstance(videos, (str, Path)) else [*videos], folder, console)
-    refuse_foreign(folder.data, SHARD_NAME)  # not after hours of work
-    earlier = _earlier(folder, needed=config is None)
+    work = _Run(RunFolder(Path(out)), workers or available_cpus(), console)
+    paths = work.find([videos] if isinstance(videos, (str, Path)) else [*videos])
+    refuse_foreign(work.folder.data, SHARD_NAME)  # not after hours of work
+    earlier = _earlier(work.folder, needed=config is None)
     config = config or earlier or Config()
-    workers = workers or available_cpus()
-    manifest = _take_in(paths, folder, config, workers, console)
+    manifest = work.take_in(paths, config)
     _check_engines(config)
     config = _pinned(config)
     for change in changes(earlier, config) if earlier else ():
-        _say(console, f"Settings of {folder.root} change: {change}")
-    settings = _segment(config, folder, manifest, workers, console)
+        work.say(f"Settings of {work.folder.root} change: {change}")
+    settings = work.segment(config, manifest)
     release_memory()
-    _ask_models(settings, folder, manifest, workers, console)
+    work.ask_models(settings, manifest)
     del manifest  # large, and read again below: other runs may have added to it
-    waiting = f"Waiting for another run that exports the dataset of {folder.root}."
-    with span("export"):
-        shards = export_what_changed(folder, settings, workers, partial(_say, console, waiting))
-    if shards is None:
-        _say(console, f"Another run changed the settings of {folder.root} and exports the dataset.")
-    counts = count_states(find_overall_states(folder, Manifest(folder), settings.keys))
-    return RunResult(counts, shards or [])
+    shards = work.export(settings)
+    counts = count_states(find_overall_states(work.folder, Manifest(work.folder), settings.keys))
+    return RunResult(counts, shards)
 
 
-def _find(inputs: list[str | Path], folder: RunFolder, console: Console) -> list[Path]:
-    """Return the video files; [] only if there are no inputs and the run knows its videos."""
+@dataclass(frozen=True)
+class _Run:
+    """What all steps of a run need.
 
-    def tell(left_out: Path) -> None:
-        _say(console, f"{left_out} contains output made from videos and is not searched.")
+    Attributes:
+        folder: the run folder.
+        workers: number of videos to decode, or of processes, at once.
+        console: where progress is printed.
+    """
 
-    paths = find_videos(inputs, leave_out=folder.root, tell=tell)
-    resumes = folder.manifest.is_dir()
-    if not paths and (inputs or not resumes):
-        raise NothingToDoError((_NOTHING + _RESUME * resumes).format(folder.root))
-    return paths
+    folder: RunFolder
+    workers: int
+    console: Console
+
+    def say(self, line: str) -> None:
+        """Print a line."""
+        self.console.print(
+            harmless(line), highlight=False, markup=False, emoji=False, soft_wrap=True
+        )
+
+    def find(self, inputs: list[str | Path]) -> list[Path]:
+        """Return the video files; [] only if there are no inputs and the run knows its videos."""
+
+        def tell(left_out: Path) -> None:
+            self.say(f"{left_out} contains output made from videos and is not searched.")
+
+        paths = find_videos(inputs, leave_out=self.folder.root, tell=tell)
+        resumes = self.folder.manifest.is_dir()
+        if not paths and (inputs or not resumes):
+            raise NothingToDoError((_NOTHING + _RESUME * resumes).format(self.folder.root))
+        return paths
+
+    def take_in(self, paths: list[Path], config: Config) -> Manifest:
+        """Add the videos to the run's manifest; without any, check those it knows again."""
+        root = self.folder.root
+        root.mkdir(parents=True, exist_ok=True)
+        waiting = f"Waiting for another run that reads the sidecars for {root}."
+        # If runs start together, only one reads all.
+        with locked(root / ".manifest.lock", partial(self.say, waiting)):
+            manifest = Manifest(self.folder)
+            paths = paths or manifest.existing_files()
+            problems = manifest.add(paths, config.metadata, self.workers)
+        for problem in problems:
+            self.say(f"Sidecar: {problem}")
+        if not manifest.videos:
+            raise NothingToDoError(_NOTHING.format(root))
+        return manifest
+
+    def segment(self, config: Config, manifest: Manifest) -> Settings:
+        """Write the settings to run.toml, then run stage 1 on every GPU that it may use."""
+        with open_segment_stage(config, self.folder) as stage:
+            settings = _settings(config, stage)
+            write_settings(self.folder, settings)
+            self.folder.sweep()
+            _check_access(settings, self.folder, manifest)
+            todo = self._to_do(stage.key, manifest, manifest.videos)
+            gpus = other_gpus(config.segmentation) if todo else []
+            share = max(1, self.workers // (1 + len(gpus)))
+            with helpers(self.folder, gpus, share, self.console):
+                self._process(stage.loaded(), todo, share)
+        return settings
+
+    def ask_models(self, settings: Settings, manifest: Manifest) -> None:
+        """Run the stages that ask models, each on the videos that the previous stage has done."""
+        openers: dict[str, Callable[[], AbstractContextManager[Stage]]] = {
+            "caption": lambda: open_caption_stage(settings, self.folder, self.workers),
+            "aggregate": lambda: open_aggregate_stage(settings, self.folder),
+        }
+        for before, key in pairwise(settings.keys):
+            finished = self.folder.done_keys(before)
+            ready = [video for video in manifest.videos if video.key in finished]
+            self._process(openers[key.name](), self._to_do(key, manifest, ready), self.workers)
+            release_memory()
+
+    def export(self, settings: Settings) -> list[Path]:
+        """Write the dataset if it changed; return its files, or [] if the settings changed."""
+        root = self.folder.root
+        waiting = f"Waiting for another run that exports the dataset of {root}."
+        with span("export"):
+            shards = export_what_changed(
+                self.folder, settings, self.workers, partial(self.say, waiting)
+            )
+        if shards is None:
+            self.say(f"Another run changed the settings of {root} and exports the dataset.")
+        return shards or []
+
+    def _to_do(self, key: StageKey, manifest: Manifest, videos: list[Video]) -> list[Video]:
+        states = find_states(self.folder, manifest, key)
+        todo = [video for video in videos if states[video.uid] in TO_DO]
+        if already := len(videos) - len(todo):
+            self.say(f"{key.name}: {already} of {counted(len(videos), 'video')} left unchanged")
+        return todo
+
+    def _process(
+        self, opened: AbstractContextManager[Stage], todo: list[Video], workers: int
+    ) -> None:
+        """Process the videos; if there are none, no model is loaded."""
+        if not todo:
+            return
+        try:
+            with opened as stage:
+                sizes = {video.uid: video.size for video in todo}
+                with StageProgress(stage.key.name, sizes, self.console) as progress:
+                    run_stage(stage, todo, self.folder, workers, progress)
+        except EngineStoppedError as error:  # before the first video
+            raise stopped(error) from error
 
 
 def _earlier(folder: RunFolder, *, needed: bool) -> Config | None:
@@ -140,61 +230,6 @@ def _earlier(folder: RunFolder, *, needed: bool) -> Config | None:
         if needed:
             raise
         return None  # it is overwritten
-
-
-def _take_in(
-    paths: list[Path], folder: RunFolder, config: Config, workers: int, console: Console
-) -> Manifest:
-    """Add the videos to the run's manifest; without any, check those it knows again."""
-    folder.root.mkdir(parents=True, exist_ok=True)
-    waiting = f"Waiting for another run that reads the sidecars for {folder.root}."
-    # If runs start together, only one reads all.
-    with locked(folder.root / ".manifest.lock", partial(_say, console, waiting)):
-        manifest = Manifest(folder)
-        paths = paths or manifest.existing_files()
-        problems = manifest.add(paths, config.metadata, workers)
-    for problem in problems:
-        _say(console, f"Sidecar: {problem}")
-    if not manifest.videos:
-        raise NothingToDoError(_NOTHING.format(folder.root))
-    return manifest
-
-
-def _say(console: Console, line: str) -> None:
-    console.print(harmless(line), highlight=False, markup=False, emoji=False, soft_wrap=True)
-
-
-def _segment(
-    config: Config, folder: RunFolder, manifest: Manifest, workers: int, console: Console
-) -> Settings:
-    """Write the settings to run.toml, then run stage 1 on every GPU that it may use."""
-    with open_segment_stage(config, folder) as stage:
-        settings = _settings(config, stage)
-        write_settings(folder, settings)
-        folder.sweep()
-        _check_access(settings, folder, manifest)
-        todo = _to_do(stage.key, folder, manifest, manifest.videos, console)
-        gpus = other_gpus(config.segmentation) if todo else []
-        share = max(1, workers // (1 + len(gpus)))
-        with helpers(folder, gpus, share, console):
-            _finish(stage.loaded(), todo, folder, share, console)
-    return settings
-
-
-def _ask_models(
-    settings: Settings, folder: RunFolder, manifest: Manifest, workers: int, console: Console
-) -> None:
-    """Run the stages that ask models, each on the videos that the previous stage has done."""
-    openers: dict[str, Callable[[], AbstractContextManager[Stage]]] = {
-        "caption": lambda: open_caption_stage(settings, folder, workers),
-        "aggregate": lambda: open_aggregate_stage(settings, folder),
-    }
-    for before, key in pairwise(settings.keys):
-        finished = folder.done_keys(before)
-        ready = [video for video in manifest.videos if video.key in finished]
-        todo = _to_do(key, folder, manifest, ready, console)
-        _finish(openers[key.name](), todo, folder, workers, console)
-        release_memory()
 
 
 def _settings(config: Config, stage: SegmentStage) -> Settings:
@@ -248,32 +283,3 @@ def _pinned(config: Config) -> Config:
             "aggregation": pinned(config.aggregation),
         }
     )
-
-
-def _to_do(
-    key: StageKey, folder: RunFolder, manifest: Manifest, videos: list[Video], console: Console
-) -> list[Video]:
-    states = find_states(folder, manifest, key)
-    todo = [video for video in videos if states[video.uid] in TO_DO]
-    if already := len(videos) - len(todo):
-        _say(console, f"{key.name}: {already} of {counted(len(videos), 'video')} left unchanged")
-    return todo
-
-
-def _finish(
-    opened: AbstractContextManager[Stage],
-    todo: list[Video],
-    folder: RunFolder,
-    workers: int,
-    console: Console,
-) -> None:
-    """Process the videos; if there are none, no model is loaded."""
-    if not todo:
-        return
-    try:
-        with opened as stage:
-            sizes = {video.uid: video.size for video in todo}
-            with StageProgress(stage.key.name, sizes, console) as progress:
-                run_stage(stage, todo, folder, workers, progress)
-    except EngineStoppedError as error:  # before the first video
-        raise stopped(error) from error

@@ -11,11 +11,11 @@ import pyarrow as pa
 from action100m.config import Config
 from action100m.runs.folder import RunFolder, StageKey
 from action100m.runs.manifest import Video
-from action100m.runs.settings import stage_key
+from action100m.runs.settings import Settings, stage_key
 from action100m.runs.stages import Worker, unchanged
 from action100m.segmentation.encoders import Encoder, load_encoder, open_encoder
-from action100m.segmentation.part import to_table
-from action100m.segmentation.stage import Segmenter, segment_identity
+from action100m.segmentation.part import WITHOUT_EMBEDDINGS, from_table, to_table
+from action100m.segmentation.stage import Segmentation, Segmenter, segment_identity
 from action100m.video.backends import require_backend
 from action100m.video.frames import Progress
 
@@ -64,6 +64,16 @@ class SegmentStage:
     def open_worker(self) -> Iterator[Worker]:
         with Segmenter(self._config, self._encoder) as segmenter:
             yield _SegmentWorker(segmenter, self._folder, self.key)
+
+
+def read_segmentation(folder: RunFolder, settings: Settings, video: Video) -> Segmentation:
+    """Read the part of a done video, without its embeddings.
+
+    Raises:
+        RunStoppedError: the part is damaged.
+    """
+    part = folder.read_part(settings.key("segment"), video.key, WITHOUT_EMBEDDINGS)
+    return from_table(part)
 
 
 @dataclass(frozen=True)

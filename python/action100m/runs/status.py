@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from action100m.runs.costs import Costs, describe_costs, read_costs
-from action100m.runs.failures import read_failure
 from action100m.runs.folder import RunFolder, StageKey
 from action100m.runs.manifest import Manifest
 from action100m.runs.settings import Settings, read_settings
@@ -80,8 +79,8 @@ def _failures(
 ) -> Iterator[str]:
     failed = [video for video in manifest.videos if states[video.uid] is State.FAILED]
     for video in failed[:_MOST]:
-        failure = read_failure(folder, stage, video)
-        yield f"  failed: {video.path}: {failure.reason}"
+        reason = folder.read_failure(stage, video.key).reason
+        yield f"  failed: {video.path}: {reason}"
     if len(failed) > _MOST:
         yield f"  … and {len(failed) - _MOST} more; the report lists them all."
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
@@ -86,7 +85,8 @@ def preprocess_on_gpu(
         ValueError: an array has another shape, is not C-contiguous, or is on another device.
         RuntimeError: the kernels were not compiled, there is no GPU, or CUDA fails.
     """
-    _preprocessor(_compiled(), short_side)(pixels, prepared, stream)
+    _require_kernels()
+    _preprocessor(short_side)(pixels, prepared, stream)
 
 
 def pool_on_gpu(tokens: DeviceArray, pooled: DeviceArray, stream: int = 0) -> None:
@@ -101,7 +101,8 @@ def pool_on_gpu(tokens: DeviceArray, pooled: DeviceArray, stream: int = 0) -> No
     Raises:
         TypeError, ValueError, RuntimeError: as in `preprocess_on_gpu`.
     """
-    _compiled().pool(tokens, pooled, stream)
+    _require_kernels()
+    _cuda.pool(tokens, pooled, stream)
 
 
 def add_windows_on_gpu(
@@ -123,18 +124,18 @@ def add_windows_on_gpu(
         TypeError, ValueError, RuntimeError: as in `preprocess_on_gpu`; ValueError also if a window
             extends beyond the frames.
     """
-    _compiled().add_windows(pooled, starts, sums, tubelet, stream)
+    _require_kernels()
+    _cuda.add_windows(pooled, starts, sums, tubelet, stream)
 
 
-def _compiled() -> ModuleType:
+def _require_kernels() -> None:
     if _cuda is None:
         raise RuntimeError(
             "This build has no CUDA kernels: nvcc was missing when it was built. Install CUDA's "
             "nvcc, then install action100m again."
         )
-    return _cuda
 
 
 @functools.lru_cache(maxsize=8)
-def _preprocessor(cuda: ModuleType, short_side: int) -> Any:
-    return cuda.Preprocessor(short_side, IMAGENET_MEAN, IMAGENET_STD)
+def _preprocessor(short_side: int) -> _cuda.Preprocessor:
+    return _cuda.Preprocessor(short_side, IMAGENET_MEAN, IMAGENET_STD)

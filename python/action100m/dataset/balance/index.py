@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from action100m.dataset.columns import Batch
 from action100m.dataset.distinct import hashed
-from action100m.dataset.sources import first_line
 from action100m.errors import DatasetError
+from action100m.text import first_line
 
 _ROWS_AT_ONCE = 2**16
 

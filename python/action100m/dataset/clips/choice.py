@@ -13,9 +13,8 @@ from action100m.dataset.columns import Batch
 from action100m.dataset.read import Dataset
 from action100m.dataset.search import ByWords
 from action100m.dataset.select import Selection
-from action100m.dataset.sql import TEXTS
 from action100m.dataset.words import Words
-from action100m.schema import HUNDREDTHS, to_hundredths
+from action100m.schema import HUNDREDTHS, SEGMENT_TEXTS, to_hundredths
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class Choice:
                 dataset lacks; and the dataset has no `on_error`.
         """
         indexed = 0
-        for _, batch in dataset.batches(self.fields | {*TEXTS.values()}):
+        for _, batch in dataset.batches(self.fields | {*SEGMENT_TEXTS.values()}):
             drawn = None
             if self.index is not None:
                 places = self.index.find(batch)
@@ -96,11 +95,10 @@ class Choice:
 
 def _segments(batch: Batch, nodes: NDArray[np.int64]) -> list[Segment]:
     ids = batch.node_id.take(nodes).to_pylist()
-    times = (
-        (to_hundredths(times[nodes]) / HUNDREDTHS).tolist() for times in (batch.start, batch.end)
-    )
-    columns = (batch.field(path).take(nodes).to_pylist() for path in TEXTS.values())
-    texts = [dict(zip(TEXTS, row, strict=True)) for row in zip(*columns, strict=True)]
+    hundredths = (to_hundredths(times[nodes]) for times in (batch.start, batch.end))
+    times = ((each / HUNDREDTHS).tolist() for each in hundredths)
+    columns = (batch.field(path).take(nodes).to_pylist() for path in SEGMENT_TEXTS.values())
+    texts = [dict(zip(SEGMENT_TEXTS, row, strict=True)) for row in zip(*columns, strict=True)]
     levels = batch.level[nodes].tolist()
     rows = zip(ids, levels, *times, texts, strict=True)
     return [Segment(node_id or "", *rest) for node_id, *rest in rows]

@@ -19,15 +19,15 @@ from action100m.dataset.clips.cut import Clips, Order
 from action100m.dataset.clips.shards import SHARD_BYTES, Row, ShardWriter, read_shard, shards
 from action100m.dataset.filenames import file_name
 from action100m.dataset.read import Dataset
-from action100m.dataset.sql import TEXTS
 from action100m.files import TEMPORARY, write_atomically, write_text
 from action100m.locks import locked
+from action100m.schema import SEGMENT_TEXTS
 from action100m.video import Decoder, VideoError
 from action100m.video.clip import Obtained
 from action100m.video.pool import DecoderPool
 
 TABLE = "clips.parquet"
-_ASKED, _LOCK = "asked.json", ".lock"
+ASKED, _LOCK = "asked.json", ".lock"
 _OPTIONS = {"copied": "--copy", "packed": "--format webdataset"}  # others have their own names
 _ATTEMPTS = 3  # for a video whose error is transient
 _AHEAD = 4  # videos per worker that may finish before their turn
@@ -42,7 +42,7 @@ _SCHEMA = pa.schema(
         ("clip_start", pa.float64()),
         ("clip_end", pa.float64()),
         ("frames", pa.int32()),
-        *((name, pa.string()) for name in TEXTS),
+        *((name, pa.string()) for name in SEGMENT_TEXTS),
         ("file", pa.string()),
     ]
 )
@@ -123,12 +123,12 @@ def cut_clips(
         write_atomically(folder / TABLE, lambda path: _write_table(path, rows))
         if not (shards(folder) or any(clips.glob("*/*.mp4"))):
             shutil.rmtree(clips)  # only records of failures are left
-            (folder / _ASKED).unlink()  # other settings may be used next time
+            (folder / ASKED).unlink()  # other settings may be used next time
     return written
 
 
 def _refuse_foreign(folder: Path) -> None:
-    ours = any((folder / name).exists() for name in (TABLE, _ASKED, _LOCK))
+    ours = any((folder / name).exists() for name in (TABLE, ASKED, _LOCK))
     if folder.is_dir() and any(folder.iterdir()) and not ours:
         raise FileExistsError(
             f"{folder} holds files not written by `clips`: choose another folder with --out."
@@ -137,7 +137,7 @@ def _refuse_foreign(folder: Path) -> None:
 
 def _refuse_other(folder: Path, asked: dict[str, object]) -> None:
     """Record the settings in a new folder; raise if a folder with clips has other settings."""
-    note = folder / _ASKED
+    note = folder / ASKED
     if not note.exists():
         write_text(note, json.dumps(asked, indent=1))
         return

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from action100m.dataset.sources import first_line
 from action100m.errors import DatasetError
+from action100m.text import first_line
 
 
 def open_app(folder: Path, port: int) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from action100m.dataset.fiftyone.card import CONFIG
-from action100m.dataset.sources import first_line
 from action100m.errors import DatasetError
 from action100m.files import TEMPORARY
+from action100m.text import first_line
 
 _FILES = ("metadata.json", "samples.json", "frames.json", CONFIG, "README.md")
 

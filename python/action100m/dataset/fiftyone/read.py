@@ -14,10 +14,11 @@ from action100m.config import ExportConfig
 from action100m.dataset.fiftyone.clock import FrameClock
 from action100m.dataset.fiftyone.fields import LABELS, TRANSCRIPT
 from action100m.dataset.fiftyone.names import uid_of_media
-from action100m.dataset.sources import MADE_BY, first_line
+from action100m.dataset.sources import MADE_BY
 from action100m.dataset.write import video_row, write_shards
 from action100m.errors import DatasetError
 from action100m.schema import NO_ACTION, NODE, stored_time
+from action100m.text import first_line
 
 Sample = dict[str, Any]
 _NOT_SO = (
@@ -163,7 +164,7 @@ def _node(label: Sample, clock: FrameClock) -> dict[str, Any]:
 
 
 def _time(frame: int, clock: FrameClock) -> float:
-    return stored_time(clock.seconds(frame))
+    return stored_time(float(clock.seconds(frame)))
 
 
 def _day(found: Sample | None) -> str | None:

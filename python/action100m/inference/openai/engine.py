@@ -30,6 +30,7 @@ from action100m.inference.engine import (
     Sampling,
     Text,
     Usage,
+    capacity_of,
 )
 from action100m.inference.loop import Loop
 from action100m.inference.openai.credentials import read_key
@@ -94,7 +95,7 @@ class OpenAIEngine:
     ) -> None:
         self.context_length = config.context_length
         every = config.concurrency * len(config.urls)
-        self.capacity = -(-5 * every // 4)
+        self.capacity = capacity_of(every)
         self._config, self._key, self._tokenizer = config, key, tokenizer
         self._loop, self._patience = loop, patience
         self._client = httpx.AsyncClient(

@@ -30,6 +30,7 @@ from action100m.runs.folder import RunFolder
 from action100m.runs.manifest import Video
 from action100m.runs.progress import StageProgress
 from action100m.runs.stages import Stage, Worker
+from action100m.segmentation.stage import IncompleteVideoError
 from action100m.trace import span
 
 _ATTEMPTS = 3  # per video, if its failure may be transient: a killed decoder, a growing file
@@ -149,8 +150,7 @@ class _Execution:
         return mine
 
     def _attempts(self, video: Video) -> int:
-        attempts: int = self._folder.read_failure(self._stage.key, video.key).get("attempts", 0)
-        return attempts
+        return self._folder.read_failure(self._stage.key, video.key).attempts
 
     def _do_claimed(self, worker: Worker, video: Video) -> None:
         key = self._stage.key
@@ -208,7 +208,7 @@ def _record(video: Video, error: Exception, attempts: int) -> dict[str, Any]:
         "uid": video.uid,
         "path": str(video.path),
         "reason": str(error) if expected else f"{type(error).__name__}: {error}",
-        "coverage": getattr(error, "coverage", None),
+        "coverage": error.coverage if isinstance(error, IncompleteVideoError) else None,
         "attempts": attempts,
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "traceback": "".join(traceback.format_exception(error)),

@@ -11,6 +11,7 @@ import torch
 from action100m.device import find_device as find_named
 from action100m.inference import EngineStoppedError
 from action100m.segmentation.batching import OutOfDeviceMemoryError
+from action100m.text import first_line
 
 _FLOAT8_SINCE = (8, 9)
 
@@ -56,4 +57,4 @@ def device_errors(device: torch.device) -> Iterator[None]:
 
 
 def _stopped(error: RuntimeError) -> EngineStoppedError:
-    return EngineStoppedError(f"The device failed: {str(error).splitlines()[0]}.")
+    return EngineStoppedError(f"The device failed: {first_line(error)}")

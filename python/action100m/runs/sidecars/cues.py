@@ -12,7 +12,8 @@ from typing import Any
 
 import webvtt
 
-MAX_BYTES = 64 * 2**20
+from action100m.runs.sidecars.content import read_content
+
 FORMATS = ("json3", "vtt", "srt")
 """Suffixes of subtitle files, the most informative format first."""
 
@@ -50,13 +51,7 @@ def read_cues(path: Path) -> Cues:
         ValueError: the file is not a subtitle file, or is too large.
         OSError: the file cannot be read.
     """
-    if not path.is_file():  # opening a pipe would block
-        raise ValueError("it is not a regular file")
-    with path.open("rb") as file:
-        content = file.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise ValueError(f"it is larger than {MAX_BYTES >> 20} MiB")
-    text = _decoded(content)
+    text = _decoded(read_content(path))
     kind = path.suffix[1:].lower()
     return _json3(text) if kind == "json3" else _webvtt(text, kind)
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from action100m.runs.cues import read_cues
-from action100m.runs.transcript import (
+from action100m.runs.sidecars.cues import read_cues
+from action100m.runs.sidecars.transcript import (
     SubtitleFiles,
     Transcript,
     clean_line,

@@ -10,9 +10,14 @@ from pathlib import Path
 from action100m.config import MetadataConfig
 from action100m.files import ask_for_each
 from action100m.processes import call_in_processes
-from action100m.runs.metadata import VideoMetadata, checked_metadata, read_sidecar, sidecar_path
-from action100m.runs.metadata_table import MetadataTable
-from action100m.runs.transcript import SubtitleFiles
+from action100m.runs.sidecars.metadata import (
+    VideoMetadata,
+    checked_metadata,
+    read_sidecar,
+    sidecar_path,
+)
+from action100m.runs.sidecars.metadata_table import MetadataTable
+from action100m.runs.sidecars.transcript import SubtitleFiles
 
 _PER_CALL = 1000  # sidecars: a process takes as long to start as it takes to read so many
 

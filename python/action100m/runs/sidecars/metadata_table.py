@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from action100m.errors import ConfigError
 from action100m.files import absolute, ask_for_each
+from action100m.text import first_line
 
 _COLUMNS = ("title", "description", "view_count", "like_count", "duration", "upload_date")
 _KNOWN = {"path", "video_uid", "id", *_COLUMNS}
@@ -54,8 +55,8 @@ class MetadataTable:
         except (OSError, ValueError, csv.Error, pa.ArrowException) as error:
             if isinstance(error, ConfigError):
                 raise
-            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-            raise ConfigError(f"The metadata in {file} cannot be read: {reason}.") from error
+            reason = first_line(getattr(error, "strerror", None) or error)
+            raise ConfigError(f"The metadata in {file} cannot be read: {reason}") from error
 
     @property
     def doubts(self) -> list[str]:

@@ -12,7 +12,7 @@ from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
-from action100m.runs.cues import FORMATS, Cue, Cues, read_cues
+from action100m.runs.sidecars.cues import FORMATS, Cue, Cues, read_cues
 
 _TAG = re.compile(r"</?[a-zA-Z!][^<>]*>|<[0-9]{2}:[0-9:.]+>|\{\\[^{}]*\}")
 _ROLLING = 0.3  # least share of cue pairs that repeat lines, if lines roll up the screen

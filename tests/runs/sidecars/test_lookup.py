@@ -13,7 +13,7 @@ import pytest
 import action100m
 from action100m.config import MetadataConfig
 from action100m.errors import ConfigError
-from action100m.runs.sidecars import Sidecars
+from action100m.runs.sidecars.lookup import Sidecars
 from command import call
 from synthetic import write_video
 

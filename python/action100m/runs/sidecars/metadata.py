@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from datetime import date, datetime, timezone
 from pathlib import Path
 
-MAX_BYTES = 64 * 2**20
+from action100m.runs.sidecars.content import read_content
+
 _DATE = re.compile(r"([0-9]{4})([-/.]?)([0-9]{2})\2([0-9]{2})(?:[T ].*)?", re.DOTALL)
 _NUMBER = re.compile(r"[0-9]{1,30}(?:\.[0-9]{1,30})?")
 
@@ -86,12 +87,7 @@ def read_sidecar(video: Path) -> VideoMetadata:
 
 
 def _load(path: Path) -> Mapping[str, object]:
-    if path.exists() and not path.is_file():  # opening a pipe would block
-        raise ValueError("it is not a regular file")
-    with path.open("rb") as file:
-        content = file.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise ValueError(f"it is larger than {MAX_BYTES >> 20} MiB")
+    content = read_content(path)
     try:
         fields = json.loads(content)
     except ValueError as error:

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from action100m.runs import metadata as module
-from action100m.runs.metadata import VideoMetadata, read_sidecar, sidecar_path, uid_of
+from action100m.runs.sidecars import content
+from action100m.runs.sidecars.metadata import VideoMetadata, read_sidecar, sidecar_path, uid_of
 from action100m.schema import METADATA
 
 EMPTY = VideoMetadata()
@@ -84,7 +84,7 @@ def test_a_broken_sidecar_is_a_problem_not_a_failure(
 
 
 def test_a_huge_sidecar_is_not_read(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_BYTES", 2**20)
+    monkeypatch.setattr(content, "MAX_BYTES", 2**20)
     found = write(video, b'{"id": "a"}' + b" " * 2**20)
     assert found.id is None
     assert "larger than 1 MiB" in found.problems[0]

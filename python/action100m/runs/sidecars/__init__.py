@@ -1,0 +1,1 @@
+"""What stands beside a video: its metadata and its subtitles, all untrusted."""
