@@ -17,7 +17,7 @@ class CheckpointError(ValueError):
 
 
 @dataclass(frozen=True)
-class Found:
+class Checkpoint:
     """A checkpoint on this machine.
 
     Attributes:
@@ -46,7 +46,7 @@ class Found:
 
 def find_checkpoint(
     source: str, revision: str | None = None, patterns: Iterable[str] = _MODEL_FILES
-) -> Found:
+) -> Checkpoint:
     """Find a checkpoint, and download it if it is not on this machine.
 
     Args:
@@ -63,11 +63,11 @@ def find_checkpoint(
     if folder.is_dir():
         if revision is not None:
             raise CheckpointError(f"{source} is a local folder, so it has no revision {revision}.")
-        return Found(source, folder, None)
+        return Checkpoint(source, folder, None)
     if source.count("/") != 1 or source.startswith((".", "/", "~")):
         raise CheckpointError(f"There is no folder {source} with a checkpoint.")
     folder = _download(source, revision, list(patterns))
-    return Found(source, folder, folder.name)
+    return Checkpoint(source, folder, folder.name)
 
 
 def _download(name: str, revision: str | None, patterns: list[str]) -> Path:

@@ -22,7 +22,7 @@ _LITTLE_SPACE = 10 * 2**30  # bytes; enough for a run of a few thousand videos
 
 
 @dataclass(frozen=True)
-class Finding:
+class Check:
     """The result of one check.
 
     Attributes:
@@ -38,34 +38,34 @@ class Finding:
     remedy: str = ""
 
 
-def examine(folder: Path) -> list[Finding]:
+def examine(folder: Path) -> list[Check]:
     """Check the machine, and the disk that holds `folder`."""
     return [*_system(), *_decoding(), _gpu(), _kernels(), *_extras(), _disk(folder)]
 
 
-def _system() -> Iterator[Finding]:
-    yield Finding("action100m", True, f"{__version__} with Python {platform.python_version()}")
-    yield Finding("system", True, f"{platform.system()} {platform.machine()}")
-    yield Finding("CPU", True, f"{available_cpus()} available, kernels: {_core.simd_paths()[-1]}")
+def _system() -> Iterator[Check]:
+    yield Check("action100m", True, f"{__version__} with Python {platform.python_version()}")
+    yield Check("system", True, f"{platform.system()} {platform.machine()}")
+    yield Check("CPU", True, f"{available_cpus()} available, kernels: {_core.simd_paths()[-1]}")
 
 
-def _decoding() -> Iterator[Finding]:
+def _decoding() -> Iterator[Check]:
     libraries = ", ".join(
         f"{name} {'.'.join(map(str, number))}"
         for name, number in sorted(av.library_versions.items())
         if name in ("libavcodec", "libavformat", "libswscale")
     )
-    yield Finding("decoding", True, f"PyAV {av.__version__} ({libraries})")
+    yield Check("decoding", True, f"PyAV {av.__version__} ({libraries})")
     missing = [name for name in _DECODERS if name not in av.codecs_available]
     remedy = "pip install --force-reinstall --only-binary av av" if missing else ""
     detail = f"without {', '.join(missing)}" if missing else ", ".join(_DECODERS)
-    yield Finding("codecs", not missing, detail, remedy)
+    yield Check("codecs", not missing, detail, remedy)
 
 
-def _gpu() -> Finding:
+def _gpu() -> Check:
     tool = shutil.which("nvidia-smi")
     if tool is None:
-        return Finding("GPU", None, "none found; the built-in descriptor does not need one")
+        return Check("GPU", None, "none found; the built-in descriptor does not need one")
     query = [tool, "--query-gpu=name,memory.total", "--format=csv,noheader"]
     try:
         answer = subprocess.run(query, capture_output=True, timeout=30, check=True).stdout
@@ -73,27 +73,27 @@ def _gpu() -> Finding:
         answer = b""
     names = answer.decode(errors="replace").strip().replace("\n", "; ")
     if not names:
-        return Finding("GPU", False, "nvidia-smi fails", "run `nvidia-smi` and see its error")
-    return Finding("GPU", True, names)
+        return Check("GPU", False, "nvidia-smi fails", "run `nvidia-smi` and see its error")
+    return Check("GPU", True, names)
 
 
-def _kernels() -> Finding:
+def _kernels() -> Check:
     if kernels.COMPILED_FOR is None:
         remedy = "install CUDA's nvcc, then reinstall action100m"
         detail = "not compiled: no nvcc at build time; frames are prepared on the CPU"
-        return Finding("CUDA kernels", None, detail, remedy)
-    return Finding("CUDA kernels", True, f"compiled for {kernels.COMPILED_FOR}")
+        return Check("CUDA kernels", None, detail, remedy)
+    return Check("CUDA kernels", True, f"compiled for {kernels.COMPILED_FOR}")
 
 
-def _extras() -> Iterator[Finding]:
+def _extras() -> Iterator[Check]:
     for extra in MODULES:
         missing = missing_modules(extra)
         remedy = f"pip install 'action100m[{extra}]'" if missing else ""
         detail = f"without {', '.join(missing)}" if missing else "installed"
-        yield Finding(f"extra [{extra}]", None if missing else True, detail, remedy)
+        yield Check(f"extra [{extra}]", None if missing else True, detail, remedy)
 
 
-def _disk(folder: Path) -> Finding:
+def _disk(folder: Path) -> Check:
     place = Path(os.path.realpath(folder))  # resolve() raises an error for a link to itself
     while not place.exists():
         place = place.parent
@@ -101,4 +101,4 @@ def _disk(folder: Path) -> Finding:
     detail = f"{free / 2**30:.0f} GiB free at {place}"
     enough = free >= _LITTLE_SPACE
     remedy = "" if enough else "free up space, or choose another --out"
-    return Finding("disk", True if enough else None, detail, remedy)
+    return Check("disk", True if enough else None, detail, remedy)

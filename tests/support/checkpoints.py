@@ -28,7 +28,7 @@ declare_torchvision_operators()
 from transformers import VJEPA2Config, VJEPA2ForVideoClassification, VJEPA2Model  # noqa: E402
 
 from action100m.segmentation.encoders.vjepa2 import (  # noqa: E402
-    Checkpoint,
+    VJepa2Checkpoint,
     VJepa2Model,
     open_vjepa2,
 )
@@ -103,7 +103,7 @@ def pooled(model: torch.nn.Module, pixels: torch.Tensor) -> torch.Tensor:
     return tokens.unflatten(1, (tubelets, -1)).float().mean(2)
 
 
-def load_vjepa2(checkpoint: Checkpoint, **arguments: Any) -> VJepa2Model:
+def load_vjepa2(checkpoint: VJepa2Checkpoint, **arguments: Any) -> VJepa2Model:
     """Return our model of a checkpoint, ready to encode."""
     model = open_vjepa2(checkpoint, **arguments)
     model.load()

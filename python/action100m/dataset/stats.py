@@ -46,7 +46,7 @@ class Durations:
 
 
 @dataclass(frozen=True)
-class Words:
+class WordCounts:
     """Words of one field: number of texts, words in all of them, and words per text."""
 
     texts: int
@@ -107,7 +107,7 @@ class Stats:
     deepest: tuple[int, int] | None
     durations: Durations | None
     leaf_durations: Durations | None
-    words: dict[str, Words]
+    words: dict[str, WordCounts]
     annotated: int
     no_action: float | None
     actions: Actions | None
@@ -191,7 +191,7 @@ def measure(dataset: Dataset) -> Stats:
         deepest=statistics.deepest,
         durations=_durations(statistics.every),
         leaf_durations=_durations(leaves),
-        words={name: Words(n, words, words / n) for name, n, words in statistics.words()},
+        words={name: WordCounts(n, words, words / n) for name, n, words in statistics.words()},
         annotated=annotated,
         no_action=1 - acting / annotated if annotated else None,
         actions=actions,

@@ -8,7 +8,7 @@ from typing import Any
 from transformers import AutoConfig, AutoProcessor, AutoTokenizer
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
-from action100m.checkpoint import CheckpointError, Found
+from action100m.checkpoint import Checkpoint, CheckpointError
 from action100m.inference.template import ChatTemplate
 from action100m.text import first_line
 
@@ -33,7 +33,7 @@ class Processor:
     template: ChatTemplate
 
 
-def open_processor(found: Found) -> Processor:
+def open_processor(found: Checkpoint) -> Processor:
     """Load everything of a checkpoint except its weights.
 
     Raises:
@@ -51,7 +51,7 @@ def open_processor(found: Found) -> Processor:
     return Processor(sees, processor.tokenizer if sees else processor, processor, template)
 
 
-def not_loaded(found: Found, error: Exception) -> CheckpointError:
+def not_loaded(found: Checkpoint, error: Exception) -> CheckpointError:
     """Return an error of the transformers library as a CheckpointError."""
     reason = first_line(error)
     return CheckpointError(f"{found.source} cannot be loaded as a chat model: {reason}")

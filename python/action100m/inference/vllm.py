@@ -19,7 +19,7 @@ from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
-from action100m.checkpoint import Found, find_checkpoint
+from action100m.checkpoint import Checkpoint, find_checkpoint
 from action100m.config import VllmConfig
 from action100m.inference.engine import (
     EngineStoppedError,
@@ -62,7 +62,7 @@ def open_vllm(config: VllmConfig, pictures: int) -> Iterator[VllmEngine]:
 class VllmEngine:
     """An `Engine` on vLLM's asynchronous interface, which accepts requests at any time."""
 
-    def __init__(self, found: Found, config: VllmConfig, pictures: int, loop: Loop) -> None:
+    def __init__(self, found: Checkpoint, config: VllmConfig, pictures: int, loop: Loop) -> None:
         inputs = open_processor(found)
         self._template, self._tokenizer = inputs.template, inputs.tokenizer
         shown = {"image": 1 if inputs.template.takes_clips else pictures, "video": 1}
@@ -149,7 +149,7 @@ class VllmEngine:
         )
 
 
-def _arguments(found: Found, config: VllmConfig, shown: dict[str, int]) -> Any:
+def _arguments(found: Checkpoint, config: VllmConfig, shown: dict[str, int]) -> Any:
     """Return vLLM's arguments; `shown`: number of pictures and clips that a request may have."""
     return vllm.AsyncEngineArgs(
         model=str(found.folder),

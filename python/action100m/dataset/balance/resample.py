@@ -33,7 +33,7 @@ _DRAWS = ("draws", pa.int64())
 
 
 @dataclass(frozen=True)
-class Settings:
+class IndexSettings:
     """What the index depends on besides the data.
 
     Attributes:
@@ -62,7 +62,7 @@ class Balanced:
         after: (n,) probability of each action under the weights.
     """
 
-    settings: Settings
+    settings: IndexSettings
     segments: int
     null: int
     no_action: int
@@ -155,7 +155,7 @@ def balance(
         labels = np.empty(len(places), np.int32)
         labels[places] = cluster(texts, embedder, clusters, generator)
         del texts  # otherwise the file stays mapped
-        settings = Settings(clusters, samples, seed, embedder.identity)
+        settings = IndexSettings(clusters, samples, seed, embedder.identity)
         draws = Draws(labels, found.distinct.counts, samples, generator) if samples else None
         on_stage(f"Writing {out} …")
         write_atomically(out, lambda path: _write(path, found, labels, draws, settings))
@@ -176,7 +176,7 @@ def _write(
     found: Gathered,
     labels: NDArray[np.int32],
     draws: Draws | None,
-    settings: Settings,
+    settings: IndexSettings,
 ) -> None:
     weights = text_weights(labels) / found.distinct.counts
     about = {"action100m.balance": json.dumps(asdict(settings))}

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, GenerationConfig
 from transformers.utils.logging import disable_progress_bar
 
-from action100m.checkpoint import CheckpointError, Found, find_checkpoint
+from action100m.checkpoint import Checkpoint, CheckpointError, find_checkpoint
 from action100m.config import TransformersConfig
 from action100m.device import find_device
 from action100m.inference.processor import SAFE, not_loaded, open_processor
@@ -78,7 +78,7 @@ def load(config: TransformersConfig) -> Loaded:
     )
 
 
-def _load_model(found: Found, *, sees: bool, dtype: torch.dtype) -> Any:
+def _load_model(found: Checkpoint, *, sees: bool, dtype: torch.dtype) -> Any:
     disable_progress_bar()  # our own is enough
     loader = AutoModelForImageTextToText if sees else AutoModelForCausalLM
     try:

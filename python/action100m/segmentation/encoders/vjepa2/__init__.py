@@ -11,7 +11,7 @@ except ImportError as error:
         f"V-JEPA 2 needs {error.name}, which is not installed: pip install 'action100m[vjepa2]'."
     ) from error
 
-from action100m.segmentation.encoders.vjepa2.checkpoint import Checkpoint, open_checkpoint
+from action100m.segmentation.encoders.vjepa2.checkpoint import VJepa2Checkpoint, open_checkpoint
 from action100m.segmentation.encoders.vjepa2.model import VJepa2Model, open_vjepa2
 
-__all__ = ["Checkpoint", "VJepa2Model", "open_checkpoint", "open_vjepa2"]
+__all__ = ["VJepa2Checkpoint", "VJepa2Model", "open_checkpoint", "open_vjepa2"]

@@ -12,7 +12,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 
-from action100m.checkpoint import CheckpointError, Found, find_checkpoint
+from action100m.checkpoint import Checkpoint, CheckpointError, find_checkpoint
 from action100m.segmentation.encoders.vjepa2.architecture import Architecture
 
 _CONFIG = "config.json"
@@ -22,7 +22,7 @@ _PREFIXES = ("encoder.", "vjepa2.encoder.")  # in the bare model; in a classifie
 
 
 @dataclass(frozen=True)
-class Checkpoint(Found):
+class VJepa2Checkpoint(Checkpoint):
     """A V-JEPA 2 checkpoint on this machine.
 
     Attributes:
@@ -64,7 +64,7 @@ class Checkpoint(Found):
         return files
 
 
-def open_checkpoint(source: str, revision: str | None = None) -> Checkpoint:
+def open_checkpoint(source: str, revision: str | None = None) -> VJepa2Checkpoint:
     """Find a checkpoint, and download it if it is not on this machine.
 
     Args:
@@ -77,7 +77,9 @@ def open_checkpoint(source: str, revision: str | None = None) -> Checkpoint:
     """
     patterns = [_CONFIG, _WHOLE, _INDEX, "model-*-of-*.safetensors"]
     found = find_checkpoint(source, revision, patterns)
-    return Checkpoint(source, found.folder, found.revision, _architecture(found.folder, source))
+    return VJepa2Checkpoint(
+        source, found.folder, found.revision, _architecture(found.folder, source)
+    )
 
 
 def _architecture(folder: Path, source: str) -> Architecture:

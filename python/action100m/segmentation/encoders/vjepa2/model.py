@@ -18,7 +18,7 @@ from action100m.segmentation.encoders.vjepa2.attention import (
     require_attention,
     use_attention,
 )
-from action100m.segmentation.encoders.vjepa2.checkpoint import Checkpoint
+from action100m.segmentation.encoders.vjepa2.checkpoint import VJepa2Checkpoint
 from action100m.segmentation.encoders.vjepa2.device import device_errors, find_device
 from action100m.segmentation.encoders.vjepa2.float8 import use_float8
 from action100m.segmentation.encoders.vjepa2.graphs import GraphedForward
@@ -173,7 +173,7 @@ class VJepa2Model:
 
 
 def open_vjepa2(
-    checkpoint: Checkpoint,
+    checkpoint: VJepa2Checkpoint,
     *,
     device: str,
     precision: Precision = "bf16",

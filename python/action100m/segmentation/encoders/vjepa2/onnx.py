@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from action100m.segmentation.encoders.vjepa2.checkpoint import Checkpoint
+from action100m.segmentation.encoders.vjepa2.checkpoint import VJepa2Checkpoint
 from action100m.segmentation.encoders.vjepa2.transformer import make_transformer
 
 ExportType = Literal["float32", "fp16", "bf16"]
@@ -18,7 +18,7 @@ _OPSET = 20  # the first with Gelu as one operator
 
 
 def export_onnx(
-    checkpoint: Checkpoint,
+    checkpoint: VJepa2Checkpoint,
     path: Path,
     *,
     window: int | None = None,

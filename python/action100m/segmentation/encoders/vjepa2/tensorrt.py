@@ -15,7 +15,7 @@ import torch
 
 from action100m.config import fingerprint
 from action100m.segmentation.encoders.vjepa2.architecture import Architecture
-from action100m.segmentation.encoders.vjepa2.checkpoint import Checkpoint
+from action100m.segmentation.encoders.vjepa2.checkpoint import VJepa2Checkpoint
 from action100m.segmentation.encoders.vjepa2.device import find_device
 from action100m.segmentation.encoders.vjepa2.engine_key import (
     EngineError,
@@ -43,7 +43,7 @@ _VERSION = 1  # of everything here that affects an engine
 
 
 def build_engine(
-    checkpoint: Checkpoint,
+    checkpoint: VJepa2Checkpoint,
     cache: Path,
     *,
     device: str = "cuda",
@@ -93,7 +93,7 @@ def build_engine(
 
 
 def open_engine(
-    checkpoint: Checkpoint, path: Path, *, device: str = "cuda", stride: int = 8
+    checkpoint: VJepa2Checkpoint, path: Path, *, device: str = "cuda", stride: int = 8
 ) -> VJepa2Model:
     """Open an engine from `build_engine`; `load` reads it later.
 
@@ -186,7 +186,11 @@ def _find_gpu(name: str) -> torch.device:
 
 
 def _key(
-    checkpoint: Checkpoint, device: torch.device, window: int, batch: int, precision: ExportType
+    checkpoint: VJepa2Checkpoint,
+    device: torch.device,
+    window: int,
+    batch: int,
+    precision: ExportType,
 ) -> EngineKey:
     major, minor = torch.cuda.get_device_capability(device)
     return EngineKey(

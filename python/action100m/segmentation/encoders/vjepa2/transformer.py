@@ -99,7 +99,7 @@ def make_transformer(
 
     Args:
         architecture: sizes of the encoder.
-        weights: tensors by transformers' names; see `Checkpoint.weights`.
+        weights: tensors by transformers' names; see `VJepa2Checkpoint.weights`.
         frames: frames per window.
         dtype: dtype of the products; norms and the residual stream are float32.
 
