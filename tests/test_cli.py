@@ -5,15 +5,21 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
-from action100m.cli.app import print_json
+from action100m.cli import making, reading, sharing, system, training  # noqa: F401
+from action100m.cli.app import app, print_json
 from action100m.config import OpenAIConfig
 from action100m.config_file import load_config
 from action100m.errors import ConfigError
@@ -37,13 +43,21 @@ def finished(video: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.parametrize(
-    "name", ["", "run", "segment", "export", "status", "report", "validate", "doctor", "demo"]
-)
-def test_every_command_has_help(name: str) -> None:
-    answer = call(*name.split(), "--help")
-    assert answer.returncode == 0
-    assert "Usage" in answer.stdout
+def every_command(group: Any, *words: str) -> Iterator[tuple[str, ...]]:
+    yield words
+    for name, inner in getattr(group, "commands", {}).items():
+        yield from every_command(inner, *words, name)
+
+
+def test_every_command_has_help_and_says_what_it_does() -> None:
+    commands = list(every_command(typer.main.get_command(app)))
+    assert len(commands) > 15
+    for words in commands:
+        answer = CliRunner().invoke(app, [*words, "--help"])
+        assert answer.exit_code == 0
+        usage, _, rest = answer.output.partition("[OPTIONS]")
+        assert " ".join(words) in " ".join(usage.split())
+        assert re.search(r"[a-z]\.\s", rest), words
 
 
 def test_starting_the_command_line_imports_nothing_slow() -> None:

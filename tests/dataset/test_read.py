@@ -23,7 +23,8 @@ from action100m import DatasetError, UsageError
 from action100m.dataset.select import Selection
 from action100m.dataset.write import write_shards
 from action100m.schema import METADATA, NODE, SCHEMA
-from rows import as_python, batches, random_tree, write_rows
+from rows import as_python, batches, write_rows
+from trees import random_tree
 
 Row = dict[str, Any]
 VIDEOS = 12
@@ -45,7 +46,7 @@ def test_rows_are_read_in_order_with_their_trees(folder: Path, rows: list[Row]) 
 
 
 def test_the_tree_read_is_the_tree_written(folder: Path) -> None:
-    written, read = random_tree(2), action100m.open(folder)["video0002"].tree
+    written, read = random_tree(400, seed=2), action100m.open(folder)["video0002"].tree
     assert np.array_equal(read.parent, written.parent)
     assert np.array_equal(read.level, written.level)
     np.testing.assert_allclose(read.end, written.end, atol=0.005 + 1e-5)

@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 from action100m import Tree
 from action100m.dataset.write import node_rows, video_row, write_shards
 from action100m.schema import SCHEMA
-from rows import annotate, as_python, batches, random_tree
+from rows import annotate, as_python, batches
+from trees import random_tree
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -40,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_nodes_repeat_the_tree() -> None:
-    tree = random_tree(1)
+    tree = random_tree(400, seed=1)
     nodes = node_rows("crane", tree).to_pylist()
     assert len(nodes) == len(tree) > 20
     for n, node in enumerate(nodes):
@@ -55,13 +56,15 @@ def test_nodes_repeat_the_tree() -> None:
 
 
 def test_node_ids_depend_on_the_uid_and_the_times() -> None:
-    ids = [set(node_rows(uid, random_tree(1)).field("node_id").to_pylist()) for uid in "aba"]
+    ids = [
+        set(node_rows(uid, random_tree(400, seed=1)).field("node_id").to_pylist()) for uid in "aba"
+    ]
     assert ids[0] == ids[2]
     assert not ids[0] & ids[1]
 
 
 def test_annotations_are_written_to_their_fields() -> None:
-    tree = random_tree(1)
+    tree = random_tree(400, seed=1)
     nodes = node_rows("crane", tree, annotate(tree))
     assert nodes.field("llama3_caption").is_valid().to_pylist() == tree.is_leaf.tolist()
     with pytest.raises(ValueError, match="no field named mood"):
@@ -276,6 +279,6 @@ def test_a_linked_folder_stays_a_link(folder: Path) -> None:
 
 
 def test_a_row_of_another_schema_is_refused(folder: Path) -> None:
-    row = video_row("a", {}, node_rows("a", random_tree(1)))
+    row = video_row("a", {}, node_rows("a", random_tree(400, seed=1)))
     with pytest.raises(ValueError, match="schema"):
         write_shards([row.select(["video_uid"])], folder, 1, {}, 512)

@@ -1,4 +1,4 @@
-"""The CUDA kernels against the CPU core, which test_resample.py checks against Pillow."""
+"""The CUDA kernels against the CPU core, which tests/segmentation checks against Pillow."""
 
 from __future__ import annotations
 

@@ -8,9 +8,17 @@ import random
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+
+import action100m
+from action100m.config import Config, TransformersConfig, VllmConfig
+from action100m.inference import Clip, Image, Outcome, Text
+from action100m.runs.status import describe_run
+from ask_transformers import question
+from synthetic import write_video
 
 pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("ignore")]
 
@@ -35,9 +43,8 @@ def vllm(request: pytest.FixtureRequest) -> None:
 @pytest.fixture(scope="module", params=["qwen3", "qwen3_vl"])
 def opened(
     request: pytest.FixtureRequest, vllm: None, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[str, Path, object]]:
+) -> Iterator[tuple[str, Path, Any]]:
     import tiny_models  # noqa: PLC0415
-    from action100m.config import VllmConfig  # noqa: PLC0415
     from action100m.inference.vllm import open_vllm  # noqa: PLC0415
 
     path = tiny_models.MAKERS[request.param](tmp_path_factory.mktemp("checkpoint"))
@@ -48,16 +55,7 @@ def opened(
         yield request.param, path, engine
 
 
-def question(number, *parts, schema=None, **sampling):  # type: ignore[no-untyped-def]
-    from action100m.inference import Message, Request, Sampling  # noqa: PLC0415
-
-    sampling = {"max_tokens": 12, **sampling}
-    return Request(number, (Message("user", parts),), Sampling(**sampling), schema)
-
-
-def test_text_equals_that_of_transformers(opened) -> None:  # type: ignore[no-untyped-def]
-    from action100m.config import TransformersConfig  # noqa: PLC0415
-    from action100m.inference import Image, Text  # noqa: PLC0415
+def test_text_equals_that_of_transformers(opened: Any) -> None:
     from action100m.inference.transformers import open_transformers  # noqa: PLC0415
 
     name, path, engine = opened
@@ -77,8 +75,7 @@ def test_text_equals_that_of_transformers(opened) -> None:  # type: ignore[no-un
             assert (ours.outcome, ours.usage.prompt) == (theirs.outcome, theirs.usage.prompt)
 
 
-def test_two_hundred_answers_keep_their_ids(opened) -> None:  # type: ignore[no-untyped-def]
-    from action100m.inference import Text  # noqa: PLC0415
+def test_two_hundred_answers_keep_their_ids(opened: Any) -> None:
 
     *_, engine = opened
     shared = "A man cuts a long piece of wood with a saw on a bench. " * 8
@@ -96,8 +93,7 @@ def test_two_hundred_answers_keep_their_ids(opened) -> None:  # type: ignore[no-
     assert sum(result.usage.cached for result in results) > 1000
 
 
-def test_schema_clips_and_failures(opened) -> None:  # type: ignore[no-untyped-def]
-    from action100m.inference import Clip, Outcome, Text  # noqa: PLC0415
+def test_schema_clips_and_failures(opened: Any) -> None:
 
     name, _, engine = opened
     asked = [
@@ -121,8 +117,7 @@ def test_schema_clips_and_failures(opened) -> None:  # type: ignore[no-untyped-d
             assert "does not accept pictures" in shown.reason
 
 
-def test_a_cancelled_request_ends(opened) -> None:  # type: ignore[no-untyped-def]
-    from action100m.inference import Text  # noqa: PLC0415
+def test_a_cancelled_request_ends(opened: Any) -> None:
 
     *_, engine = opened
     long = engine.submit(question("never", Text("What?"), max_tokens=1900))
@@ -133,16 +128,12 @@ def test_a_cancelled_request_ends(opened) -> None:  # type: ignore[no-untyped-de
 def test_a_model_without_clips_sees_all_frames_of_a_segment(
     vllm: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import action100m  # noqa: PLC0415
     import tiny_models  # noqa: PLC0415
-    from action100m.config import Config  # noqa: PLC0415
     from action100m.inference import vllm as engine  # noqa: PLC0415
-    from action100m.runs.status import describe_run  # noqa: PLC0415
-    from synthetic import write_video  # noqa: PLC0415
 
     opened = engine.open_processor
 
-    def without_clips(found):  # type: ignore[no-untyped-def]
+    def without_clips(found: Any) -> Any:
         inputs = opened(found)
         inputs.template.takes_clips = False
         return inputs

@@ -10,18 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from action100m import Tree, cut, ward
+from action100m import Tree
 from action100m.dataset.write import node_rows, video_row
 from action100m.schema import GPT, SCHEMA
+from trees import random_tree
 
 METADATA = {"title": "Crane", "duration": 53, "upload_date": "20200131", "view_count": 7}
-
-
-def random_tree(seed: int, n_frames: int = 400, seconds_per_frame: float = 4 / 30) -> Tree:
-    """Return a tree over a random walk whose pieces have uneven lengths."""
-    generator = np.random.default_rng(seed)
-    frames = np.cumsum(generator.normal(size=(n_frames, 4)), axis=0)
-    return cut(ward(frames), np.arange(n_frames + 1) * seconds_per_frame)
 
 
 def annotate(tree: Tree) -> dict[str, pa.Array]:
@@ -44,7 +38,7 @@ def batches(videos: int, *, annotated: bool = False) -> Iterator[pa.RecordBatch]
     """Yield one row per video, in uid order; number 3 is a lone root under half a second."""
     for number in range(videos):
         uid = f"video{number:04d}"
-        tree = random_tree(number, n_frames=3 if number == 3 else 400)
+        tree = random_tree(3 if number == 3 else 400, seed=number)
         yield video_row(uid, METADATA, node_rows(uid, tree, annotate(tree) if annotated else None))
 
 
