@@ -25,12 +25,12 @@ struct DLTensor {
   std::uint64_t byte_offset;
 };
 
-constexpr int cuda_memory = 2;
-constexpr int managed_memory = 13;
-
-constexpr std::uint8_t unsigned_code = 1;
-constexpr std::uint8_t float_code = 2;
-constexpr std::uint8_t bfloat_code = 4;
+// The values and names are those of DLPack's DLDeviceType and DLDataTypeCode.
+constexpr int kDLCUDA = 2;
+constexpr int kDLCUDAManaged = 13;
+constexpr std::uint8_t kDLUInt = 1;
+constexpr std::uint8_t kDLFloat = 2;
+constexpr std::uint8_t kDLBfloat = 4;
 
 const char* text(Element element) {
   switch (element) {
@@ -49,10 +49,10 @@ Element element_of(const DLDataType& type, const std::string& name) {
   const auto is = [&](std::uint8_t code, std::uint8_t bits) {
     return type.code == code && type.bits == bits && type.lanes == 1;
   };
-  if (is(unsigned_code, 8)) return Element::uint8;
-  if (is(float_code, 16)) return Element::float16;
-  if (is(bfloat_code, 16)) return Element::bfloat16;
-  if (is(float_code, 32)) return Element::float32;
+  if (is(kDLUInt, 8)) return Element::uint8;
+  if (is(kDLFloat, 16)) return Element::float16;
+  if (is(kDLBfloat, 16)) return Element::bfloat16;
+  if (is(kDLFloat, 32)) return Element::float32;
   throw py::type_error("The " + name +
                        " must be uint8, float16, bfloat16 or float32, not DLPack's type " +
                        std::to_string(type.code) + " of " + std::to_string(type.bits) + " bits.");
@@ -86,7 +86,7 @@ int require_gpu(const char* name, const py::object& object) {
   }
   const auto device = py::tuple(object.attr("__dlpack_device__")());
   const int type = py::int_(device[0]);
-  if (type != cuda_memory && type != managed_memory) {
+  if (type != kDLCUDA && type != kDLCUDAManaged) {
     throw py::value_error("The " + std::string(name) + " must be in an NVIDIA GPU's memory.");
   }
   return py::int_(device[1]);

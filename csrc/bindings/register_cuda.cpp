@@ -18,7 +18,7 @@ using cuda::Element;
 
 namespace {
 
-constexpr std::size_t vector_bytes = 16;  // that a thread reads or writes at once
+constexpr std::size_t kVectorBytes = 16;  // that a thread reads or writes at once
 
 void* as_stream(std::uintptr_t handle) { return reinterpret_cast<void*>(handle); }
 
@@ -44,21 +44,21 @@ class Preprocessor {
     const std::size_t size = out.shape[3];
     out.require_shape({in.shape[0], 3, size, size});
     out.require_device_of(in);
-    out.require_alignment(vector_bytes);
+    out.require_alignment(kVectorBytes);
     if (size % 8 != 0) {
       throw py::value_error("A crop on a GPU must have a multiple of 8 columns, not " +
                             std::to_string(size) + ".");
     }
     const py::gil_scoped_release release;
-    const auto run = for_frames({in.device, in.shape[1], in.shape[2], size});
-    (*run)(static_cast<const std::uint8_t*>(in.data), in.shape[0], out.data, out.element,
-           as_stream(stream));
+    const auto preprocess = for_frames({in.device, in.shape[1], in.shape[2], size});
+    (*preprocess)(static_cast<const std::uint8_t*>(in.data), in.shape[0], out.data, out.element,
+                  as_stream(stream));
   }
 
  private:
   using Key = std::tuple<int, std::size_t, std::size_t, std::size_t>;
   using Shared = std::shared_ptr<const cuda::Preprocessor>;
-  static constexpr std::size_t most_kept = 64;
+  static constexpr std::size_t kMostKept = 64;  // filters take kilobytes, but sizes may be endless
 
   Shared for_frames(const Key& key) {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -68,7 +68,7 @@ class Preprocessor {
     const auto made = std::make_shared<const cuda::Preprocessor>(
         device, height, width, action100m::centre_crop(height, width, short_side_, size),
         normalisation_);
-    if (kept_.size() == most_kept) kept_.clear();
+    if (kept_.size() == kMostKept) kept_.clear();
     kept_.emplace(key, made);
     return made;
   }
@@ -83,7 +83,7 @@ void pool(const py::object& tokens, const py::object& pooled, std::uintptr_t str
   const DeviceArray in = borrow("tokens", tokens, stream);
   in.require_element({Element::float32, Element::float16, Element::bfloat16});
   in.require_axes(3, "(b, tokens, d)");
-  in.require_alignment(vector_bytes);
+  in.require_alignment(kVectorBytes);
   const DeviceArray out = borrow("pooled tokens", pooled, stream);
   out.require_element({Element::float32});
   out.require_axes(3, "(b, tubelets, d)");
@@ -94,7 +94,7 @@ void pool(const py::object& tokens, const py::object& pooled, std::uintptr_t str
     throw py::value_error(std::to_string(in.shape[1]) + " tokens cannot be divided evenly among " +
                           std::to_string(tubelets) + " tubelets.");
   }
-  if (in.shape[2] == 0 || in.shape[2] * bytes_of(in.element) % vector_bytes != 0) {
+  if (in.shape[2] == 0 || in.shape[2] * bytes_of(in.element) % kVectorBytes != 0) {
     throw py::value_error("A token must fill a multiple of 16 bytes; " +
                           std::to_string(in.shape[2]) + " values do not.");
   }

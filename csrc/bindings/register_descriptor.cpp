@@ -9,7 +9,7 @@ namespace {
 
 py::array_t<float> describe(const py::array_t<std::uint8_t, py::array::c_style>& frames) {
   const auto size = [&](py::ssize_t axis) { return static_cast<std::size_t>(frames.shape(axis)); };
-  py::array_t<float> rows({size(0), action100m::descriptor_dimension});
+  py::array_t<float> rows({size(0), action100m::kDescriptorDimension});
   {
     const std::uint8_t* pixels = frames.data();
     float* out = rows.mutable_data();
@@ -22,7 +22,7 @@ py::array_t<float> describe(const py::array_t<std::uint8_t, py::array::c_style>&
 }  // namespace
 
 void register_descriptor(py::module_& module) {
-  module.attr("DESCRIPTOR_DIMENSION") = action100m::descriptor_dimension;
+  module.attr("DESCRIPTOR_DIMENSION") = action100m::kDescriptorDimension;
   module.def("describe", &describe, py::arg("frames").noconvert(),
              "(b, h, w, 3) uint8 RGB -> (b, DESCRIPTOR_DIMENSION) float32. Arguments are checked "
              "by action100m.segmentation.encoders.descriptor.");

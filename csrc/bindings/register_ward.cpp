@@ -37,7 +37,7 @@ SimdPath path_named(const std::optional<std::string>& wanted) {
 
 template <class Scalar>
 py::tuple ward(const py::array_t<Scalar, py::array::c_style>& rows,
-               const std::optional<std::string>& path, std::optional<std::size_t> block) {
+               const std::optional<std::string>& path, std::optional<std::size_t> block_length) {
   const auto n = static_cast<std::size_t>(rows.shape(0));
   const auto d = static_cast<std::size_t>(rows.shape(1));
   py::array_t<std::int64_t> children({n - 1, std::size_t{2}});
@@ -49,7 +49,7 @@ py::tuple ward(const py::array_t<Scalar, py::array::c_style>& rows,
     const SimdPath simd = path_named(path);
     const py::gil_scoped_release release;
     action100m::ward(input, n, d, merges, costs, simd,
-                     block.value_or(action100m::default_block(d)));
+                     block_length.value_or(action100m::default_block_length(d)));
   }
   return py::make_tuple(children, heights);
 }

@@ -41,7 +41,8 @@ class Arena {
     void operator()(void* chunk) const { std::free(chunk); }
   };
 
-  // Allocates whole huge pages, because faulting in small ones takes longer than filling them.
+  // Allocates whole huge pages, because faulting in small ones takes longer than filling them. One
+  // more than a row needs wastes less behind the last row.
   void grow() {
     const std::size_t row = d_ * sizeof(double), bytes = (row / kPage + 2) * kPage;
     chunks_.emplace_back(std::aligned_alloc(kPage, bytes));

@@ -32,7 +32,7 @@ class Cutter {
     first_frames(children, n, first_frame_.data());
   }
 
-  Tree run() {
+  Tree tree() {
     std::vector<Segment> queue{{static_cast<Id>(2 * n_ - 2), 0, n_}};
     append(queue[0], -1, 0);
     for (std::size_t i = 0; i < queue.size(); ++i) {
@@ -121,7 +121,7 @@ void first_frames(const std::int64_t* children, std::size_t n, std::int64_t* fir
 
 Tree cut(const std::int64_t* children, std::size_t n, const double* edges, double min_duration,
          double absorb_above) {
-  return Cutter(children, n, edges, min_duration, absorb_above).run();
+  return Cutter(children, n, edges, min_duration, absorb_above).tree();
 }
 
 }  // namespace action100m

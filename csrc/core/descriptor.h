@@ -4,11 +4,12 @@
 
 namespace action100m {
 
-inline constexpr std::size_t descriptor_cells_short = 8;  // along a frame's shorter side
-inline constexpr std::size_t descriptor_cells_long = 12;
-inline constexpr std::size_t descriptor_cells = descriptor_cells_short * descriptor_cells_long;
-inline constexpr std::size_t descriptor_channels = 7;
-inline constexpr std::size_t descriptor_dimension = descriptor_cells * descriptor_channels;
+// 8 x 12 cells are nearly square, whether frames are 4:3 or 16:9.
+inline constexpr std::size_t kDescriptorCellsShort = 8;  // along a frame's shorter side
+inline constexpr std::size_t kDescriptorCellsLong = 12;
+inline constexpr std::size_t kDescriptorCells = kDescriptorCellsShort * kDescriptorCellsLong;
+inline constexpr std::size_t kDescriptorChannels = 7;
+inline constexpr std::size_t kDescriptorDimension = kDescriptorCells * kDescriptorChannels;
 
 // Describes each of `n` frames, `frames` (n, height, width, 3) RGB, by `rows` (n, dimension).
 //

@@ -22,7 +22,7 @@ struct NeighbourCosts {
 template <class Scalar>
 struct Kernels {
   // Ward cost of each of the `pairs` neighbouring pairs among `pairs` + 1 frames.
-  void (*price)(const Scalar* frames, std::size_t pairs, std::size_t d, double* costs);
+  void (*pair_costs)(const Scalar* frames, std::size_t pairs, std::size_t d, double* costs);
 
   // Adds `a` and `b` into `sum` (which may be the row of either) and computes the cost of merging
   // the sum with each neighbouring cluster, in one pass over the four rows.
@@ -39,7 +39,7 @@ template <class Scalar>
 Kernels<Scalar> kernels(SimdPath path);
 
 // The kernels of one path; call them only if the processor supports it.
-template <class Scalar, SimdPath path>
+template <class Scalar, SimdPath kPath>
 Kernels<Scalar> path_kernels();
 
 }  // namespace action100m

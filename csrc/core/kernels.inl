@@ -15,7 +15,7 @@ namespace {
 
 constexpr SimdPath kPath = ACTION100M_PATH;
 constexpr std::size_t kWidth = kPath == SimdPath::avx512 ? 8 : kPath == SimdPath::avx2 ? 4 : 2;
-constexpr std::size_t kLanes = 8;
+constexpr std::size_t kLanes = 8;  // as many as AVX-512 has
 constexpr std::size_t kParts = kLanes / kWidth;
 
 typedef double Doubles __attribute__((vector_size(kWidth * sizeof(double))));
@@ -66,7 +66,7 @@ struct Tail {
 // are independent. The frames of the next pairs are prefetched meanwhile; prefetching beyond the
 // last frame is harmless.
 template <std::size_t kPairs, class Scalar>
-void price_pairs(const Scalar* frames, std::size_t d, double* costs) {
+void unrolled_pair_costs(const Scalar* frames, std::size_t d, double* costs) {
   Squares squares[kPairs];
   const auto add = [&](const auto& frame) {
     Doubles before[kParts];
@@ -80,11 +80,11 @@ void price_pairs(const Scalar* frames, std::size_t d, double* costs) {
       }
     }
   };
-  constexpr std::size_t kLine = 64 / sizeof(Scalar);
+  constexpr std::size_t kLine = 64 / sizeof(Scalar);  // values in a cache line
   std::size_t k = 0;
   for (; k + kLanes <= d; k += kLanes) {
     for (std::size_t i = 1; i <= kPairs && k % kLine == 0; ++i) {
-      __builtin_prefetch(frames + (kPairs + i) * d + k, 0, 2);
+      __builtin_prefetch(frames + (kPairs + i) * d + k, 0, 2);  // to read, into the level 2 cache
     }
     add([&](std::size_t i) { return frames + i * d + k; });
   }
@@ -97,13 +97,13 @@ void price_pairs(const Scalar* frames, std::size_t d, double* costs) {
 }
 
 template <class Scalar>
-void price(const Scalar* frames, std::size_t pairs, std::size_t d, double* costs) {
+void pair_costs(const Scalar* frames, std::size_t pairs, std::size_t d, double* costs) {
   constexpr std::size_t kTogether = 8 / kParts;  // as many sums as fit into registers
   std::size_t i = 0;
   for (; i + kTogether <= pairs; i += kTogether) {
-    price_pairs<kTogether>(frames + i * d, d, costs + i);
+    unrolled_pair_costs<kTogether>(frames + i * d, d, costs + i);
   }
-  for (; i < pairs; ++i) price_pairs<1>(frames + i * d, d, costs + i);
+  for (; i < pairs; ++i) unrolled_pair_costs<1>(frames + i * d, d, costs + i);
 }
 
 // |n_b S_a - n_a S_b|^2 / (n_a n_b (n_a + n_b)), divided last so that equal frames cost exactly 0.
@@ -174,12 +174,12 @@ NeighbourCosts merge(const Operand& left, const Operand& a, const Operand& b, co
 
 template <>
 Kernels<float> path_kernels<float, kPath>() {
-  return {&price<float>, &merge<float>};
+  return {&pair_costs<float>, &merge<float>};
 }
 
 template <>
 Kernels<double> path_kernels<double, kPath>() {
-  return {&price<double>, &merge<double>};
+  return {&pair_costs<double>, &merge<double>};
 }
 
 }  // namespace action100m

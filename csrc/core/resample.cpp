@@ -8,13 +8,13 @@
 namespace action100m {
 namespace {
 
-constexpr std::size_t channels = 3;
+constexpr std::size_t kChannels = 3;
 
-using Tables = std::array<std::array<float, 256>, channels>;
+using Tables = std::array<std::array<float, 256>, kChannels>;
 
 Tables normalised_values(const Normalisation& normalisation) {
   Tables tables;
-  for (std::size_t c = 0; c < channels; ++c) {
+  for (std::size_t c = 0; c < kChannels; ++c) {
     for (std::size_t value = 0; value < 256; ++value) {
       tables[c][value] =
           std::fma(static_cast<float>(value), normalisation.scale[c], normalisation.offset[c]);
@@ -28,11 +28,11 @@ Tables normalised_values(const Normalisation& normalisation) {
 // rounding of a result.
 std::uint8_t filtered(const std::uint8_t* pixels, std::size_t step, const std::uint32_t* weights,
                       std::size_t taps) {
-  std::uint32_t sum = 1U << (AxisFilter::shift - 1);
+  std::uint32_t sum = 1U << (AxisFilter::kShift - 1);
   for (std::size_t tap = 0; tap < taps; ++tap) {
     if (weights[tap] != 0) sum += weights[tap] * pixels[tap * step];
   }
-  return static_cast<std::uint8_t>(sum >> AxisFilter::shift);
+  return static_cast<std::uint8_t>(sum >> AxisFilter::kShift);
 }
 
 class Resizer {
@@ -44,17 +44,17 @@ class Resizer {
         rows_(triangle_filter(height, crop.height, crop.top, crop.size)),
         top_(rows_.first.front()),
         bottom_(std::min<std::size_t>(height, rows_.first.back() + rows_.taps)),
-        narrowed_((bottom_ - top_) * crop.size * channels) {}
+        intermediate_((bottom_ - top_) * crop.size * kChannels) {}
 
   // frame (height, width, 3) -> out (3, size, size)
   void operator()(const std::uint8_t* frame, const Tables& tables, float* out) {
-    narrow(frame);
+    filter_rows(frame);
     for (std::size_t y = 0; y < size_; ++y) {
-      const std::uint8_t* source = &narrowed_[(rows_.first[y] - top_) * size_ * channels];
+      const std::uint8_t* source = &intermediate_[(rows_.first[y] - top_) * size_ * kChannels];
       for (std::size_t x = 0; x < size_; ++x) {
-        for (std::size_t c = 0; c < channels; ++c) {
+        for (std::size_t c = 0; c < kChannels; ++c) {
           out[(c * size_ + y) * size_ + x] =
-              tables[c][filtered(source + x * channels + c, size_ * channels,
+              tables[c][filtered(source + x * kChannels + c, size_ * kChannels,
                                  &rows_.weights[y * rows_.taps], rows_.taps)];
         }
       }
@@ -62,13 +62,13 @@ class Resizer {
   }
 
  private:
-  void narrow(const std::uint8_t* frame) {
-    std::uint8_t* target = narrowed_.data();
+  void filter_rows(const std::uint8_t* frame) {
+    std::uint8_t* target = intermediate_.data();
     for (std::size_t y = top_; y < bottom_; ++y) {
-      const std::uint8_t* row = frame + y * width_ * channels;
+      const std::uint8_t* row = frame + y * width_ * kChannels;
       for (std::size_t x = 0; x < size_; ++x) {
-        for (std::size_t c = 0; c < channels; ++c) {
-          *target++ = filtered(row + columns_.first[x] * channels + c, channels,
+        for (std::size_t c = 0; c < kChannels; ++c) {
+          *target++ = filtered(row + columns_.first[x] * kChannels + c, kChannels,
                                &columns_.weights[x * columns_.taps], columns_.taps);
         }
       }
@@ -77,8 +77,8 @@ class Resizer {
 
   std::size_t width_, size_;
   AxisFilter columns_, rows_;
-  std::size_t top_, bottom_;            // range of input rows that the crop needs
-  std::vector<std::uint8_t> narrowed_;  // (bottom - top, size, 3)
+  std::size_t top_, bottom_;                // range of input rows that the crop needs
+  std::vector<std::uint8_t> intermediate_;  // (bottom - top, size, 3)
 };
 
 }  // namespace
@@ -115,7 +115,7 @@ AxisFilter triangle_filter(std::size_t in, std::size_t out, std::size_t begin, s
     }
     for (const double weight : exact) {
       weights[i].push_back(
-          static_cast<std::uint32_t>(0.5 + weight / sum * (1U << AxisFilter::shift)));
+          static_cast<std::uint32_t>(0.5 + weight / sum * (1U << AxisFilter::kShift)));
     }
     while (weights[i].size() > 1 && weights[i].back() == 0) weights[i].pop_back();
     filter.first[i] = static_cast<std::uint32_t>(low);
@@ -129,7 +129,7 @@ AxisFilter triangle_filter(std::size_t in, std::size_t out, std::size_t begin, s
 }
 
 Normalisation::Normalisation(const std::array<double, 3>& mean, const std::array<double, 3>& std) {
-  for (std::size_t c = 0; c < channels; ++c) {
+  for (std::size_t c = 0; c < kChannels; ++c) {
     scale[c] = static_cast<float>(1.0 / (255.0 * std[c]));
     offset[c] = static_cast<float>(-mean[c] / std[c]);
   }
@@ -140,8 +140,8 @@ void preprocess(const std::uint8_t* frames, std::size_t n, std::size_t height, s
   const Tables tables = normalised_values(normalisation);
   Resizer resize(height, width, crop);
   for (std::size_t i = 0; i < n; ++i) {
-    resize(frames + i * height * width * channels, tables,
-           out + i * channels * crop.size * crop.size);
+    resize(frames + i * height * width * kChannels, tables,
+           out + i * kChannels * crop.size * crop.size);
   }
 }
 

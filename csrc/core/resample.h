@@ -17,9 +17,11 @@ struct Crop {
 // with the longer side rounded down. Throws std::invalid_argument if the square does not fit.
 Crop centre_crop(std::size_t height, std::size_t width, std::size_t short_side, std::size_t size);
 
-// A run of outputs along one axis, each a weighted sum of neighbouring inputs.
+// Consecutive outputs along one axis, each a weighted sum of neighbouring inputs.
 struct AxisFilter {
-  static constexpr unsigned shift = 22;  // weights sum to 1 << shift, up to rounding
+  // Weights sum to 1 << kShift, up to rounding. As in Pillow: 32 bits, less 8 for the pixel and 2
+  // for filters whose sums overshoot.
+  static constexpr unsigned kShift = 22;
 
   std::size_t taps;                  // weights per output, with zeros at the end if not all needed
   std::vector<std::uint32_t> first;  // (outputs,) the first input that an output reads

@@ -10,7 +10,7 @@ constexpr std::int64_t kAtOnce = 255;  // a count that fits into a byte lets the
 
 std::uint8_t is_space(std::uint8_t character) {
   const auto after_tab = static_cast<std::uint8_t>(character - '\t');  // wraps around below it
-  return static_cast<std::uint8_t>((after_tab < 5) | (character == ' '));
+  return static_cast<std::uint8_t>((after_tab <= '\r' - '\t') | (character == ' '));
 }
 
 std::int64_t words(const std::uint8_t* text, std::int64_t length) {

@@ -10,21 +10,27 @@
 namespace action100m::cuda {
 namespace {
 
-constexpr int warp = 32;
-constexpr int warps = 8;    // per block; each sums every eighth token
-constexpr int ahead = 8;    // 16-byte loads that a thread has in flight
-constexpr int padded = 36;  // floats per row of partial sums, to avoid bank conflicts
+constexpr int kWarpSize = 32;
+// Per block; each sums every eighth token. Fewer threads could not add up all channels at the end:
+// 32 vectors have up to 8 values each.
+constexpr int kWarps = 8;
+// 16-byte loads per thread, to hide their latency: their 32 registers are half of what a thread has
+// if four blocks share a multiprocessor.
+constexpr int kLoadsInFlight = 8;
+// Floats per row of partial sums. When a warp adds them up, it reads four columns of eight rows (of
+// 16-bit values): 36 floats per row put all of these into different banks.
+constexpr int kPaddedLanes = 36;
 
 // 16 bytes, interpreted as values.
 template <class Value>
 struct Vector {
-  static constexpr int length = 16 / sizeof(Value);
+  static constexpr int kLength = 16 / sizeof(Value);
   uint4 bits;
 
-  __device__ void add_to(float (&sum)[length]) const {
+  __device__ void add_to(float (&sum)[kLength]) const {
     const Value* values = reinterpret_cast<const Value*>(&bits);
 #pragma unroll
-    for (int i = 0; i < length; ++i) sum[i] += static_cast<float>(values[i]);
+    for (int i = 0; i < kLength; ++i) sum[i] += static_cast<float>(values[i]);
   }
 };
 
@@ -32,51 +38,51 @@ struct Vector {
 // load. A block handles 32 vectors of one row; thread (lane, warp) sums one vector of every eighth
 // token.
 template <class Value>
-__global__ void __launch_bounds__(warp* warps, 4)
+__global__ void __launch_bounds__(kWarpSize* kWarps, 4)
     pool_kernel(const uint4* __restrict__ tokens, float* __restrict__ out, unsigned places,
                 unsigned vectors, unsigned chunks, float share) {
-  constexpr int length = Vector<Value>::length;
+  constexpr int kLength = Vector<Value>::kLength;
   const std::size_t row = blockIdx.x / chunks;
-  const unsigned first = blockIdx.x % chunks * warp;
-  const unsigned lane = threadIdx.x % warp;
-  const unsigned group = threadIdx.x / warp;
+  const unsigned first = blockIdx.x % chunks * kWarpSize;
+  const unsigned lane = threadIdx.x % kWarpSize;
+  const unsigned warp = threadIdx.x / kWarpSize;
 
-  float sum[length] = {};
+  float sum[kLength] = {};
   if (first + lane < vectors) {
     const uint4* source = tokens + row * places * vectors + first + lane;
-    unsigned place = group;
-    for (; place + (ahead - 1) * warps < places; place += ahead * warps) {
-      Vector<Value> loaded[ahead];
+    unsigned place = warp;
+    for (; place + (kLoadsInFlight - 1) * kWarps < places; place += kLoadsInFlight * kWarps) {
+      Vector<Value> loaded[kLoadsInFlight];
 #pragma unroll
-      for (int i = 0; i < ahead; ++i) {
-        loaded[i].bits = __ldcs(source + std::size_t{place + i * warps} * vectors);
+      for (int i = 0; i < kLoadsInFlight; ++i) {
+        loaded[i].bits = __ldcs(source + std::size_t{place + i * kWarps} * vectors);
       }
 #pragma unroll
-      for (int i = 0; i < ahead; ++i) loaded[i].add_to(sum);
+      for (int i = 0; i < kLoadsInFlight; ++i) loaded[i].add_to(sum);
     }
-    for (; place < places; place += warps) {
+    for (; place < places; place += kWarps) {
       Vector<Value>{__ldcs(source + std::size_t{place} * vectors)}.add_to(sum);
     }
   }
 
-  __shared__ float partial[warps][length][padded];
+  __shared__ float partial[kWarps][kLength][kPaddedLanes];
 #pragma unroll
-  for (int i = 0; i < length; ++i) partial[group][i][lane] = sum[i];
+  for (int i = 0; i < kLength; ++i) partial[warp][i][lane] = sum[i];
   __syncthreads();
   const unsigned channel = threadIdx.x;
-  if (channel >= length * warp || first * length + channel >= vectors * length) return;
+  if (channel >= kLength * kWarpSize || first * kLength + channel >= vectors * kLength) return;
   float total = 0;
 #pragma unroll
-  for (int i = 0; i < warps; ++i) total += partial[i][channel % length][channel / length];
-  out[row * vectors * length + first * length + channel] = total * share;
+  for (int i = 0; i < kWarps; ++i) total += partial[i][channel % kLength][channel / kLength];
+  out[row * vectors * kLength + first * kLength + channel] = total * share;
 }
 
 template <class Value>
 void launch_pool(const void* tokens, std::size_t rows, std::size_t places, std::size_t dimension,
                  float* out, cudaStream_t stream) {
-  const std::size_t vectors = dimension / Vector<Value>::length;
-  const std::size_t chunks = (vectors + warp - 1) / warp;
-  pool_kernel<Value><<<static_cast<unsigned>(rows * chunks), warp * warps, 0, stream>>>(
+  const std::size_t vectors = dimension / Vector<Value>::kLength;
+  const std::size_t chunks = (vectors + kWarpSize - 1) / kWarpSize;
+  pool_kernel<Value><<<static_cast<unsigned>(rows * chunks), kWarpSize * kWarps, 0, stream>>>(
       static_cast<const uint4*>(tokens), out, static_cast<unsigned>(places),
       static_cast<unsigned>(vectors), static_cast<unsigned>(chunks),
       1.0F / static_cast<float>(places));
@@ -84,8 +90,8 @@ void launch_pool(const void* tokens, std::size_t rows, std::size_t places, std::
 }
 
 struct Starts {
-  static constexpr std::size_t most = 64;
-  long long frame[most];
+  static constexpr std::size_t kMost = 64;  // within the 4 KiB of a kernel's arguments
+  long long frame[kMost];
 };
 
 // Each thread computes one channel of one frame, window by window, so that the order is fixed.
@@ -138,16 +144,16 @@ void add_windows(int device, const float* pooled, const std::vector<std::int64_t
                  std::size_t tubelets, std::size_t tubelet, std::size_t dimension, float* sums,
                  void* stream) {
   const CurrentDevice current(device);
-  constexpr unsigned threads = 256;
-  for (std::size_t done = 0; done < starts.size(); done += Starts::most) {
-    const std::size_t windows = std::min(Starts::most, starts.size() - done);
+  constexpr unsigned kThreads = 256;  // any multiple of a warp would do
+  for (std::size_t done = 0; done < starts.size(); done += Starts::kMost) {
+    const std::size_t windows = std::min(Starts::kMost, starts.size() - done);
     Starts batch{};
     std::copy_n(starts.begin() + static_cast<std::ptrdiff_t>(done), windows, batch.frame);
     const auto [first, last] = std::minmax_element(batch.frame, batch.frame + windows);
     const dim3 grid(
         static_cast<unsigned>(*last - *first + static_cast<long long>(tubelets * tubelet)),
-        static_cast<unsigned>((dimension + threads - 1) / threads));
-    add_windows_kernel<<<grid, threads, 0, static_cast<cudaStream_t>(stream)>>>(
+        static_cast<unsigned>((dimension + kThreads - 1) / kThreads));
+    add_windows_kernel<<<grid, kThreads, 0, static_cast<cudaStream_t>(stream)>>>(
         pooled + done * tubelets * dimension, batch, static_cast<int>(windows),
         static_cast<int>(tubelets), static_cast<int>(tubelet), static_cast<unsigned>(dimension),
         *first, sums);

@@ -16,15 +16,17 @@
 namespace action100m::cuda {
 namespace {
 
-constexpr unsigned warp = 32;
-constexpr unsigned threads = 256;
-constexpr unsigned tile_columns = 128;         // a warp stores 4 pixels per thread: 128 in a row
-constexpr unsigned shared_budget = 72 * 1024;  // for three blocks on a Hopper multiprocessor
-constexpr unsigned chunk = 16;                 // bytes per copy into shared memory
+constexpr unsigned kWarpSize = 32;
+constexpr unsigned kThreads = 256;      // a multiple of kTileColumns, as filter_rows needs
+constexpr unsigned kTileColumns = 128;  // a warp stores 4 pixels per thread: 128 in a row
+// Three blocks then fit into the shared memory of a Hopper multiprocessor (228 KiB), two into an
+// A100's (164 KiB): some compute while others wait for their input.
+constexpr unsigned kSharedBudget = 72 * 1024;
+constexpr unsigned kChunk = 16;  // bytes per copy into shared memory, the most that a copy can move
 
 // Weights are scaled so that the result is the top byte of a sum, for use with byte permutations.
-constexpr unsigned weight_shift = 24 - AxisFilter::shift;
-constexpr std::uint32_t half = 1U << 23;
+constexpr unsigned kWeightShift = 24 - AxisFilter::kShift;
+constexpr std::uint32_t kRounding = 1U << 23;  // half of the top byte's last bit
 
 struct Axis {
   const std::uint32_t* first;
@@ -54,22 +56,23 @@ struct Staged {
   unsigned pitch;
 
   __device__ unsigned remainder(unsigned row) const {
-    return static_cast<unsigned>(reinterpret_cast<std::uintptr_t>(origin) + row * stride) % chunk;
+    return static_cast<unsigned>(reinterpret_cast<std::uintptr_t>(origin) + row * stride) % kChunk;
   }
   __device__ const std::uint8_t* row(unsigned row) const {
     return shared + row * pitch + remainder(row);
   }
 
   __device__ void fill(unsigned rows, unsigned bytes, const Arguments& in) const {
-    for (unsigned r = threadIdx.x / warp; r < rows; r += threads / warp) {
+    for (unsigned r = threadIdx.x / kWarpSize; r < rows; r += kThreads / kWarpSize) {
       const unsigned before = remainder(r);
       const std::uint8_t* source = origin + std::size_t{r} * stride - before;
       std::uint8_t* target = shared + r * pitch;
-      for (unsigned i = threadIdx.x % warp * chunk; i < before + bytes; i += warp * chunk) {
-        if (source + i >= in.frames && source + i + chunk <= in.end) {
-          __pipeline_memcpy_async(target + i, source + i, chunk);
+      for (unsigned i = threadIdx.x % kWarpSize * kChunk; i < before + bytes;
+           i += kWarpSize * kChunk) {
+        if (source + i >= in.frames && source + i + kChunk <= in.end) {
+          __pipeline_memcpy_async(target + i, source + i, kChunk);
         } else {  // the first or last bytes of the frames: do not read outside
-          for (unsigned k = i; k < i + chunk; ++k) {
+          for (unsigned k = i; k < i + kChunk; ++k) {
             if (source + k >= in.frames && source + k < in.end) target[k] = source[k];
           }
         }
@@ -116,9 +119,9 @@ struct Tile {
     const unsigned tiles = in.tiles_across * in.tiles_down;
     const unsigned place = blockIdx.x % tiles;
     frame = blockIdx.x / tiles;
-    x = place % in.tiles_across * tile_columns;
+    x = place % in.tiles_across * kTileColumns;
     y = place / in.tiles_across * in.tile_rows;
-    columns = min(tile_columns, in.size - x);
+    columns = min(kTileColumns, in.size - x);
     rows = min(in.tile_rows, in.size - y);
   }
 
@@ -131,10 +134,10 @@ struct Tile {
   // Stores what pixels(row, column, fours) writes for every four columns, normalised.
   template <class Value, class Pixels>
   __device__ void write(const Arguments& in, Value* out, Pixels pixels) const {
-    const unsigned column = threadIdx.x % warp * 4;
+    const unsigned column = threadIdx.x % kWarpSize * 4;
     if (column >= columns) return;
     const std::size_t plane = std::size_t{in.size} * in.size;
-    for (unsigned row = threadIdx.x / warp; row < rows; row += threads / warp) {
+    for (unsigned row = threadIdx.x / kWarpSize; row < rows; row += kThreads / kWarpSize) {
       Fours values;
       pixels(row, column, values);
       Value* target = out + frame * 3 * plane + std::size_t{y + row} * in.size + x + column;
@@ -149,42 +152,43 @@ struct Tile {
 };
 
 // Filters the rows of a tile into pixels of 4 bytes. Each thread handles one column.
-// taps: the number of taps if it is known at compile time, else 0.
-template <int taps>
-__device__ void narrow(const Arguments& in, const Tile& tile, const Staged& staged, unsigned rows,
-                       std::uint32_t* narrowed) {
-  const unsigned column = threadIdx.x % tile_columns;
+// kTaps: the number of taps if it is known at compile time, else 0.
+template <int kTaps>
+__device__ void filter_rows(const Arguments& in, const Tile& tile, const Staged& staged,
+                            unsigned rows, std::uint32_t* intermediate) {
+  const unsigned column = threadIdx.x % kTileColumns;
   if (column >= tile.columns) return;
   const unsigned x = tile.x + column;
   const unsigned offset = (in.columns.first[x] - in.columns.first[tile.x]) * 3;
   const std::uint32_t* weights = in.columns.weights + x * in.columns.taps;
-  std::uint32_t kept[taps == 0 ? 1 : taps];
+  std::uint32_t kept[kTaps == 0 ? 1 : kTaps];
 #pragma unroll
-  for (int tap = 0; tap < taps; ++tap) kept[tap] = weights[tap];
+  for (int tap = 0; tap < kTaps; ++tap) kept[tap] = weights[tap];
 
-  for (unsigned row = threadIdx.x / tile_columns; row < rows; row += threads / tile_columns) {
+  for (unsigned row = threadIdx.x / kTileColumns; row < rows; row += kThreads / kTileColumns) {
     const std::uint8_t* pixel = staged.row(row) + offset;
-    std::uint32_t red = half;
-    std::uint32_t green = half;
-    std::uint32_t blue = half;
+    std::uint32_t red = kRounding;
+    std::uint32_t green = kRounding;
+    std::uint32_t blue = kRounding;
     const auto add = [&](std::uint32_t weight) {
       red += weight * pixel[0];
       green += weight * pixel[1];
       blue += weight * pixel[2];
       pixel += 3;
     };
-    if constexpr (taps == 0) {
+    if constexpr (kTaps == 0) {
       for (unsigned tap = 0; tap < in.columns.taps; ++tap) add(weights[tap]);
     } else {
 #pragma unroll
-      for (int tap = 0; tap < taps; ++tap) add(kept[tap]);
+      for (int tap = 0; tap < kTaps; ++tap) add(kept[tap]);
     }
+    // The top bytes of red, green and blue; nobody reads the fourth byte.
     const std::uint32_t pair = __byte_perm(red, green, 0x4473);
-    narrowed[row * tile_columns + column] = __byte_perm(pair, blue, 0x4710);
+    intermediate[row * kTileColumns + column] = __byte_perm(pair, blue, 0x4710);
   }
 }
 
-// Adds `weight` times four pixels.
+// Adds `weight` times four pixels. The permutation takes byte c of a pixel, and zeros.
 __device__ void add_pixels(std::uint32_t (&sums)[3][4], const uint4& pixels, std::uint32_t weight) {
   const std::uint32_t words[4] = {pixels.x, pixels.y, pixels.z, pixels.w};
 #pragma unroll
@@ -194,8 +198,10 @@ __device__ void add_pixels(std::uint32_t (&sums)[3][4], const uint4& pixels, std
   }
 }
 
-template <int taps, class Value>
-__global__ void __launch_bounds__(threads, 5)
+// Five blocks per multiprocessor, so that the compiler uses 48 registers: without a number of
+// blocks, it confines itself to 40.
+template <int kTaps, class Value>
+__global__ void __launch_bounds__(kThreads, 5)
     resize_kernel(const __grid_constant__ Arguments in, Value* __restrict__ out) {
   extern __shared__ __align__(16) std::uint8_t memory[];
   const Tile tile(in);
@@ -207,26 +213,26 @@ __global__ void __launch_bounds__(threads, 5)
 
   const Staged staged = tile.stage(in, left, top, memory);
   staged.fill(bottom - top, (right - left) * 3, in);
-  auto* narrowed = reinterpret_cast<std::uint32_t*>(memory + in.input_rows * in.pitch);
-  narrow<taps>(in, tile, staged, bottom - top, narrowed);
+  auto* intermediate = reinterpret_cast<std::uint32_t*>(memory + in.input_rows * in.pitch);
+  filter_rows<kTaps>(in, tile, staged, bottom - top, intermediate);
   __syncthreads();
 
   tile.write(in, out, [&](unsigned row, unsigned column, Fours& values) {
     const unsigned y = tile.y + row;
-    const auto* pixels =
-        reinterpret_cast<const uint4*>(narrowed + (in.rows.first[y] - top) * tile_columns + column);
+    const auto* pixels = reinterpret_cast<const uint4*>(
+        intermediate + (in.rows.first[y] - top) * kTileColumns + column);
     const std::uint32_t* weights = in.rows.weights + y * in.rows.taps;
     std::uint32_t sums[3][4];
 #pragma unroll
-    for (int i = 0; i < 12; ++i) sums[i / 4][i % 4] = half;
-    if constexpr (taps == 0) {
+    for (int i = 0; i < 12; ++i) sums[i / 4][i % 4] = kRounding;
+    if constexpr (kTaps == 0) {
       for (unsigned tap = 0; tap < in.rows.taps; ++tap) {
-        add_pixels(sums, pixels[tap * (tile_columns / 4)], weights[tap]);
+        add_pixels(sums, pixels[tap * (kTileColumns / 4)], weights[tap]);
       }
     } else {
 #pragma unroll
-      for (int tap = 0; tap < taps; ++tap) {
-        add_pixels(sums, pixels[tap * (tile_columns / 4)], weights[tap]);
+      for (int tap = 0; tap < kTaps; ++tap) {
+        add_pixels(sums, pixels[tap * (kTileColumns / 4)], weights[tap]);
       }
     }
 #pragma unroll
@@ -235,7 +241,7 @@ __global__ void __launch_bounds__(threads, 5)
 }
 
 template <class Value>
-__global__ void __launch_bounds__(threads)
+__global__ void __launch_bounds__(kThreads)
     crop_kernel(const __grid_constant__ Arguments in, Value* __restrict__ out) {
   extern __shared__ __align__(16) std::uint8_t memory[];
   const Tile tile(in);
@@ -275,7 +281,7 @@ void launch(const Arguments& arguments, unsigned blocks, unsigned taps, unsigned
   // Set the device's limit, not what this launch needs: another thread may need more.
   CUDA_CHECK(
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_limit));
-  kernel<<<blocks, threads, shared_bytes, stream>>>(arguments, static_cast<Value*>(out));
+  kernel<<<blocks, kThreads, shared_bytes, stream>>>(arguments, static_cast<Value*>(out));
   CUDA_CHECK(cudaGetLastError());
 }
 
@@ -294,7 +300,7 @@ unsigned widest_span(const AxisFilter& filter, std::size_t tile) {
 AxisFilter for_kernel(const AxisFilter& filter, std::size_t taps) {
   AxisFilter padded{taps, filter.first, std::vector<std::uint32_t>(filter.first.size() * taps)};
   for (std::size_t i = 0; i < filter.weights.size(); ++i) {
-    padded.weights[i / filter.taps * taps + i % filter.taps] = filter.weights[i] << weight_shift;
+    padded.weights[i / filter.taps * taps + i % filter.taps] = filter.weights[i] << kWeightShift;
   }
   return padded;
 }
@@ -324,15 +330,17 @@ struct Preprocessor::Plan {
     arguments.left = static_cast<unsigned>(crop.left);
     std::copy_n(normalisation.scale.begin(), 3, arguments.scale);
     std::copy_n(normalisation.offset.begin(), 3, arguments.offset);
-    arguments.tiles_across = rounded_up(arguments.size, tile_columns) / tile_columns;
+    arguments.tiles_across = rounded_up(arguments.size, kTileColumns) / kTileColumns;
     if (crop.height == height && crop.width == width) {
-      plan_tiles([](unsigned rows) { return rows; }, std::min(arguments.size, tile_columns), 0);
+      plan_tiles([](unsigned rows) { return rows; }, std::min(arguments.size, kTileColumns), 0);
     } else {
       plan_filters(triangle_filter(width, crop.width, crop.left, crop.size),
                    triangle_filter(height, crop.height, crop.top, crop.size));
     }
   }
 
+  // The unrolled kernels are for frames that are shrunk to no less than 2/3, 1/2 and 2/5 of their
+  // sides (480, 720 and 1080 rows to 438); filters with fewer taps are padded.
   void plan_filters(const AxisFilter& across, const AxisFilter& down) {
     const std::size_t most = std::max(across.taps, down.taps);
     taps = static_cast<unsigned>(most <= 3 ? 3 : most <= 4 ? 4 : most <= 6 ? 6 : most);
@@ -341,7 +349,7 @@ struct Preprocessor::Plan {
     arguments.columns = upload(columns);
     arguments.rows = upload(rows);
     plan_tiles([&](unsigned tile) { return widest_span(rows, tile); },
-               widest_span(columns, tile_columns), tile_columns * 4);
+               widest_span(columns, kTileColumns), kTileColumns * 4);
   }
 
   Axis upload(const AxisFilter& filter) {
@@ -350,16 +358,17 @@ struct Preprocessor::Plan {
     return {first, weights, static_cast<unsigned>(filter.taps)};
   }
 
-  // Finds the tallest tile whose input (and narrowed rows, `narrowed` bytes each) fits the budget.
+  // Finds the tallest tile, of at most 32 rows, whose input (and filtered rows, `filtered` bytes
+  // each) fits the budget. Taller tiles filter fewer rows twice, but make fewer blocks.
   template <class Span>
-  void plan_tiles(Span input_rows, unsigned input_columns, unsigned narrowed) {
-    arguments.pitch = rounded_up(chunk - 1 + input_columns * 3, chunk);
+  void plan_tiles(Span input_rows, unsigned input_columns, unsigned filtered) {
+    arguments.pitch = rounded_up(kChunk - 1 + input_columns * 3, kChunk);
     arguments.tile_rows = 64;
     do {
       arguments.tile_rows /= 2;
       arguments.input_rows = input_rows(arguments.tile_rows);
-      shared_bytes = arguments.input_rows * (arguments.pitch + narrowed);
-    } while (shared_bytes > shared_budget && arguments.tile_rows > 1);
+      shared_bytes = arguments.input_rows * (arguments.pitch + filtered);
+    } while (shared_bytes > kSharedBudget && arguments.tile_rows > 1);
     CUDA_CHECK(
         cudaDeviceGetAttribute(&shared_limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
     if (shared_bytes > static_cast<unsigned>(shared_limit)) {

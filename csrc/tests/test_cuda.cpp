@@ -1,16 +1,17 @@
 // Compares the CUDA kernels, run on the CPU (see cuda_on_host/), with the CPU core: their indices,
 // bounds and arithmetic. What only a GPU can show is tested in tests/gpu.
+#include <cuda_bf16.h>
+
 #include <cmath>
 #include <cstring>
 #include <memory>
 #include <random>
 #include <vector>
 
-#include "check.h"
 #include "core/resample.h"
 #include "cuda/pool.h"
 #include "cuda/preprocess.h"
-#include "cuda_bf16.h"
+#include "tests/check.h"
 
 using action100m::Crop;
 using action100m::Normalisation;
@@ -18,7 +19,7 @@ using action100m::cuda::Element;
 
 namespace {
 
-const Normalisation normalisation({0.485, 0.456, 0.406}, {0.229, 0.224, 0.225});
+const Normalisation kNormalisation({0.485, 0.456, 0.406}, {0.229, 0.224, 0.225});
 std::mt19937 generator(1);
 
 // Memory as the kernels need it: aligned, and of the exact size, so that sanitizers see overruns.
@@ -37,14 +38,14 @@ void preprocess_gives_the_cores_bits(std::size_t n, std::size_t height, std::siz
   const Crop crop = action100m::centre_crop(height, width, short_side, size);
   const std::size_t count = n * 3 * size * size;
   std::vector<float> wanted(count);
-  action100m::preprocess(frames, n, height, width, crop, normalisation, wanted.data());
+  action100m::preprocess(frames, n, height, width, crop, kNormalisation, wanted.data());
 
-  const action100m::cuda::Preprocessor run(0, height, width, crop, normalisation);
+  const action100m::cuda::Preprocessor prepare(0, height, width, crop, kNormalisation);
   const auto floats = memory<float>(count);
-  run(frames, n, floats.get(), Element::float32, nullptr);
+  prepare(frames, n, floats.get(), Element::float32, nullptr);
   CHECK(std::memcmp(floats.get(), wanted.data(), count * sizeof(float)) == 0);
   const auto halves = memory<__nv_bfloat16>(count);
-  run(frames, n, halves.get(), Element::bfloat16, nullptr);
+  prepare(frames, n, halves.get(), Element::bfloat16, nullptr);
   for (std::size_t i = 0; i < count; ++i) {
     CHECK(halves.get()[i].bits == __float2bfloat16_rn(wanted[i]).bits);
   }
@@ -86,18 +87,18 @@ void pool_averages(std::size_t rows, std::size_t places, std::size_t dimension) 
 
 // A window in which each tubelet is the number of its middle frame interpolates to frame numbers.
 void windows_interpolate(std::size_t windows) {
-  constexpr std::size_t tubelets = 4;
-  constexpr std::size_t dimension = 3;
+  constexpr std::size_t kTubelets = 4;
+  constexpr std::size_t kDimension = 3;
   std::vector<std::int64_t> starts;
   std::vector<float> pooled;
   for (std::size_t k = 0; k < windows; ++k) {
     starts.push_back(static_cast<std::int64_t>(k));
-    for (std::size_t i = 0; i < tubelets * dimension; ++i) {
-      pooled.push_back(2 * static_cast<float>(i / dimension) + 0.5F);
+    for (std::size_t i = 0; i < kTubelets * kDimension; ++i) {
+      pooled.push_back(2 * static_cast<float>(i / kDimension) + 0.5F);
     }
   }
-  std::vector<float> sums((windows + 7) * dimension, 1.0F);
-  action100m::cuda::add_windows(0, pooled.data(), starts, tubelets, 2, dimension, sums.data(),
+  std::vector<float> sums((windows + 7) * kDimension, 1.0F);
+  action100m::cuda::add_windows(0, pooled.data(), starts, kTubelets, 2, kDimension, sums.data(),
                                 nullptr);
   for (std::size_t frame = 0; frame < windows + 7; ++frame) {
     float wanted = 1;
@@ -105,8 +106,8 @@ void windows_interpolate(std::size_t windows) {
       if (frame < k || frame >= k + 8) continue;
       wanted += std::clamp(static_cast<float>(frame - k), 0.5F, 6.5F);  // the ends repeat
     }
-    for (std::size_t c = 0; c < dimension; ++c) {
-      CHECK(std::abs(sums[frame * dimension + c] - wanted) < 1e-4F);
+    for (std::size_t c = 0; c < kDimension; ++c) {
+      CHECK(std::abs(sums[frame * kDimension + c] - wanted) < 1e-4F);
     }
   }
 }

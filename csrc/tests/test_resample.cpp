@@ -2,8 +2,8 @@
 #include <stdexcept>
 #include <vector>
 
-#include "check.h"
 #include "core/resample.h"
+#include "tests/check.h"
 
 using action100m::AxisFilter;
 using action100m::Crop;
@@ -11,7 +11,7 @@ using action100m::Normalisation;
 
 namespace {
 
-const Normalisation plain({0, 0, 0}, {1, 1, 1});  // to 0 … 1
+const Normalisation kPlain({0, 0, 0}, {1, 1, 1});  // to 0 … 1
 
 void weights_sum_to_one() {
   for (std::size_t in = 1; in < 40; ++in) {
@@ -25,7 +25,8 @@ void weights_sum_to_one() {
           sum += weight;
         }
         // The error of the sum must never change an 8-bit result.
-        CHECK(std::llabs(sum - (1LL << AxisFilter::shift)) * 255 < 1LL << (AxisFilter::shift - 1));
+        CHECK(std::llabs(sum - (1LL << AxisFilter::kShift)) * 255 <
+              1LL << (AxisFilter::kShift - 1));
       }
     }
   }
@@ -37,7 +38,7 @@ void one_colour_stays_one_colour() {
       const std::vector<std::uint8_t> white(height * width * 3, 255);
       const Crop crop = action100m::centre_crop(height, width, 9, 8);
       std::vector<float> out(3 * 8 * 8);
-      action100m::preprocess(white.data(), 1, height, width, crop, plain, out.data());
+      action100m::preprocess(white.data(), 1, height, width, crop, kPlain, out.data());
       for (const float value : out) CHECK(std::abs(value - 1.0F) < 1e-6F);
     }
   }
@@ -46,7 +47,7 @@ void one_colour_stays_one_colour() {
 void channels_are_planes() {
   const std::vector<std::uint8_t> pixels{255, 0, 0, 0, 255, 0, 0, 0, 255, 255, 255, 255};
   std::vector<float> out(3 * 2 * 2);
-  action100m::preprocess(pixels.data(), 1, 2, 2, action100m::centre_crop(2, 2, 0, 2), plain,
+  action100m::preprocess(pixels.data(), 1, 2, 2, action100m::centre_crop(2, 2, 0, 2), kPlain,
                          out.data());
   const std::vector<int> wanted{1, 0, 0, 1, 0, 1, 0, 1, 0, 0, 1, 1};
   for (std::size_t i = 0; i < out.size(); ++i) CHECK(std::lround(out[i]) == wanted[i]);

@@ -21,10 +21,12 @@ struct Result {
 };
 
 template <class Scalar>
-Result ward(const std::vector<Scalar>& rows, std::size_t d, SimdPath path, std::size_t block) {
+Result ward(const std::vector<Scalar>& rows, std::size_t d, SimdPath path,
+            std::size_t block_length) {
   const std::size_t n = rows.size() / d;
   Result result{std::vector<std::int64_t>(2 * (n - 1)), std::vector<double>(n - 1)};
-  action100m::ward(rows.data(), n, d, result.children.data(), result.heights.data(), path, block);
+  action100m::ward(rows.data(), n, d, result.children.data(), result.heights.data(), path,
+                   block_length);
   return result;
 }
 
@@ -84,7 +86,7 @@ void every_path_and_block_gives_the_slow_result(std::size_t n, std::size_t d, bo
 }
 
 template <class Scalar>
-std::string complaint(const std::vector<Scalar>& rows, std::size_t d) {
+std::string message(const std::vector<Scalar>& rows, std::size_t d) {
   try {
     ward(rows, d, SimdPath::scalar, 8);
   } catch (const std::domain_error& error) {
@@ -95,14 +97,14 @@ std::string complaint(const std::vector<Scalar>& rows, std::size_t d) {
 
 void bad_rows_are_named() {
   std::vector<float> rows(60, 1.5F);
-  CHECK(complaint(rows, 3).empty());
+  CHECK(message(rows, 3).empty());
   rows[3 * 17 + 2] = std::numeric_limits<float>::quiet_NaN();
-  CHECK(complaint(rows, 3).starts_with("Row 17 of the embeddings holds NaN"));
+  CHECK(message(rows, 3).starts_with("Row 17 of the embeddings holds NaN"));
   rows[3 * 4] = -std::numeric_limits<float>::infinity();
-  CHECK(complaint(rows, 3).starts_with("Row 4 of the embeddings holds infinity"));
-  CHECK(complaint(std::vector{1e200, -1e200}, 1).starts_with("Embeddings are so large"));
-  CHECK(complaint(std::vector(9, 1e308), 1).starts_with("Embeddings are so large"));
-  CHECK(complaint(std::vector(9, std::numeric_limits<float>::max()), 1).empty());
+  CHECK(message(rows, 3).starts_with("Row 4 of the embeddings holds infinity"));
+  CHECK(message(std::vector{1e200, -1e200}, 1).starts_with("Embeddings are so large"));
+  CHECK(message(std::vector(9, 1e308), 1).starts_with("Embeddings are so large"));
+  CHECK(message(std::vector(9, std::numeric_limits<float>::max()), 1).empty());
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 #pragma once
-#include "cuda_runtime.h"
+#include <cuda_runtime.h>
 
 struct __nv_bfloat16 {
   std::uint16_t bits;

@@ -1,5 +1,5 @@
 #pragma once
-#include "cuda_runtime.h"
+#include <cuda_runtime.h>
 
 // Half precision is not emulated: its bits are zero, and no test reads them.
 struct __half {

@@ -1,5 +1,5 @@
 #pragma once
-#include "cuda_runtime.h"
+#include <cuda_runtime.h>
 
 inline void __pipeline_memcpy_async(void* to, const void* from, std::size_t bytes) {
   CHECK(reinterpret_cast<std::uintptr_t>(to) % bytes == 0);

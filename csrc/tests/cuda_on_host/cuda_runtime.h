@@ -11,7 +11,7 @@
 #include <thread>
 #include <vector>
 
-#include "check.h"
+#include "tests/check.h"
 
 #define __global__
 #define __device__
