@@ -22,8 +22,7 @@ from action100m.config import Config, CutConfig
 from action100m.segmentation.encoders.descriptor import DescriptorEncoder
 from action100m.segmentation.stage import Segmentation, Segmenter
 from action100m.tree import Tree
-from action100m.video import Decoder
-from action100m.video.frames import FrameSpec
+from action100m.video import Decoder, FrameSpec
 from harness import finish, parse_arguments, print_table
 from stage1 import draw_piece, loop
 

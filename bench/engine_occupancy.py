@@ -30,8 +30,7 @@ from action100m.runs.manifest import Manifest
 from action100m.runs.progress import StageProgress
 from action100m.runs.run import run
 from action100m.runs.settings import Settings, read_settings
-from action100m.video import Decoder
-from action100m.video.pool import DecoderPool
+from action100m.video import Decoder, DecoderPool
 from harness import finish, parse_arguments, print_table
 
 _SLOTS, _SECONDS = 64, 0.5

@@ -20,8 +20,7 @@ from scenedetect import AdaptiveDetector, ContentDetector, SceneDetector, detect
 
 import action100m
 from action100m.segmentation.encoders.descriptor import DescriptorEncoder
-from action100m.video import DecodeLimits, Decoder, FrameSpec
-from action100m.video.frames import FrameBatch
+from action100m.video import DecodeLimits, Decoder, FrameBatch, FrameSpec
 from concatenations import concatenate, decode_clips
 from harness import finish, parse_arguments, print_table
 

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from action100m.segmentation.windows import WindowedEncoder
-from action100m.video.frames import FrameBatch
+from action100m.video import FrameBatch
 from harness import finish, parse_arguments, print_table
 
 _SECONDS, _SIDE, _FRAMES_A_BATCH, _LIMIT = 0.02, 384, 16, 1.02

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from action100m.video import VideoError
+from action100m.errors import VideoError
 from footage import TIMES, write_footage
 from synthetic import read_numbers
 

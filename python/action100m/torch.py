@@ -17,10 +17,11 @@ from action100m.dataset.epochs import Dealing, gather_pool
 from action100m.dataset.read import Video, open_dataset
 from action100m.dataset.select import Selection
 from action100m.dataset.words import Words
+from action100m.errors import VideoError
 from action100m.runs.discovery import local_videos
 from action100m.schema import SEGMENT_TEXTS, stored_time
 from action100m.text import counted
-from action100m.video import Decoder, FrameBatch, FrameSpec, VideoError
+from action100m.video import Decoder, FrameBatch, FrameSpec
 
 try:
     import torch

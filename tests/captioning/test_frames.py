@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from action100m.captioning.frames import Budget, Want, choose_frames, gather
 from action100m.errors import VideoError
-from action100m.video import Decoder
-from action100m.video.frames import DecodeReport, FrameBatch, FrameSpec, VideoInfo
+from action100m.video import Decoder, DecodeReport, FrameBatch, FrameSpec, VideoInfo
 from synthetic import write_video
 
 SHAPE = (6, 8, 3)

@@ -20,9 +20,7 @@ from action100m.inference import EngineStoppedError, Feed, Outcome, Request, Res
 from action100m.inference.answers import Answer, Journal, final_answers, texts
 from action100m.segmentation.stage import Segmentation, segment_file
 from action100m.tree import Tree
-from action100m.video import Decoder
-from action100m.video.frames import FrameSpec
-from action100m.video.pool import DecoderPool
+from action100m.video import Decoder, DecoderPool, FrameSpec
 from engines import EchoEngine, complete, describe, seen
 from synthetic import write_video
 

@@ -9,9 +9,8 @@ import pytest
 
 av = pytest.importorskip("av", reason="PyAV, the other decoder, is not installed")
 
-from action100m.errors import ConfigError  # noqa: E402
-from action100m.video import Decoder, FrameBatch, FrameSpec, FrameStream, VideoError  # noqa: E402
-from action100m.video.backends import require_backend  # noqa: E402
+from action100m.errors import ConfigError, VideoError  # noqa: E402
+from action100m.video import Decoder, FrameBatch, FrameSpec, FrameStream, require_backend  # noqa: E402
 from action100m.video.dali import DaliStream  # noqa: E402
 from action100m.video.pyav import PyAVStream  # noqa: E402
 from synthetic import (  # noqa: E402

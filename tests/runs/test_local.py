@@ -19,7 +19,7 @@ from action100m.runs.folder import RunFolder, StageKey
 from action100m.runs.manifest import Video
 from action100m.runs.progress import StageProgress
 from action100m.runs.stages import Worker
-from action100m.video.frames import Progress
+from action100m.video import Progress
 
 
 @dataclass

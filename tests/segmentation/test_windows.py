@@ -22,7 +22,7 @@ from action100m.segmentation.windows import (
     WindowLayout,
     WindowModel,
 )
-from action100m.video.frames import FrameBatch
+from action100m.video import FrameBatch
 from window_model import SmallModel, batches_of, random_video
 
 Rows = NDArray[np.float32]

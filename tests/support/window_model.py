@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from action100m.video.frames import FrameBatch
+from action100m.video import FrameBatch
 
 Rows = NDArray[np.float32]
 

@@ -7,8 +7,7 @@ import sys
 import pytest
 
 from action100m.errors import ConfigError
-from action100m.video import Decoder
-from action100m.video.backends import require_backend
+from action100m.video import Decoder, require_backend
 
 
 def test_pyav_is_always_available() -> None:

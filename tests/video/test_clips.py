@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from action100m.video import Decoder, VideoError
-from action100m.video.clip import Clip, Obtained, Outcome
+from action100m.errors import VideoError
+from action100m.video import Clip, Decoder, Obtained, Outcome
 from synthetic import ORIENTATIONS, read_numbers, with_matrix, write_numbered, write_video
 
 pytestmark = pytest.mark.skipif(

@@ -9,7 +9,8 @@ import av
 import numpy as np
 import pytest
 
-from action100m.video import DecodeReport, FrameSpec, VideoError
+from action100m.errors import VideoError
+from action100m.video import DecodeReport, FrameSpec
 from action100m.video.fragments import promised_end
 from action100m.video.pyav import PyAVStream
 from synthetic import with_flags, write_numbered, write_video

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from action100m.video import Decoder, DecodeReport, FrameSpec, FrameStream, VideoError, VideoInfo
+from action100m.errors import VideoError
+from action100m.video import Decoder, DecodeReport, FrameSpec, FrameStream, VideoInfo
 from action100m.video import decoder as decoder_module
 from action100m.video.dali import DaliStream
 from action100m.video.pyav import PyAVStream

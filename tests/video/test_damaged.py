@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from action100m.video import Decoder, FrameSpec, VideoError
+from action100m.errors import VideoError
+from action100m.video import Decoder, FrameSpec
 from synthetic import write_video
 
 REASONS = {

@@ -14,8 +14,8 @@ import av
 import numpy as np
 import pytest
 
-from action100m.video import DecodeLimits, Decoder, FrameBatch, FrameSpec, VideoError
-from action100m.video.clip import Clip
+from action100m.errors import VideoError
+from action100m.video import Clip, DecodeLimits, Decoder, FrameBatch, FrameSpec
 from action100m.video.pyav import PyAVStream
 from synthetic import write_video
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from action100m.video import DecodeReport, FrameSpec, VideoError, VideoInfo
+from action100m.errors import VideoError
+from action100m.video import DecodeReport, FrameSpec, VideoInfo
 from action100m.video.pyav import PyAVStream
 from synthetic import ORIENTATIONS, draw_frame, with_matrix, write_numbered, write_video
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from av.video.frame import VideoFrame
 
-from action100m.video import Decoder, FrameSpec, VideoError
+from action100m.errors import VideoError
+from action100m.video import Decoder, FrameSpec
 from action100m.video.pictures import Pictures
 from action100m.video.seek import frames_at
 from synthetic import read_numbers, with_flags, with_matrix, write_numbered, write_video

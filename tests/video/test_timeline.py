@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from action100m.video import DecodeReport, FrameSpec, VideoError
+from action100m.errors import VideoError
+from action100m.video import DecodeReport, FrameSpec
 from action100m.video.log import FFmpegLog
 from action100m.video.opening import open_video
 from action100m.video.pyav import PyAVStream

@@ -21,7 +21,7 @@ from action100m.inference.answers import Answer, Journal, to_table
 from action100m.inference.asking import Asking
 from action100m.schema import HUNDREDTHS, MIN_ANNOTATED, to_hundredths
 from action100m.tree import Tree
-from action100m.video.frames import Progress
+from action100m.video import Progress
 
 _VERSION = 3  # of everything here that determines the contents of a part
 _LEAST_PROMPT = 1024  # tokens; the instructions alone have about 300

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from action100m.errors import VideoError
-from action100m.video.frames import FrameStream
+from action100m.video import FrameStream
 
 Frame = NDArray[np.uint8]
 

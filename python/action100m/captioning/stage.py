@@ -20,8 +20,7 @@ from action100m.inference import Feed, identity, open_engine
 from action100m.inference.answers import Answer, Journal, to_table
 from action100m.inference.asking import Asking
 from action100m.tree import Tree
-from action100m.video.frames import FrameSpec, Progress
-from action100m.video.pool import DecoderPool
+from action100m.video import DecoderPool, FrameSpec, Progress
 
 _VERSION = 1  # of everything here that determines the contents of a part
 

@@ -23,7 +23,7 @@ from action100m.runs.manifest import Video
 from action100m.runs.segment_stage import read_segmentation
 from action100m.runs.settings import Settings, stage_key
 from action100m.runs.stages import Worker
-from action100m.video.frames import Progress
+from action100m.video import Progress
 
 _REQUESTS_A_VIDEO = 4
 """Pending requests of a short video, whose segments wait for their own earlier rounds."""

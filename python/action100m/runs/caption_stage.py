@@ -18,9 +18,7 @@ from action100m.runs.manifest import Video
 from action100m.runs.segment_stage import read_segmentation
 from action100m.runs.settings import Settings, stage_key
 from action100m.runs.stages import Worker, unchanged
-from action100m.video import Decoder
-from action100m.video.frames import Progress
-from action100m.video.pool import DecoderPool
+from action100m.video import Decoder, DecoderPool, Progress
 
 _REQUESTS_A_VIDEO = 8
 """Pending requests at the end of a short video, while its worker waits for the last answers."""

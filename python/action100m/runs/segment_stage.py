@@ -16,8 +16,7 @@ from action100m.runs.stages import Worker, unchanged
 from action100m.segmentation.encoders import Encoder, load_encoder, open_encoder
 from action100m.segmentation.part import WITHOUT_EMBEDDINGS, from_table, to_table
 from action100m.segmentation.stage import Segmentation, Segmenter, segment_identity
-from action100m.video.backends import require_backend
-from action100m.video.frames import Progress
+from action100m.video import Progress, require_backend
 
 
 @contextmanager

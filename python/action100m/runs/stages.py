@@ -13,7 +13,7 @@ import pyarrow as pa
 from action100m.errors import VideoError
 from action100m.runs.folder import StageKey
 from action100m.runs.manifest import Video
-from action100m.video.frames import Progress
+from action100m.video import Progress
 
 
 class Worker(Protocol):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from action100m.video.frames import FrameBatch
+from action100m.video import FrameBatch
 
 _MOST = 32
 _SHORT_SIDE = 72

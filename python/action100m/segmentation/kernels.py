@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from action100m import _core
-from action100m.video.frames import check_pixels
+from action100m.video import check_pixels
 
 try:
     import action100m._cuda as _cuda  # noqa: PLR0402  `from` cannot distinguish missing from broken

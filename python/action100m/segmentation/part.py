@@ -11,7 +11,7 @@ import pyarrow as pa
 from action100m.segmentation.filmstrip import Thumbnail
 from action100m.segmentation.stage import Segmentation
 from action100m.tree import Dendrogram
-from action100m.video.frames import DecodeReport, VideoInfo
+from action100m.video import DecodeReport, VideoInfo
 
 _SCHEMA = pa.schema(
     [

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from action100m.files import write_atomically
 from action100m.segmentation.windows import WindowedEncoder
-from action100m.video.frames import FrameBatch
+from action100m.video import FrameBatch
 
 ROWS_PER_PIECE = 512
 """Over a minute of video at 7.5 sampled frames per second."""

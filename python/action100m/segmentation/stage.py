@@ -20,8 +20,15 @@ from action100m.segmentation.pieces import Pieces, encode_in_pieces
 from action100m.segmentation.windows import WindowedEncoder
 from action100m.trace import span
 from action100m.tree import ABSORB_ABOVE, MIN_DURATION, Dendrogram, Tree, cut, ward
-from action100m.video import Decoder, FrameSpec
-from action100m.video.frames import DecodeReport, FrameBatch, FrameStream, Progress, VideoInfo
+from action100m.video import (
+    Decoder,
+    DecodeReport,
+    FrameBatch,
+    FrameSpec,
+    FrameStream,
+    Progress,
+    VideoInfo,
+)
 
 _VERSION = 2  # of everything here that affects a part's content
 _PIECE_ROWS = 4096

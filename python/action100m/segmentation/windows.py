@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from action100m.segmentation.batching import Batcher
 from action100m.trace import span
-from action100m.video.frames import FrameBatch
+from action100m.video import FrameBatch
 
 _VERSION = 1  # of everything here that affects the results
 

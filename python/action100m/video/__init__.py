@@ -1,16 +1,32 @@
-"""Read videos in one pass, in order, sampling every `stride`-th frame."""
+"""Read videos in one pass, in order, sampling every `stride`-th frame; and cut clips from them."""
 
-from action100m.errors import VideoError
+from action100m.video.backends import require_backend
+from action100m.video.clip import Clip, Obtained, Outcome
 from action100m.video.decoder import DecodeLimits, Decoder
-from action100m.video.frames import DecodeReport, FrameBatch, FrameSpec, FrameStream, VideoInfo
+from action100m.video.frames import (
+    DecodeReport,
+    FrameBatch,
+    FrameSpec,
+    FrameStream,
+    Progress,
+    VideoInfo,
+    check_pixels,
+)
+from action100m.video.pool import DecoderPool
 
 __all__ = [
+    "Clip",
     "DecodeLimits",
     "DecodeReport",
     "Decoder",
+    "DecoderPool",
     "FrameBatch",
     "FrameSpec",
     "FrameStream",
-    "VideoError",
+    "Obtained",
+    "Outcome",
+    "Progress",
     "VideoInfo",
+    "check_pixels",
+    "require_backend",
 ]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 import action100m
 from action100m.segmentation.encoders.base import Encoder
 from action100m.segmentation.encoders.descriptor import DescriptorEncoder, describe
-from action100m.video.frames import FrameBatch
+from action100m.video import FrameBatch
 from synthetic import draw_frame
 
 Frames = NDArray[np.uint8]

@@ -12,10 +12,10 @@ from typing import Any
 
 from action100m.dataset.clips.choice import Segment
 from action100m.dataset.filenames import file_name
+from action100m.errors import VideoError
 from action100m.files import TEMPORARY, sync, write_text
 from action100m.schema import HUNDREDTHS
-from action100m.video import Decoder, VideoError
-from action100m.video.clip import Clip, Obtained
+from action100m.video import Clip, Decoder, Obtained
 
 RECORD = "clips.json"
 _VERSION = 2  # of the clips; if it changes, existing clips are cut again

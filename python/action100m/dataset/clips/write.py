@@ -19,12 +19,11 @@ from action100m.dataset.clips.cut import Clips, Order
 from action100m.dataset.clips.shards import SHARD_BYTES, Row, ShardWriter, read_shard, shards
 from action100m.dataset.filenames import file_name
 from action100m.dataset.read import Dataset
+from action100m.errors import VideoError
 from action100m.files import TEMPORARY, write_atomically, write_text
 from action100m.locks import locked
 from action100m.schema import SEGMENT_TEXTS
-from action100m.video import Decoder, VideoError
-from action100m.video.clip import Obtained
-from action100m.video.pool import DecoderPool
+from action100m.video import Decoder, DecoderPool, Obtained
 
 TABLE = "clips.parquet"
 ASKED, _LOCK = "asked.json", ".lock"

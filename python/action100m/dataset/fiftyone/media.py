@@ -17,8 +17,9 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from action100m.dataset.fiftyone.clock import FrameClock
+from action100m.errors import VideoError
 from action100m.files import write_atomically
-from action100m.video import Decoder, FrameSpec, FrameStream, VideoError
+from action100m.video import Decoder, FrameSpec, FrameStream
 
 SIDE = 480  # pixels of the shorter side: what video sites call 480p
 _TICKS = 90_000  # per second

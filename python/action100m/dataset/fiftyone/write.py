@@ -17,10 +17,10 @@ from action100m.dataset.fiftyone.media import clip_video
 from action100m.dataset.fiftyone.names import media_path
 from action100m.dataset.fiftyone.samples import FIELDS, Samples
 from action100m.dataset.read import Dataset
-from action100m.errors import DatasetError
+from action100m.errors import DatasetError, VideoError
 from action100m.files import write_atomically, write_text
 from action100m.locks import locked
-from action100m.video import Decoder, VideoError
+from action100m.video import Decoder
 
 _SHORT_BY = 1.0  # seconds by which a file may be shorter than its segments
 

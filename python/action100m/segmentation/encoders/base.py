@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from action100m.video.frames import FrameBatch
+from action100m.video import FrameBatch
 
 
 class Encoder(Protocol):

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from action100m import _core
 from action100m.trace import span
-from action100m.video.frames import FrameBatch, check_pixels
+from action100m.video import FrameBatch, check_pixels
 
 
 class DescriptorEncoder:

@@ -25,7 +25,7 @@ from action100m.segmentation.encoders.vjepa2.graphs import GraphedForward
 from action100m.segmentation.encoders.vjepa2.preprocess import preprocess
 from action100m.segmentation.encoders.vjepa2.transformer import make_transformer
 from action100m.trace import span
-from action100m.video.frames import check_pixels
+from action100m.video import check_pixels
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
 """Maps (b, window, 3, crop, crop) prepared frames to (b, window / tubelet, d) float32."""
