@@ -19,7 +19,7 @@ from action100m.aggregation.annotation import (
 from action100m.aggregation.part import ANNOTATION, LEFT_OUT
 from action100m.aggregation.prompts import CORRECT, REFINE, Prompt
 from action100m.config import AggregationConfig
-from action100m.inference import Message, Outcome, Request, Sampling, Text, Usage
+from action100m.inference import Message, Outcome, Request, Role, Sampling, Text, Usage
 from action100m.inference.answers import Answer, question_key
 
 _SHOWN_BACK = 2000  # characters of an unusable answer that are shown back
@@ -118,5 +118,5 @@ class Conversation:
             ]
 
 
-def _message(role: Any, text: str) -> Message:
+def _message(role: Role, text: str) -> Message:
     return Message(role, (Text(text),))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from action100m.dataset.columns import ORPHAN, ROOT, Batch
 from action100m.dataset.sources import Source, find_sources
@@ -269,7 +270,7 @@ class Video:
         self._check(~lasting, "does not end after it starts")
         return Tree(start, end, parents, level)
 
-    def _check(self, broken: Any, complaint: str) -> None:
+    def _check(self, broken: NDArray[np.bool_], complaint: str) -> None:
         if broken.any():
             at = int(np.flatnonzero(broken)[0])
             raise self._error(f"Node {at} ({self.column('node_id')[at].as_py()}) {complaint}.")

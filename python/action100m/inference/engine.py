@@ -50,6 +50,7 @@ class Clip:
 
 
 Part = Text | Image | Clip
+Role = Literal["system", "user", "assistant"]
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Message:
         parts: texts, pictures and clips, in order.
     """
 
-    role: Literal["system", "user", "assistant"]
+    role: Role
     parts: tuple[Part, ...]
 
 

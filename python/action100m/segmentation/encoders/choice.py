@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from action100m.config import SegmentationConfig
 from action100m.errors import ConfigError, as_config_errors
@@ -16,7 +16,7 @@ from action100m.segmentation.encoders.descriptor import DescriptorEncoder
 from action100m.segmentation.windows import WindowedEncoder
 
 if TYPE_CHECKING:
-    from action100m.segmentation.encoders.vjepa2 import VJepa2Model
+    from action100m.segmentation.encoders.vjepa2 import VJepa2Checkpoint, VJepa2Model
 
 
 @contextmanager
@@ -115,7 +115,7 @@ def _open_tensorrt(config: SegmentationConfig) -> VJepa2Model:
     return open_engine(_open_checkpoint(config), engine, device=config.vjepa2.device)
 
 
-def _open_checkpoint(config: SegmentationConfig) -> Any:
+def _open_checkpoint(config: SegmentationConfig) -> VJepa2Checkpoint:
     from action100m.segmentation.encoders.vjepa2 import open_checkpoint
 
     return open_checkpoint(config.vjepa2.model, config.vjepa2.revision)
