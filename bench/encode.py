@@ -117,6 +117,13 @@ def make_rival(sizes: Mapping[str, Any], device: torch.device) -> Any:
         return VJEPA2Model(config).eval().bfloat16()
 
 
+class MeasuredModel(VJepa2Model):
+    """Our model; the first batch is its warm-up."""
+
+    def try_out(self) -> None:
+        """Do nothing: only the batch size that is measured needs to be compiled."""
+
+
 def make_model(
     architecture: Architecture,
     weights: Mapping[str, Any],
@@ -124,7 +131,7 @@ def make_model(
     batch: int,
     device: torch.device,
 ) -> VJepa2Model:
-    """Return our model with the rival's weights, compiled for this batch size as in a run."""
+    """Return our model with the rival's weights, compiled for this batch size."""
     torch.compiler.reset()  # else code compiled for another variant would be reused
     forward = make_forward(
         architecture,
@@ -135,7 +142,7 @@ def make_model(
         compiled=variant.compiled,
         graphed=variant.graphed,
     )
-    model = VJepa2Model(
+    model = MeasuredModel(
         lambda: forward,
         architecture,
         name="vjepa2",

@@ -3,16 +3,21 @@
 #
 #   bench/gpu.sh [tests] [encode] [kernels] [dali] [sanitizers]     without arguments, all of them
 #
-# The machine needs nvcc, cmake and Python with torch, transformers, pydantic, jinja2, numpy, pybind11,
-# pytest and hypothesis. Missing packages can be put as wheels into the folder that WHEELS names. Logs, and
-# the result of each benchmark as NAME.json, go to OUT (bench/results). Exits with 1 if a step failed.
-# All of it takes less than 10 minutes.
+# The machine needs nvcc, cmake and Python with torch, transformers, pydantic (with pydantic-core and
+# annotated-types), jinja2, numpy, pybind11, pytest and hypothesis. Missing packages can be put as wheels into
+# the folder that WHEELS names. The logs, as logs.tgz, and the result of each benchmark, as NAME.json, go to
+# OUT (bench/results). Exits with 1 if a step failed. Where a command may take 10 minutes only, run
+# `tests kernels`, `encode dali` and `sanitizers` one after the other.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 out=$(realpath -m "${OUT:-bench/results}")
 mkdir -p "$out"
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+collect() {
+  (cd "$out" && tar czf logs.tgz -- *.log && rm -f -- *.log)
+  rm -rf "$work"
+}
+trap collect EXIT
 failed=0
 
 # step SECONDS NAME COMMAND…: write its output to NAME.log, and the end of it to the terminal too
@@ -37,7 +42,7 @@ bench() {
 build() {
   local version
   version=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml | head -n 1)
-  cmake -S . -B "$work/build" -DCMAKE_BUILD_TYPE=Release -DACTION100M_WERROR=ON \
+  cmake -S . -B "$work/build" -DCMAKE_BUILD_TYPE=Release \
     -DSKBUILD_PROJECT_VERSION="$version" \
     -DPython_EXECUTABLE="$(command -v python3)" -DPYBIND11_FINDPYTHON=ON \
     -Dpybind11_DIR="$(python3 -m pybind11 --cmakedir)" &&
@@ -54,23 +59,24 @@ export work
 export -f build
 nvidia-smi >"$out/machine.log" 2>&1
 { uname -r; nvcc --version; python3 -c "import torch; print(torch.__version__)"; } >>"$out/machine.log" 2>&1
+step 60 imports python3 -c "import hypothesis, jinja2, pydantic, pytest, torch, transformers
+assert torch.cuda.is_available(), 'PyTorch finds no GPU'" || exit 1
 step 90 build bash -euo pipefail -c build || exit 1
-step 30 imports python3 -c "import hypothesis, jinja2, pydantic, pytest, torch, transformers" || exit 1
 
-run_tests() { step 100 tests python3 -m pytest -v -m gpu tests/gpu --ignore tests/gpu/test_dali.py; }
-run_encode() { bench 210 encode python3 bench/encode.py; }
-run_kernels() { bench 45 kernels python3 bench/kernels.py; }
+run_tests() { step 240 tests python3 -m pytest -v -m gpu tests/gpu --ignore tests/gpu/test_dali.py; }
+run_encode() { bench 330 encode python3 bench/encode.py; }
+run_kernels() { bench 60 kernels python3 bench/kernels.py; }
 # pytest exits with 5 (no tests were run) if DALI or PyAV is not installed.
-run_dali() { step 40 dali bash -c 'python3 -m pytest -v -m gpu tests/gpu/test_dali.py || [ $? = 5 ]'; }
+run_dali() { step 90 dali bash -c 'python3 -m pytest -v -m gpu tests/gpu/test_dali.py || [ $? = 5 ]'; }
 run_sanitizers() {
   local tool
   command -v compute-sanitizer >/dev/null || { echo "== no compute-sanitizer here"; return; }
   for tool in memcheck racecheck; do
     # Only some tests: they run about a hundred times slower here. Without torch's memory pool,
     # so that out-of-bounds accesses to each array are detected.
-    PYTORCH_NO_CUDA_MEMORY_CACHING=1 step 30 "$tool" compute-sanitizer --tool "$tool" --error-exitcode 1 \
+    PYTORCH_NO_CUDA_MEMORY_CACHING=1 step 200 "$tool" compute-sanitizer --tool "$tool" --error-exitcode 1 \
       python3 -m pytest -q -m gpu tests/gpu/test_kernels.py \
-      -k "takes_any_batch or any_address or (pool_is_the_mean and 7) or add_windows"
+      -k "takes_any_batch or any_address or (pool_is_the_mean and 3-7-264) or add_windows"
   done
 }
 [ $# -gt 0 ] || set -- tests encode kernels dali sanitizers

@@ -53,6 +53,9 @@ class SleepingModel:
     def empty(self, frames: int, like: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return np.empty((frames, *like.shape[1:]), np.uint8)
 
+    def write(self, buffer: NDArray[np.uint8], place: int, frames: NDArray[np.uint8]) -> None:
+        buffer[place : place + len(frames)] = frames
+
     def embed(self, windows: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         start = time.perf_counter()
         time.sleep(len(windows) * self.seconds)

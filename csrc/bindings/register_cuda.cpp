@@ -50,7 +50,8 @@ class Preprocessor {
                             std::to_string(size) + ".");
     }
     const py::gil_scoped_release release;
-    const auto preprocess = for_frames({in.device, in.shape[1], in.shape[2], size});
+    const auto preprocess =
+        for_frames({in.device, in.shape[1], in.shape[2], size}, as_stream(stream));
     (*preprocess)(static_cast<const std::uint8_t*>(in.data), in.shape[0], out.data, out.element,
                   as_stream(stream));
   }
@@ -60,14 +61,14 @@ class Preprocessor {
   using Shared = std::shared_ptr<const cuda::Preprocessor>;
   static constexpr std::size_t kMostKept = 64;  // filters take kilobytes, but sizes may be endless
 
-  Shared for_frames(const Key& key) {
+  Shared for_frames(const Key& key, void* stream) {
     const std::lock_guard<std::mutex> lock(mutex_);
     const auto found = kept_.find(key);
     if (found != kept_.end()) return found->second;
     const auto [device, height, width, size] = key;
     const auto made = std::make_shared<const cuda::Preprocessor>(
         device, height, width, action100m::centre_crop(height, width, short_side_, size),
-        normalisation_);
+        normalisation_, stream);
     if (kept_.size() == kMostKept) kept_.clear();
     kept_.emplace(key, made);
     return made;

@@ -2,6 +2,7 @@
 #include <cuda_fp16.h>
 
 #include <algorithm>
+#include <cstring>
 #include <stdexcept>
 
 #include "cuda/pool.h"
@@ -28,7 +29,8 @@ struct Vector {
   uint4 bits;
 
   __device__ void add_to(float (&sum)[kLength]) const {
-    const Value* values = reinterpret_cast<const Value*>(&bits);
+    Value values[kLength];
+    memcpy(values, &bits, sizeof bits);
 #pragma unroll
     for (int i = 0; i < kLength; ++i) sum[i] += static_cast<float>(values[i]);
   }

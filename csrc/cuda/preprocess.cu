@@ -3,6 +3,7 @@
 #include <cuda_pipeline_primitives.h>
 
 #include <algorithm>
+#include <cstring>
 #include <stdexcept>
 #include <string>
 #include <tuple>
@@ -84,6 +85,13 @@ struct Staged {
   }
 };
 
+template <class Value, class Pair>
+__device__ void store_bits(Value* out, const Pair (&pairs)[2]) {
+  uint2 bits;
+  memcpy(&bits, pairs, sizeof bits);
+  *reinterpret_cast<uint2*>(out) = bits;
+}
+
 template <class Value>
 __device__ void store(Value* out, const float (&v)[4]);
 template <>
@@ -93,13 +101,13 @@ __device__ void store(float* out, const float (&v)[4]) {
 template <>
 __device__ void store(__half* out, const float (&v)[4]) {
   const __half2 pairs[2] = {__floats2half2_rn(v[0], v[1]), __floats2half2_rn(v[2], v[3])};
-  *reinterpret_cast<uint2*>(out) = *reinterpret_cast<const uint2*>(pairs);
+  store_bits(out, pairs);
 }
 template <>
 __device__ void store(__nv_bfloat16* out, const float (&v)[4]) {
   const __nv_bfloat162 pairs[2] = {__floats2bfloat162_rn(v[0], v[1]),
                                    __floats2bfloat162_rn(v[2], v[3])};
-  *reinterpret_cast<uint2*>(out) = *reinterpret_cast<const uint2*>(pairs);
+  store_bits(out, pairs);
 }
 
 // The top byte of a sum as a float: the byte becomes the last bits of 2^23's mantissa.
@@ -320,7 +328,7 @@ struct Preprocessor::Plan {
   std::vector<DeviceVector<std::uint32_t>> uploaded;
 
   Plan(int on, std::size_t height, std::size_t width, const Crop& crop,
-       const Normalisation& normalisation)
+       const Normalisation& normalisation, cudaStream_t stream)
       : device(on) {
     const CurrentDevice current(device);
     arguments.height = static_cast<unsigned>(height);
@@ -335,26 +343,26 @@ struct Preprocessor::Plan {
       plan_tiles([](unsigned rows) { return rows; }, std::min(arguments.size, kTileColumns), 0);
     } else {
       plan_filters(triangle_filter(width, crop.width, crop.left, crop.size),
-                   triangle_filter(height, crop.height, crop.top, crop.size));
+                   triangle_filter(height, crop.height, crop.top, crop.size), stream);
     }
   }
 
   // The unrolled kernels are for frames that are shrunk to no less than 2/3, 1/2 and 2/5 of their
   // sides (480, 720 and 1080 rows to 438); filters with fewer taps are padded.
-  void plan_filters(const AxisFilter& across, const AxisFilter& down) {
+  void plan_filters(const AxisFilter& across, const AxisFilter& down, cudaStream_t stream) {
     const std::size_t most = std::max(across.taps, down.taps);
     taps = static_cast<unsigned>(most <= 3 ? 3 : most <= 4 ? 4 : most <= 6 ? 6 : most);
     const AxisFilter columns = for_kernel(across, taps);
     const AxisFilter rows = for_kernel(down, taps);
-    arguments.columns = upload(columns);
-    arguments.rows = upload(rows);
+    arguments.columns = upload(columns, stream);
+    arguments.rows = upload(rows, stream);
     plan_tiles([&](unsigned tile) { return widest_span(rows, tile); },
                widest_span(columns, kTileColumns), kTileColumns * 4);
   }
 
-  Axis upload(const AxisFilter& filter) {
-    const auto* first = uploaded.emplace_back(filter.first).data();
-    const auto* weights = uploaded.emplace_back(filter.weights).data();
+  Axis upload(const AxisFilter& filter, cudaStream_t stream) {
+    const auto* first = uploaded.emplace_back(filter.first, stream).data();
+    const auto* weights = uploaded.emplace_back(filter.weights, stream).data();
     return {first, weights, static_cast<unsigned>(filter.taps)};
   }
 
@@ -381,8 +389,9 @@ struct Preprocessor::Plan {
 };
 
 Preprocessor::Preprocessor(int device, std::size_t height, std::size_t width, const Crop& crop,
-                           const Normalisation& normalisation)
-    : plan_(std::make_unique<const Plan>(device, height, width, crop, normalisation)) {}
+                           const Normalisation& normalisation, void* stream)
+    : plan_(std::make_unique<const Plan>(device, height, width, crop, normalisation,
+                                         static_cast<cudaStream_t>(stream))) {}
 
 Preprocessor::~Preprocessor() = default;
 

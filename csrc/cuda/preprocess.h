@@ -12,9 +12,10 @@ namespace action100m::cuda {
 // element type of the output. The filters are computed and uploaded once.
 class Preprocessor {
  public:
-  // Throws std::runtime_error if CUDA fails.
+  // Uploads on `stream` (a cudaStream_t), and waits for it. Throws std::runtime_error if CUDA
+  // fails.
   Preprocessor(int device, std::size_t height, std::size_t width, const Crop& crop,
-               const Normalisation& normalisation);
+               const Normalisation& normalisation, void* stream);
   ~Preprocessor();
 
   // Queues on `stream` (a cudaStream_t): converts frames (n, height, width, 3) to out (n, 3, size,

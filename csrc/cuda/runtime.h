@@ -29,17 +29,18 @@ class CurrentDevice {
   int before_ = 0;
 };
 
-// A copy of `values` in the current device's memory.
+// A copy of `values` in the current device's memory, made on `stream`, which must not wait for
+// long.
 template <class Value>
 class DeviceVector {
  public:
-  explicit DeviceVector(const std::vector<Value>& values) {
-    CUDA_CHECK(cudaMalloc(&data_, values.size() * sizeof(Value)));
+  DeviceVector(const std::vector<Value>& values, cudaStream_t stream) {
+    const std::size_t bytes = values.size() * sizeof(Value);
+    CUDA_CHECK(cudaMalloc(&data_, bytes));
     cudaError_t status =
-        cudaMemcpy(data_, values.data(), values.size() * sizeof(Value), cudaMemcpyHostToDevice);
-    // A copy from pageable memory may return before it is complete, and the streams that read the
-    // data need not wait for the default stream.
-    if (status == cudaSuccess) status = cudaStreamSynchronize(nullptr);
+        cudaMemcpyAsync(data_, values.data(), bytes, cudaMemcpyHostToDevice, stream);
+    // Other streams will read the data too.
+    if (status == cudaSuccess) status = cudaStreamSynchronize(stream);
     if (status != cudaSuccess) static_cast<void>(cudaFree(data_));
     CUDA_CHECK(status);
   }

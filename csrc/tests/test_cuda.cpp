@@ -40,7 +40,7 @@ void preprocess_gives_the_cores_bits(std::size_t n, std::size_t height, std::siz
   std::vector<float> wanted(count);
   action100m::preprocess(frames, n, height, width, crop, kNormalisation, wanted.data());
 
-  const action100m::cuda::Preprocessor prepare(0, height, width, crop, kNormalisation);
+  const action100m::cuda::Preprocessor prepare(0, height, width, crop, kNormalisation, nullptr);
   const auto floats = memory<float>(count);
   prepare(frames, n, floats.get(), Element::float32, nullptr);
   CHECK(std::memcmp(floats.get(), wanted.data(), count * sizeof(float)) == 0);

@@ -45,7 +45,7 @@ def encode(model: WindowModel, frames: Iterator[FrameBatch], first_row: int = 0)
 
 def windows_of(n: int, layout: WindowLayout) -> list[tuple[int, list[int]]]:
     """Where windows start, and which frames they contain."""
-    sliding = SlidingWindows(layout, lambda count, like: np.full(count, -1))
+    sliding = SlidingWindows(layout, lambda count, like: np.full(count, -1), SmallModel().write)
     seen = [*sliding.push(np.arange(n)), *sliding.finish()]
     return [(start, np.asarray(frames).tolist()) for start, frames in seen]
 

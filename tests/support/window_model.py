@@ -47,6 +47,9 @@ class SmallModel:
     def empty(self, frames: int, like: Rows) -> Rows:
         return np.full((frames, *like.shape[1:]), np.nan, np.float32)
 
+    def write(self, buffer: Any, place: int, frames: Any) -> None:
+        buffer[place : place + len(frames)] = frames
+
     def embed(self, windows: Sequence[Rows]) -> Rows:
         self.batches.append(len(windows))
         return np.stack([self.embed_one(window) for window in windows])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from action100m.errors import VideoError
-from action100m.video import DecodeReport, FrameSpec
+from action100m.video import DecodeReport, FrameSpec, VideoInfo
 from action100m.video.log import FFmpegLog
 from action100m.video.opening import open_video
 from action100m.video.pyav import PyAVStream
@@ -19,16 +21,19 @@ ALL = FrameSpec(stride=1, side=16)
 STEADY = [round(number * 1000 / 30) for number in range(90)]
 
 
+def timeline_of(path: Path, info: VideoInfo, **options: bool) -> Timeline:
+    with FFmpegLog() as log:
+        container, video = open_video(path, log)
+        with container:
+            return read_timeline(container, video, log, info, lambda: None, **options)
+
+
 def both(path: Path) -> tuple[Timeline, list[float], DecodeReport]:
     """A file's timeline, and PyAV's times and report."""
     stream = PyAVStream(path, ALL)
     times = [time for batch in stream for time in batch.times.tolist()]
     stream.close()
-    with FFmpegLog() as log:
-        container, video = open_video(path, log)
-        with container:
-            timeline = read_timeline(container, video, log, stream.info, lambda: None)
-    return timeline, times, stream.report
+    return timeline_of(path, stream.info), times, stream.report
 
 
 def assert_same(path: Path) -> None:
@@ -54,6 +59,26 @@ def test_a_truncated_file_without_reordered_frames(tmp_path: Path, share: float)
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
     assert_same(path)
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
+def test_hidden_pictures_are_refused_where_a_decoder_would_show_them(tmp_path: Path) -> None:
+    path = tmp_path / "a.webm"
+    source = ["-f", "lavfi", "-i", "testsrc2=s=128x72:r=30:d=3", "-pix_fmt", "yuv420p"]
+    options = ["-c:v", "libvpx-vp9", "-b:v", "100k", "-cpu-used", "5", "-auto-alt-ref", "1"]
+    for number in ("1", "2"):  # libvpx hides pictures in its second pass only
+        passes = ["-pass", number, "-passlogfile", tmp_path / "log"]
+        target = ["-f", "null", "-"] if number == "1" else [path]
+        subprocess.run(["ffmpeg", "-v", "error", *source, *options, *passes, *target], check=True)
+    assert_same(path)
+    stream = PyAVStream(path, ALL)
+    stream.close()
+    with pytest.raises(VideoError, match="or hold a hidden one"):
+        timeline_of(path, stream.info, one_picture_per_packet=True)
+    shown = write_numbered(tmp_path / "b.webm", STEADY)
+    stream = PyAVStream(shown, ALL)
+    stream.close()
+    assert len(timeline_of(shown, stream.info, one_picture_per_packet=True).times) == len(STEADY)
 
 
 def test_the_real_clips(shared: Path) -> None:

@@ -25,8 +25,6 @@ class Frames(Protocol):
 
     def __getitem__(self, key: slice, /) -> Any: ...
 
-    def __setitem__(self, key: slice, value: Any, /) -> None: ...
-
 
 class WindowModel(Protocol):
     """A model that encodes a window of frames at once.
@@ -79,6 +77,10 @@ class WindowModel(Protocol):
 
         In torch, allocate it outside `inference_mode`, or else it is writable only inside it.
         """
+        ...
+
+    def write(self, buffer: Any, place: int, frames: Any) -> None:
+        """Copy Frames into a buffer, from frame number `place` of it on."""
         ...
 
     def embed(self, windows: Sequence[Any]) -> NDArray[np.float32]:
@@ -134,11 +136,21 @@ class SlidingWindows:
     """
 
     def __init__(
-        self, layout: WindowLayout, empty: Callable[[int, Any], Frames], first: int = 0
+        self,
+        layout: WindowLayout,
+        empty: Callable[[int, Any], Frames],
+        write: Callable[[Frames, int, Frames], None],
+        first: int = 0,
     ) -> None:
-        """Start with frame number `first`, at which a window starts."""
+        """Start with frame number `first`, at which a window starts.
+
+        Args:
+            layout: where windows start.
+            empty, write: how buffers are made and filled; see WindowModel.
+            first: number of the first frame.
+        """
         self._layout = layout
-        self._empty = empty
+        self._empty, self._write = empty, write
         self._buffer: Frames | None = None
         self._origin = first  # the number of the buffer's first frame
         self._next = first  # where the next window starts
@@ -150,7 +162,7 @@ class SlidingWindows:
             buffer = self._buffer_with_room(frames)
             used = self.end - self._origin
             taken = frames[: len(buffer) - used]
-            buffer[used : used + len(taken)] = taken
+            self._write(buffer, used, taken)
             frames = frames[len(taken) :]
             self.end += len(taken)
             while self._next + self._layout.window <= self.end:
@@ -164,7 +176,8 @@ class SlidingWindows:
         window = self._layout.window
         seen = self.end - self._origin
         if seen < window:
-            self._buffer[seen:window] = self._buffer[seen - 1 : seen]
+            for place in range(seen, window):
+                self._write(self._buffer, place, self._buffer[seen - 1 : seen])
             yield self._window(self._buffer, self._origin)
         elif self._next - self._layout.stride + window < self.end:
             yield self._window(self._buffer, self.end - window)
@@ -175,7 +188,7 @@ class SlidingWindows:
         if full is None or self.end - self._origin == len(full):
             self._buffer = self._empty(2 * window, frames)
             if full is not None:
-                self._buffer[:window] = full[len(full) - window :]
+                self._write(self._buffer, 0, full[len(full) - window :])
                 self._origin = self.end - window
         assert self._buffer is not None
         return self._buffer
@@ -324,7 +337,7 @@ class WindowedEncoder:
             Exception: any error of the model or the frames.
         """
         first = self._layout.first_frame(first_row)
-        sliding = SlidingWindows(self._layout, self._empty, first)
+        sliding = SlidingWindows(self._layout, self._empty, self._model.write, first)
         mean = OverlapMean(self._layout, self.dimension, first)
         extra = first_row - first  # rows at the front that are already stored
 

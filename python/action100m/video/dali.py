@@ -45,7 +45,9 @@ from action100m.video.timeline import ADVICE, read_timeline
 Device = Literal["cpu", "gpu"]
 
 _CONTAINERS = ("mov,", "matroska,")
-_CODECS: dict[Device, set[str]] = {"cpu": {"vp9"}, "gpu": {"h264", "hevc", "vp9", "av1"}}
+# On the GPU, DALI gives the next packet's time to each picture that is decoded, shown or not: most
+# AV1 files, and many VP9 files, would get wrong pictures without an error.
+_CODECS: dict[Device, set[str]] = {"cpu": {"vp9"}, "gpu": {"h264", "hevc", "vp9"}}
 # Shares of red and blue in luma, by FFmpeg's colour space number; the values of swscale.
 _BT601 = (0.299, 0.114)
 _LUMA = {
@@ -136,7 +138,14 @@ class DaliStream:
                 self._info = describe(container, stream, self._scaler.display)
             container, stream = open_video(path, log)
             with container:
-                self._timeline = read_timeline(container, stream, log, self._info, on_progress)
+                self._timeline = read_timeline(
+                    container,
+                    stream,
+                    log,
+                    self._info,
+                    on_progress,
+                    one_picture_per_packet=device == "gpu",
+                )
         self._step = max(d for d in range(1, _LEAP + 1) if spec.stride % d == 0)
         frame_bytes = first.width * first.height * 3
         self._length = min(_SEQUENCE_FRAMES, max(1, _SEQUENCE_BYTES // frame_bytes))
@@ -280,6 +289,8 @@ def _check_frame(frame: VideoFrame, device: Device) -> None:
     if frame.width % 2 or frame.height % 2:
         size = f"{frame.width} x {frame.height}"
         raise VideoError(f"DALI's colours are wrong at an odd size such as {size}. {ADVICE}")
+    if device == "gpu" and frame.interlaced_frame:
+        raise VideoError(f"On the GPU, DALI may confuse the fields of interlaced video. {ADVICE}")
     if device == "cpu" and frame.color_range == ColorRange.JPEG:
         raise VideoError(f"On the CPU, DALI reads its full-range colours as limited. {ADVICE}")
 

@@ -38,6 +38,8 @@ def read_timeline(
     log: FFmpegLog,
     info: VideoInfo,
     on_progress: Callable[[], None],
+    *,
+    one_picture_per_packet: bool = False,
 ) -> Timeline:
     """Demux a file to its end, without decoding.
 
@@ -46,6 +48,8 @@ def read_timeline(
         log: the log that captures FFmpeg's messages.
         info: properties of the same file.
         on_progress: called for every packet.
+        one_picture_per_packet: whether the decoder needs VP9 packets that each contain one picture,
+            which is decoded and shown.
 
     Raises:
         VideoError: the packets do not determine which frames a decoder returns and their times.
@@ -62,6 +66,8 @@ def read_timeline(
             tally.complain(["The file ends inside a packet."])
         elif _is_shown(packet, first=tally.demuxed == 1, codec=info.codec):
             assert packet.pts is not None
+            if one_picture_per_packet and info.codec == "vp9" and not _is_one_vp9(bytes(packet)):
+                raise VideoError(_doubt("some show a picture again, or hold a hidden one"))
             shown.append((packet.pts, packet.duration or 0))
             # These two codecs never reorder pictures, whatever the decoding timestamps say.
             place = packet.pts if info.codec in {"vp9", "av1"} else packet.dts
@@ -130,6 +136,11 @@ def _is_hidden_vp9(data: bytes) -> bool:
         return False
     shows_again, shown = data[0] & 0x08, data[0] & 0x02
     return not (shows_again or shown)
+
+
+def _is_one_vp9(data: bytes) -> bool:
+    """Return whether a shown packet contains exactly one picture, which no earlier one has."""
+    return data[-1] & 0xE0 != 0xC0 and not data[0] & 0x08
 
 
 def _doubt(what: str) -> str:

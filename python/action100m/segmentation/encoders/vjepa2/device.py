@@ -41,11 +41,10 @@ def device_errors(device: torch.device) -> Iterator[None]:
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
-        # Otherwise the traceback would keep the memory of the failed batch.
-        traceback.clear_frames(error.__traceback__)
-        torch.cuda.empty_cache()
-        raise OutOfDeviceMemoryError(f"The device's memory is full: {error}") from error
+        raise _full(error) from error
     except torch.AcceleratorError as error:
+        if "out of memory" in str(error):  # not for a tensor, but for a kernel, a library, a graph
+            raise _full(error) from error
         raise _stopped(error) from error
     except RuntimeError:  # from a library: cuBLAS, cuDNN, Triton, our kernels
         try:
@@ -54,6 +53,13 @@ def device_errors(device: torch.device) -> Iterator[None]:
         except RuntimeError as error:
             raise _stopped(error) from error
         raise
+
+
+def _full(error: Exception) -> OutOfDeviceMemoryError:
+    # Otherwise the traceback would keep the memory of the failed batch.
+    traceback.clear_frames(error.__traceback__)
+    torch.cuda.empty_cache()
+    return OutOfDeviceMemoryError(f"The device's memory is full: {error}")
 
 
 def _stopped(error: RuntimeError) -> EngineStoppedError:

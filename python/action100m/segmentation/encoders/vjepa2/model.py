@@ -132,15 +132,21 @@ class VJepa2Model:
         # Not on the stream that encodes, where a copy would wait for the windows before it.
         with device_errors(self.device), torch.no_grad(), torch.cuda.stream(self._uploads):
             prepared = preprocess(pixels, self._architecture, self._dtype, self.device)
-        if self._uploads is not None:
-            self._uploads.synchronize()
-            prepared.record_stream(torch.cuda.current_stream(self.device))
+            if self._uploads is not None:
+                self._uploads.synchronize()
+                # It is read, and its memory given back, on the stream that encodes.
+                prepared.record_stream(torch.cuda.default_stream(self.device))
         return prepared
 
     def empty(self, frames: int, like: torch.Tensor) -> torch.Tensor:
         """Return an uninitialised buffer for `frames` prepared frames."""
         with device_errors(self.device):
             return like.new_empty((frames, *like.shape[1:]))
+
+    def write(self, buffer: torch.Tensor, place: int, frames: torch.Tensor) -> None:
+        """Copy prepared frames into a buffer, from frame number `place` of it on."""
+        with device_errors(self.device):
+            buffer[place : place + len(frames)] = frames
 
     def embed(self, windows: Sequence[torch.Tensor]) -> NDArray[np.float32]:
         """Encode windows and average their tokens over space.

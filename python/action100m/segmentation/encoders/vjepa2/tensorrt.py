@@ -39,7 +39,7 @@ except ImportError as missing:
         "TensorRT is not installed: pip install 'action100m[tensorrt]'; it includes its libraries."
     ) from missing
 
-_VERSION = 1  # of everything here that affects an engine
+_VERSION = 2  # of everything here that affects an engine
 
 
 def build_engine(
