@@ -302,6 +302,30 @@ def test_a_failed_device_stops_the_engine(tiny: Path) -> None:
         model.embed(list(random_pixels(1, 8, 64)))
 
 
+class Broken(torch.Tensor):
+    """A tensor on a device that has failed."""
+
+    def __setitem__(self, *_: Any) -> None:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+
+def test_a_device_that_fails_while_frames_are_copied_stops_the_engine(tiny: Path) -> None:
+    model = around(lambda pixels: pixels, tiny, batch=5)
+    buffer = torch.zeros(4, 3, 64, 64).as_subclass(Broken)
+    with pytest.raises(EngineStoppedError, match="device failed: CUDA error: an illegal"):
+        model.write(buffer, 0, torch.zeros(2, 3, 64, 64))
+
+
+def test_memory_that_is_full_for_a_kernel_does_not_stop_the_engine(tiny: Path) -> None:
+    batching = pytest.importorskip("action100m.segmentation.batching")
+
+    def forward(pixels: Any) -> Any:
+        raise torch.AcceleratorError("CUDA error: out of memory")
+
+    with pytest.raises(batching.OutOfDeviceMemoryError, match="memory is full"):
+        around(forward, tiny, batch=5).embed(list(random_pixels(1, 8, 64)))
+
+
 def test_other_errors_are_raised_unchanged(tiny: Path) -> None:
     def forward(pixels: Any) -> Any:
         raise RuntimeError("shape mismatch")

@@ -51,6 +51,14 @@ def test_vectors_of_onnx_runtime_equal_those_of_transformers(
         np.testing.assert_allclose(vectors, truth, atol=TOLERANCE[precision])
 
 
+def test_attention_is_one_operator_which_cannot_run_unfused(tiny: Path, tmp_path: Path) -> None:
+    checkpoint = open_checkpoint(str(tiny))
+    export_onnx(checkpoint, tmp_path / "encoder.onnx")
+    operators = [node.op_type for node in onnx.load(tmp_path / "encoder.onnx").graph.node]
+    assert operators.count("Attention") == checkpoint.architecture.layers
+    assert "Softmax" not in operators
+
+
 def test_bfloat16_exports_a_valid_model_with_external_weights(tiny: Path, tmp_path: Path) -> None:
     path = tmp_path / "encoder.onnx"
     export_onnx(open_checkpoint(str(tiny)), path, window=4, precision="bf16")
