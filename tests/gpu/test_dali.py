@@ -118,22 +118,6 @@ def test_colours(tmp_path: Path, colorspace: int, color_range: int) -> None:
     check(write_tagged(path, size=SIZE, codec="libx264", **tags), FrameSpec(1, 180))
 
 
-def test_pixels_stay_on_the_device(tmp_path: Path) -> None:
-    torch = pytest.importorskip("torch")
-    path = write_video(tmp_path / "a.mp4", [2.0, 3.0], size=SIZE)
-    truth = read(PyAVStream(path, SPEC))
-    stream = DaliStream(path, SPEC, device="gpu")
-    found = []
-    for batch in stream.device_batches():
-        pixels = torch.from_dlpack(batch.pixels)
-        assert pixels.is_cuda
-        assert pixels.dtype == torch.uint8
-        found.append(FrameBatch(batch.index, batch.times, pixels.cpu().numpy()))
-    stream.close()
-    assert sum(len(batch.index) for batch in found) == len(truth.index)
-    assert np.abs(found[0].pixels.astype(int) - truth.pixels[: len(found[0].index)]).mean() < 2.5
-
-
 def test_the_child_survives_damaged_files(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mkv", [1.0, 1.5, 1.0], size=SIZE)
     data, truth = path.read_bytes(), read(PyAVStream(path, SPEC))

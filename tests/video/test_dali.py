@@ -113,14 +113,6 @@ def test_batches_contain_each_frame_exactly_once(clip: Path) -> None:
     stream.close()
 
 
-def test_device_batches_support_dlpack(clip: Path) -> None:
-    truth = Read(PyAVStream(clip, SPEC))
-    stream = DaliStream(clip, SPEC, device="cpu")
-    pixels = [np.from_dlpack(batch.pixels).copy() for batch in stream.device_batches()]
-    stream.close()
-    assert difference(np.concatenate(pixels), truth.pixels).max() < TOLERANCE
-
-
 @pytest.mark.parametrize("matrix", ORIENTATIONS)
 def test_all_eight_orientations(tmp_path: Path, matrix: tuple[int, int, int, int]) -> None:
     path = write_video(tmp_path / "a.mp4", [0.5], size=(160, 90), codec="libvpx-vp9")

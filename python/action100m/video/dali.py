@@ -22,9 +22,8 @@ import re
 import tempfile
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import av
 import numpy as np
@@ -63,34 +62,8 @@ _LEAP = 11  # from 12 frames on, DALI seeks instead of decoding
 _ASSERTION = re.compile(r"^Assert on .*? failed: (.*)$|^(.*[Ee]rror.*)$", re.MULTILINE)
 
 
-class DeviceArray(Protocol):
-    """An array that other libraries accept without a copy: torch.from_dlpack, cupy, numpy."""
-
-    @property
-    def shape(self) -> Any: ...
-
-    def __dlpack__(self) -> Any: ...
-
-    def __dlpack_device__(self) -> tuple[int, int]: ...
-
-
-@dataclass(frozen=True, eq=False)
-class DeviceBatch:
-    """A `FrameBatch` whose pixels stay on the device that decoded them.
-
-    Attributes:
-        index, times: as in `FrameBatch`.
-        pixels: (b, h, w, 3) uint8 RGB; complete on every CUDA stream; valid until the next
-            batch is requested.
-    """
-
-    index: NDArray[np.int64]
-    times: NDArray[np.float64]
-    pixels: DeviceArray
-
-
 class DaliStream:
-    """One pass over a video with DALI: a `FrameStream` that also has `device_batches`.
+    """One pass over a video with DALI: a `FrameStream`.
 
     Frame numbers, times, report and picture size equal those of `PyAVStream`. Colours differ by
     less than 2.5 of 255 on average over a picture, because chroma is interpolated and pictures are
@@ -162,23 +135,12 @@ class DaliStream:
         return self._report
 
     def __iter__(self) -> Iterator[FrameBatch]:
-        for batch in self.device_batches():
-            pictures = self._on_host(batch.pixels)
-            pixels = np.empty((len(pictures), *self._scaler.shape), np.uint8)
-            self._scaler.frame(pictures, pixels)
-            yield FrameBatch(batch.index, batch.times, pixels)
-
-    def device_batches(self) -> Iterator[DeviceBatch]:
-        """Return the batches with pixels left on the device, instead of iterating the stream.
-
-        The padding or cropping that `FrameSpec.aspect` asks for is not applied here.
-        """
         return self._batches
 
     def close(self) -> None:
         self._batches.close()
 
-    def _decode(self) -> Generator[DeviceBatch, None, None]:
+    def _decode(self) -> Generator[FrameBatch, None, None]:
         frames = self._timeline.report.frames
         span = self._length * self._step
         with tempfile.TemporaryDirectory(prefix="dali-") as folder:
@@ -195,8 +157,15 @@ class DaliStream:
                 self._on_progress()
                 if len(places):
                     sampled = numbers[places]
-                    yield DeviceBatch(sampled, self._timeline.times[sampled], pixels[0])
+                    framed = self._framed(self._on_host(pixels[0]))
+                    yield FrameBatch(sampled, self._timeline.times[sampled], framed)
         self._report = self._timeline.report
+
+    def _framed(self, pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Pad or crop scaled pictures, as `FrameSpec.aspect` asks."""
+        pixels = np.empty((len(pictures), *self._scaler.shape), np.uint8)
+        self._scaler.frame(pictures, pixels)
+        return pixels
 
     @contextmanager
     def _giving_up(self, frame: int) -> Iterator[None]:
