@@ -20,7 +20,7 @@ MODULES = {
     "embeddings": ("sentence_transformers",),
     "fiftyone": ("fiftyone",),
     "figures": ("wordcloud",),
-    "hub": ("huggingface_hub",),
+    "hub": ("aiohttp", "huggingface_hub"),
     "test": ("wordcloud", "duckdb", "hypothesis", "jsonschema", "pytest", "sklearn"),
 }
 """The modules of each extra, as pyproject.toml lists their packages; developers' extras aside."""

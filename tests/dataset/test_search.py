@@ -167,7 +167,7 @@ def test_the_best_hits_of_all_files_are_kept(folder: Path) -> None:
     ("uid", "file", "link"),
     [
         ("dQw4w9WgXcQ", None, "https://www.youtube.com/watch?v=dQw4w9WgXcQ&t=12s"),
-        ("dQw4w9WgXcQ", "/v/a.mp4", "/v/a.mp4#t=12.75,15"),
+        ("dQw4w9WgXcQ", "/v/a.mp4", "file:///v/a.mp4#t=12.75,15"),
         ("my-clip", None, None),
         ("dQw4w9WgXc&", None, None),
     ],
@@ -197,7 +197,8 @@ def test_the_command_prints_lines_or_json(folder: Path, tmp_path: Path) -> None:
 
 
 def test_hits_of_a_run_link_to_its_video_files(rows: list[Row], tmp_path: Path) -> None:
-    run, file = tmp_path / "run", tmp_path / f"{rows[2]['video_uid']}.mp4"
+    run, file = tmp_path / "run", tmp_path / "a #%" / f"{rows[2]['video_uid']}.mp4"
+    file.parent.mkdir()
     (run / "data").mkdir(parents=True)
     (run / "run.toml").touch()
     file.write_bytes(b"a video")
@@ -207,7 +208,7 @@ def test_hits_of_a_run_link_to_its_video_files(rows: list[Row], tmp_path: Path) 
     result = call("search", "fold the paper", glob, "--json")
     assert result.stdout == call("search", "fold the paper", run, "--json").stdout
     links = {hit["video_uid"]: hit["link"] for hit in map(json.loads, result.stdout.splitlines())}
-    assert links.pop(rows[2]["video_uid"]).startswith(f"{file}#t=")
+    assert links.pop(rows[2]["video_uid"]).startswith(f"{file.as_uri()}#t=")
     assert links
     assert set(links.values()) == {None}
 

@@ -16,12 +16,12 @@ from action100m.segmentation.part import from_table
 from command import call
 
 _FAILS = {
-    "m_audio_only.mp4": r"only audio\. .* remove it\.$",
-    "m_html_named.mp4": r"it is text .* Download it again, or remove it\.$",
-    "m_jpeg_named.mp4": r"still picture.*\. Remove it from the inputs\.$",
+    "m_audio_only.mp4": r"only audio\. .* delete it\.$",
+    "m_html_named.mp4": r"it is text .* Download it again, or delete it\.$",
+    "m_jpeg_named.mp4": r"still picture.*`action100m remove`\.$",
     "m_mjpeg_noindex.avi": r"43 of 60 frames.* Download it again, or lower video\.min_coverage\.$",
-    "m_png_named.avi": r"still picture.*\. Remove it from the inputs\.$",
-    "m_random_named.mkv": r"Not a video file.* Download it again, or remove it\.$",
+    "m_png_named.avi": r"still picture.*`action100m remove`\.$",
+    "m_random_named.mkv": r"Not a video file.* Download it again, or delete it\.$",
     "m_trunc_40bytes.mp4": r"index .* Download it again\.$",
     "m_trunc_faststart.mp4": r"60 of 120 frames.* lower video\.min_coverage\.$",
     "m_trunc_nomoov.mp4": r"index .* Download it again\.$",

@@ -130,6 +130,31 @@ def status_command(run_folder: RunFolderArgument) -> None:
     print_lines(describe_run(run_folder))
 
 
+@app.command("remove", rich_help_panel=_PANEL)
+@explained()
+def remove_command(
+    run_folder: RunFolderArgument,
+    uids: Annotated[
+        list[str], typer.Argument(metavar="UID…", help="Names of videos.", show_default=False)
+    ],
+) -> None:
+    """Take videos out of a run, and out of its dataset the next time that it is written.
+
+    Neither the files nor what was done for them is deleted: a run that is given them again takes
+    them in again.
+    """
+    from action100m.locks import locked
+    from action100m.runs.folder import RunFolder
+    from action100m.runs.manifest import Manifest
+    from action100m.runs.settings import read_settings
+
+    folder = RunFolder(run_folder)
+    read_settings(folder)
+    with locked(folder.manifest_lock):
+        Manifest(folder).remove(uids)
+    print_lines([f"Removed {len(uids)}: `action100m export {run_folder}` writes the dataset anew."])
+
+
 class FigureFormat(str, Enum):
     """What a figure is written as."""
 

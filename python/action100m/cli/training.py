@@ -87,6 +87,8 @@ def balance_command(
     from action100m.dataset.select import Selection
 
     require_utf8(out)
+    if out.suffix.lower() != ".parquet":
+        raise UsageError(f"--out takes a .parquet file, not {out}.")
     check_figure(figure)
     with opened(dataset, keep_going=keep_going) as data:
         result = balance(

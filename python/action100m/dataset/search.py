@@ -6,6 +6,7 @@ import dataclasses
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -67,7 +68,7 @@ class Hit:
             The link; None without a file if the uid is not a YouTube id of 11 characters.
         """
         if file is not None:
-            return f"{file}#t={self.start:g},{self.end:g}"
+            return f"{Path(file).absolute().as_uri()}#t={self.start:g},{self.end:g}"
         if _SITE_UID.fullmatch(self.video_uid):
             return f"https://www.youtube.com/watch?v={self.video_uid}&t={int(self.start)}s"
         return None

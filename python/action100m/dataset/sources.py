@@ -352,6 +352,10 @@ def _remote(url: str) -> list[Source]:
     try:
         store, path = fsspec.core.url_to_fs(url)
         files = _remote_files(store, path)
+    except ImportError as error:  # fsspec names the package that the address needs
+        raise DatasetError(
+            f"{url}: {first_line(error)} For https:// and hf://, pip install 'action100m[hub]'."
+        ) from error
     except Exception as error:  # whatever the store's HTTP library raises
         raise DatasetError(f"{url}: {first_line(error)}") from error
     if not files:

@@ -83,6 +83,10 @@ class RunFolder:
         return self.root / "manifest"
 
     @property
+    def manifest_lock(self) -> Path:
+        return self.root / ".manifest.lock"
+
+    @property
     def data(self) -> Path:
         return self.root / "data"
 

@@ -53,6 +53,7 @@ ROWS_PER_GROUP = 64
 """Rows of a piece that are read together when one of them is looked up."""
 _ROWS_PER_PIECE = 16 * ROWS_PER_GROUP  # an interruption loses at most one for each process
 _COMPARED = 2**16  # bytes compared at each end of two files of the same size
+_REMOVED = -1  # as its size: the video was taken out of the run
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +113,10 @@ class Manifest:
                 # A sidecar was added or removed: the file has another uid now.
                 self._earlier_keys[uid].add(latest.pop(uid).key)
             if video.uid in latest:
-                self._earlier_keys[video.uid].add(latest[video.uid].key)
-            uids[video.path] = video.uid
-            latest[video.uid] = video
+                self._earlier_keys[video.uid].add(latest.pop(video.uid).key)
+            if video.size != _REMOVED:
+                uids[video.path] = video.uid
+                latest[video.uid] = video
         self.videos = [latest[uid] for uid in sorted(latest)]
 
     def earlier_keys(self, video: Video) -> set[str]:
@@ -171,11 +173,31 @@ class Manifest:
         problems += self._write(new, sidecars, processes)
         return sidecars.doubts((video.path, video.uid) for video in self.videos) + problems
 
+    def remove(self, uids: Sequence[str]) -> None:
+        """Take videos out of the run; what was done for them is kept, in case they come back.
+
+        Raises:
+            UsageError: the run has no video with one of the uids.
+        """
+        videos = {video.uid: video for video in self.videos}
+        if unknown := [uid for uid in dict.fromkeys(uids) if uid not in videos]:
+            raise UsageError(f"{self._folder.root} has no video {', '.join(unknown)}.")
+        gone = [replace(videos[uid], size=_REMOVED, sidecar="") for uid in sorted({*uids})]
+        added = self._next_time()
+        rows = [(video, VideoMetadata()) for video in gone]
+        _write_piece(self._folder, rows, added, [[]] * len(gone), [])
+        self._rows += [(added, video) for video in gone]
+        self._index()
+
+    def _next_time(self) -> int:
+        """Return the time, in nanoseconds, at which rows are added now: after all others."""
+        return max(time.time_ns(), self._rows[-1][0] + 1 if self._rows else 0)
+
     def _write(
         self, new: list[tuple[Video, VideoMetadata]], sidecars: Sidecars, processes: int
     ) -> list[str]:
         """Write pieces with the transcripts; return sentences about what could not be used."""
-        added = max(time.time_ns(), self._rows[-1][0] + 1 if self._rows else 0)
+        added = self._next_time()
         pieces = [new[k : k + _ROWS_PER_PIECE] for k in range(0, len(new), _ROWS_PER_PIECE)]
 
         def call(piece: list[tuple[Video, VideoMetadata]]) -> tuple[Any, ...]:

@@ -16,7 +16,7 @@ from action100m.config import Config, changes
 from action100m.dataset.swap import refuse_foreign
 from action100m.dataset.write import SHARD_NAME
 from action100m.device import release_memory
-from action100m.errors import ConfigError, NothingToDoError, as_run_stopped
+from action100m.errors import ConfigError, NothingToDoError, UsageError, as_run_stopped
 from action100m.inference import EngineStoppedError, check_access, check_engine
 from action100m.inference import pin as pin_model
 from action100m.locks import locked
@@ -100,12 +100,15 @@ def run(
     refuse_foreign(work.folder.data, SHARD_NAME)  # not after hours of work
     earlier = _earlier(work.folder, needed=config is None)
     config = config or earlier or Config()
-    manifest = work.take_in(paths, config)
     _check_engines(config)
     config = _pinned(config)
-    for change in changes(earlier, config) if earlier else ():
-        work.say(f"Settings of {work.folder.root} change: {change}")
-    settings = work.segment(config, manifest)
+    with open_segment_stage(config, work.folder) as stage:
+        settings = _settings(config, stage)
+        _check_access(settings, work.folder, paths)
+        manifest = work.take_in(paths, config)  # not before all that is needed is known to be here
+        for change in changes(earlier, config) if earlier else ():
+            work.say(f"Settings of {work.folder.root} change: {change}")
+        work.segment(stage, settings, manifest)
     release_memory()
     work.ask_models(settings, manifest)
     del manifest  # large, and read again below: other runs may have added to it
@@ -140,10 +143,15 @@ class _Run:
         def tell(left_out: Path) -> None:
             self.say(f"{left_out} contains output made from videos and is not searched.")
 
-        paths = find_videos(inputs, leave_out=self.folder.root, tell=tell)
+        root = self.folder.root
+        if root.exists() and not root.is_dir():
+            raise UsageError(f"{root} is a file: a run needs a folder.")
+        paths = find_videos(inputs, leave_out=root, tell=tell)
         resumes = self.folder.manifest.is_dir()
-        if not paths and (inputs or not resumes):
-            raise NothingToDoError((_NOTHING + _RESUME * resumes).format(self.folder.root))
+        if not (inputs or resumes):
+            raise NothingToDoError(f"{root} is no run yet: name the videos to make one of.")
+        if inputs and not paths:
+            raise NothingToDoError((_NOTHING + _RESUME * resumes).format(root))
         return paths
 
     def take_in(self, paths: list[Path], config: Config) -> Manifest:
@@ -152,7 +160,7 @@ class _Run:
         root.mkdir(parents=True, exist_ok=True)
         waiting = f"Waiting for another run that reads the sidecars for {root}."
         # If runs start together, only one reads all.
-        with locked(root / ".manifest.lock", partial(self.say, waiting)):
+        with locked(self.folder.manifest_lock, partial(self.say, waiting)):
             manifest = Manifest(self.folder)
             paths = paths or manifest.existing_files()
             problems = manifest.add(paths, config.metadata, self.workers)
@@ -162,19 +170,15 @@ class _Run:
             raise NothingToDoError(_NOTHING.format(root))
         return manifest
 
-    def segment(self, config: Config, manifest: Manifest) -> Settings:
+    def segment(self, stage: SegmentStage, settings: Settings, manifest: Manifest) -> None:
         """Write the settings to run.toml, then run stage 1 on every GPU that it may use."""
-        with open_segment_stage(config, self.folder) as stage:
-            settings = _settings(config, stage)
-            write_settings(self.folder, settings)
-            self.folder.sweep()
-            _check_access(settings, self.folder, manifest)
-            todo = self._to_do(stage.key, manifest, manifest.videos)
-            gpus = other_gpus(config.segmentation) if todo else []
-            share = max(1, self.workers // (1 + len(gpus)))
-            with helpers(self.folder, gpus, share, self.console):
-                self._process(stage.loaded(), todo, share)
-        return settings
+        write_settings(self.folder, settings)
+        self.folder.sweep()
+        todo = self._to_do(stage.key, manifest, manifest.videos)
+        gpus = other_gpus(settings.config.segmentation) if todo else []
+        share = max(1, self.workers // (1 + len(gpus)))
+        with helpers(self.folder, gpus, share, self.console):
+            self._process(stage.loaded(), todo, share)
 
     def ask_models(self, settings: Settings, manifest: Manifest) -> None:
         """Run the stages that ask models, each on the videos that the previous stage has done."""
@@ -205,6 +209,13 @@ class _Run:
         todo = [video for video in videos if states[video.uid] in TO_DO]
         if already := len(videos) - len(todo):
             self.say(f"{key.name}: {already} of {counted(len(videos), 'video')} left unchanged")
+        skipped = [video for video in videos if states[video.uid] is State.SKIPPED]
+        elsewhere = self.folder.done_keys_elsewhere(key) if skipped else set()
+        if lost := [video for video in skipped if video.key in elsewhere]:
+            self.say(
+                f"{key.name}: {counted(len(lost), 'video')} done with other settings cannot be "
+                f"done again, as the file is gone (first: {lost[0].path})"
+            )
         return todo
 
     def _process(
@@ -253,11 +264,15 @@ def _check_engines(config: Config) -> None:
         check_engine(config.aggregation.model, annotates=True)
 
 
-def _check_access(settings: Settings, folder: RunFolder, manifest: Manifest) -> None:
+def _check_access(settings: Settings, folder: RunFolder, paths: list[Path]) -> None:
     """Check the keys and tokenizers of the stages that have videos to process."""
+    if not settings.keys[1:]:
+        return
+    manifest = Manifest(folder)
+    has_new = not {video.path for video in manifest.videos}.issuperset(paths)
     for key in settings.keys[1:]:
         states = find_states(folder, manifest, key)
-        if not any(state in TO_DO for state in states.values()):
+        if not (has_new or any(state in TO_DO for state in states.values())):
             continue
         captioning, aggregation = settings.config.captioning, settings.config.aggregation
         if key.name == "aggregate" and aggregation.model is not None:

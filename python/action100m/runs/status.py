@@ -18,7 +18,7 @@ _MEANING = {
     State.DONE: "",
     State.FAILED: "the next run tries them again",
     State.STALE: "done with another configuration or an earlier file; the next run repeats them",
-    State.PENDING: "the next run processes them",
+    State.PENDING: "the next run processes them, once the stages before have",
     State.SKIPPED: "not done, and their files no longer exist",
 }
 

@@ -32,8 +32,8 @@ _METADATA: dict[str, Any] = (
 _PLAYLISTS = {"hls", "dash", "concat", "concatf", "sdp", "rtsp", "imf", "ffmetadata", "webvtt"}
 _NO_TIMESTAMPS = 0x80  # AVFMT_NOTIMESTAMPS
 _MP4_BOXES = {b"ftyp", b"mdat", b"free", b"wide", b"skip", b"moov"}
-_AGAIN = "Download it again, or remove it."
-_REMOVE = "Remove it from the inputs."
+_AGAIN = "Download it again, or delete it."
+_REMOVE = "Delete it, or take it out of the run with `action100m remove`."
 _REFUSED = re.compile(r"(\w+): Format not on whitelist")
 
 
@@ -141,7 +141,7 @@ def _choose_stream(container: InputContainer) -> VideoStream:
         kinds = sorted({stream.type for stream in container.streams if stream.type != "video"})
         cover = " and a cover picture" if container.streams.video else ""
         what = f"only {', '.join(kinds) or 'nothing'}{cover}"
-        raise VideoError(f"No video stream: {what}. Download it with its video, or remove it.")
+        raise VideoError(f"No video stream: {what}. Download it with its video, or delete it.")
     defaults = [s for s in streams if s.disposition & Disposition.default] or streams
     best = container.streams.best("video")
     chosen = next((s for s in defaults if s is best), defaults[0])

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import math
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 from action100m.inference.engine import EngineStoppedError
+
+_log = logging.getLogger(__name__)
 
 _FAILURES = 3  # in a row, until a server is paused
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0  # seconds that it is paused, doubling
@@ -35,6 +38,8 @@ class Server:
 
     def succeeded(self) -> None:
         """Record that it answered."""
+        if self._failures >= _FAILURES:
+            _log.warning("%s answers again.", self.url)
         self._failures, self._pause, self._busy_until = 0, _FIRST_PAUSE, 0.0
 
     def busy(self, seconds: float | None) -> None:
@@ -45,6 +50,8 @@ class Server:
     def failed(self) -> None:
         """Record that it failed to answer."""
         self._failures += 1
+        if self._failures == _FAILURES:
+            _log.warning("%s does not answer: requests to it are tried again.", self.url)
         if self._failures >= _FAILURES:
             self._closed_until = time.monotonic() + self._pause
             self._pause = min(2 * self._pause, _LONGEST_PAUSE)

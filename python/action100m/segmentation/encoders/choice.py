@@ -63,6 +63,9 @@ def pin(config: SegmentationConfig) -> SegmentationConfig:
     if config.encoder == "descriptor":
         return config
     with as_config_errors():
+        from action100m.segmentation.encoders.vjepa2.device import find_device
+
+        find_device(config.vjepa2.device, config.vjepa2.precision)  # before gigabytes are fetched
         revision = _open_checkpoint(config).revision
     return config.model_copy(
         update={"vjepa2": config.vjepa2.model_copy(update={"revision": revision})}
