@@ -414,7 +414,7 @@ def test_patience_begins_when_the_servers_go_down() -> None:
         assert late.result(timeout=30).outcome == Outcome.COMPLETE
 
 
-def test_a_server_that_comes_back_is_used_again() -> None:
+def test_a_server_that_comes_back_is_used_again(caplog: pytest.LogCaptureFixture) -> None:
     down = threading.Event()
     down.set()
 
@@ -426,6 +426,9 @@ def test_a_server_that_comes_back_is_used_again() -> None:
         time.sleep(0.5)
         down.clear()
         assert {f.result(timeout=30).outcome for f in futures} == {Outcome.COMPLETE}
+    told = [record.getMessage() for record in caplog.records]
+    retried = f"{url} does not answer: requests to it are tried again."
+    assert told == [retried, f"{url} answers again."]
 
 
 def test_a_server_that_comes_back_busy_is_used_again() -> None:
