@@ -207,9 +207,9 @@ class _Run:
     def _to_do(self, key: StageKey, manifest: Manifest, videos: list[Video]) -> list[Video]:
         states = find_states(self.folder, manifest, key)
         todo = [video for video in videos if states[video.uid] in TO_DO]
-        if already := len(videos) - len(todo):
-            self.say(f"{key.name}: {already} of {counted(len(videos), 'video')} left unchanged")
         skipped = [video for video in videos if states[video.uid] is State.SKIPPED]
+        if done := len(videos) - len(todo) - len(skipped):
+            self.say(f"{key.name}: {done} of {counted(len(videos), 'video')} left unchanged")
         elsewhere = self.folder.done_keys_elsewhere(key) if skipped else set()
         if lost := [video for video in skipped if video.key in elsewhere]:
             self.say(
