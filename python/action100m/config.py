@@ -370,10 +370,14 @@ def changes(before: Config, after: Config) -> list[str]:
     """Return the settings that differ, each with both values."""
     old, new = (dict(_flat(config.model_dump(mode="json"))) for config in (before, after))
     return [
-        f"{name}: {old.get(name)} before, {new.get(name)} now"
+        f"{name}: {_shown(old.get(name))} before, {_shown(new.get(name))} now"
         for name in sorted(old.keys() | new.keys())
         if old.get(name) != new.get(name)
     ]
+
+
+def _shown(value: Any) -> Any:
+    return "not set" if value is None else value
 
 
 def _flat(values: dict[str, Any], place: str = "") -> Iterator[tuple[str, Any]]:

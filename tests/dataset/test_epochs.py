@@ -152,7 +152,7 @@ def test_an_index_of_another_dataset_is_refused(
     write_rows(tmp_path / "some.parquet", rows[:6])
     with pytest.raises(DatasetError, match=r"lacks .* segments"):
         gather_pool(action100m.open(tmp_path / "some.parquet"), Choice(), index, UIDS)
-    with pytest.raises(DatasetError, match="No segment is left"):
+    with pytest.raises(DatasetError, match="No segment can be drawn"):
         gather_pool(action100m.open(folder), Choice(), None, [])
     with pytest.raises(DatasetError, match="not an index from `balance`"):
         Index.read(tmp_path / "some.parquet")

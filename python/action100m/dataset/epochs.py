@@ -158,7 +158,9 @@ class _Gathering:
         if index is not None and (error := index.lacked(self._indexed)):
             raise error
         if not self._count:
-            raise DatasetError("No segment is left to draw: none is chosen, or no video is found.")
+            raise DatasetError(
+                "No segment can be drawn: none is chosen, or their videos are not found (give videos=)."
+            )
         source, group, row = np.concatenate(self._videos, 1)
         video, node = np.concatenate(self._segments, 1)
         weights = draws = None

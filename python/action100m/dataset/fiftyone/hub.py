@@ -53,5 +53,7 @@ def push(folder: Path, repository: str, *, public: bool = False) -> str:
             commit_message="Upload dataset",
         )
     except Exception as error:  # of the network, of names or tokens; from any library
-        raise DatasetError(f"{repository}: {first_line(error)}") from error
+        raise DatasetError(
+            f"{repository} cannot be written on the Hugging Face Hub: {first_line(error)}"
+        ) from error
     return str(commit)
