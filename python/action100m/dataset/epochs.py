@@ -159,7 +159,7 @@ class _Gathering:
             raise error
         if not self._count:
             raise DatasetError(
-                "No segment can be drawn: none is chosen, or their videos are not found (give videos=)."
+                "No segment can be drawn: none is chosen, or no video is found (give videos=)."
             )
         source, group, row = np.concatenate(self._videos, 1)
         video, node = np.concatenate(self._segments, 1)

@@ -85,7 +85,7 @@ def test_a_refusal_by_the_hub_is_a_readable_error(hub: Hub, tmp_path: Path) -> N
     hub.refuses = True
     answer = push(hub, tmp_path / "out")
     assert answer.returncode == 2
-    assert answer.stderr.startswith("someone/origami: ")
+    assert answer.stderr.startswith("someone/origami cannot be written on the Hugging Face Hub: ")
     assert "403" in answer.stderr
     assert "Traceback" not in answer.stderr
     (tmp_path / "out" / "samples.json").unlink()
