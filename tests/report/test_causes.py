@@ -2,10 +2,11 @@ from __future__ import annotations
 
 from action100m.report.causes import Causes, common_reason
 from action100m.report.data import ReportedVideo
+from action100m.runs.states import State
 
 
 def failed(uid: str, reason: str) -> ReportedVideo:
-    return ReportedVideo(uid, f"/videos/{uid}.mp4", "failed", reason)
+    return ReportedVideo(uid, f"/videos/{uid}.mp4", State.FAILED, reason)
 
 
 def test_reasons_that_differ_only_in_numbers_and_names_are_merged() -> None:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
+from action100m.runs.states import State
 from action100m.segmentation.filmstrip import Thumbnail
 from action100m.tree import Tree
-
-State = Literal["failed", "stale", "pending", "skipped", "done"]
-STATES: tuple[State, ...] = ("failed", "stale", "pending", "skipped", "done")
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,14 +18,13 @@ from action100m.files import write_text
 from action100m.report.causes import Causes
 from action100m.report.colors import branch_positions, palette
 from action100m.report.data import (
-    STATES,
     DatasetView,
     Refinement,
     ReportedVideo,
     RunSummary,
     StageCosts,
-    State,
 )
+from action100m.runs.states import State
 from action100m.schema import to_hundredths
 from action100m.segmentation.filmstrip import Thumbnail
 from action100m.text import clean, counted
@@ -38,6 +37,7 @@ _TREE_SEGMENTS = 200_000
 _PICTURE_BYTES = 5_000_000
 _CAUSES = 50
 _COLORS = 64
+_STATES = sorted(State, key=lambda state: state is State.DONE)  # what needs attention comes first
 _PAGE = Path(__file__).parent / "page"
 
 
@@ -77,7 +77,7 @@ class _Shown:
 class _Gathered:
     counts: Counter[State] = field(default_factory=Counter)
     seconds: float = 0.0
-    rows: dict[State, list[str]] = field(default_factory=lambda: {state: [] for state in STATES})
+    rows: dict[State, list[str]] = field(default_factory=lambda: {state: [] for state in _STATES})
     shown: list[_Shown] = field(default_factory=list)
     segments: int = 0
     with_tree: int = 0
@@ -88,7 +88,7 @@ def _gather(videos: Iterable[ReportedVideo], max_rows: int, max_trees: int) -> _
     found = _Gathered()
     for video in videos:
         found.counts[video.state] += 1
-        if video.state == "failed":
+        if video.state is State.FAILED:
             found.causes.add(video)
         tree = video.tree
         found.seconds += video.duration or 0.0
@@ -110,9 +110,9 @@ def _gather(videos: Iterable[ReportedVideo], max_rows: int, max_trees: int) -> _
 
 def _bounded(rows: dict[State, list[str]], max_rows: int) -> dict[State, list[str]]:
     """Return the first rows that fit, failed ones first."""
-    kept: dict[State, list[str]] = {state: [] for state in STATES}
+    kept: dict[State, list[str]] = {state: [] for state in _STATES}
     count = size = 0
-    for state in STATES:
+    for state in _STATES:
         for row in rows[state]:
             count, size = count + 1, size + len(row.encode())
             if count > max_rows or size > _ROW_BYTES:
@@ -127,7 +127,7 @@ def _row(video: ReportedVideo, place: int) -> str:
         leaves, depth = int(video.tree.is_leaf.sum()), int(video.tree.level.max())
     return _json(
         [
-            STATES.index(video.state),
+            _STATES.index(video.state),
             clean(video.uid, 120),
             clean(video.title or "", 160),
             None if video.duration is None else round(video.duration, 2),
@@ -145,6 +145,7 @@ def _render(summary: RunSummary, found: _Gathered) -> str:
     script = (_PAGE / "report.js").read_text("utf-8")
     shown_rows = sum(map(len, found.rows.values()))
     total = found.counts.total()
+    states = [state.value for state in _STATES]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_PAGE),
         autoescape=True,
@@ -160,7 +161,7 @@ def _render(summary: RunSummary, found: _Gathered) -> str:
         costs={clean(name, 60): _costs(costs) for name, costs in summary.costs.items()},
         refinements=[_refinement(one) for one in summary.refinements],
         dataset=summary.dataset and _dataset(summary.dataset),
-        states=STATES,
+        states=states,
         counts=found.counts,
         total=total,
         hours=found.seconds / 3600,
@@ -172,6 +173,7 @@ def _render(summary: RunSummary, found: _Gathered) -> str:
         with_tree=found.with_tree,
         rows=Markup(f"[{','.join(row for rows in found.rows.values() for row in rows)}]"),
         details=[Markup(detail) for detail in _details(found.shown)],
+        state_names=Markup(_json(states)),
         palette=Markup(_json(palette(_COLORS))),
         style=Markup((_PAGE / "report.css").read_text("utf-8")),
         script=Markup(script),

@@ -50,10 +50,7 @@ def report_run(folder: RunFolder) -> Path:
     summary = RunSummary(
         title=str(folder.root),
         created=datetime.now().astimezone().isoformat(" ", "seconds"),
-        stages={
-            key.name: {state.value: count for state, count in count_states(states).items()}
-            for key, states in view.stages.items()
-        },
+        stages={key.name: count_states(states) for key, states in view.stages.items()},
         config=folder.settings_file.read_text("utf-8"),
         costs={
             key.name: _costs(read_costs(folder, view.manifest, key)) for key in [*view.stages][1:]
@@ -143,7 +140,7 @@ class _View:
             shown = ReportedVideo(
                 uid=video.uid,
                 path=str(video.path),
-                state=state.value,
+                state=state,
                 title=self.details.metadata(video).title,
             )
             if state is State.FAILED:

@@ -292,7 +292,7 @@
 
   // ---- the table of all videos -----------------------------------------------------------
 
-  const STATES = ["failed", "stale", "pending", "skipped", "done"];
+  const STATES = read(id("state-names"));
   const PER_PAGE = 50;
   const [STATE, UID, TITLE, DURATION, LEAVES, DEPTH, COVERAGE, NOTE, PATH, TREE] = Array(10).keys();
   const COLUMNS = [
