@@ -22,7 +22,7 @@ import action100m
 from action100m.dataset.balance import balance
 from action100m.dataset.balance.weights import effective_number
 from action100m.report.before_after import before_after
-from action100m.report.figures import save
+from action100m.report.style import save
 from action100m.schema import GPT, NODE, SCHEMA
 from harness import finish, parse_arguments, print_table
 

@@ -14,10 +14,11 @@ from PIL import Image
 
 import action100m
 from action100m.dataset.stats import Stats, measure
-from action100m.report.charts import charts, draw_dataset, long_tail, sunburst
+from action100m.report.charts import charts, long_tail, sunburst
 from action100m.report.data import DatasetView, RunSummary
-from action100m.report.figures import save
 from action100m.report.html import write_report
+from action100m.report.of_run import view_dataset
+from action100m.report.style import save
 from rows import as_python, batches, write_rows
 
 HOSTILE = [
@@ -56,7 +57,7 @@ def test_any_action_is_drawn_as_plain_text(tmp_path: Path) -> None:
 
 def test_the_page_shows_the_figures_without_foreign_markup(tmp_path: Path) -> None:
     pytest.importorskip("wordcloud", reason="the word cloud is optional")
-    view = draw_dataset(action100m.open(with_actions(tmp_path, HOSTILE)))
+    view = view_dataset(action100m.open(with_actions(tmp_path, HOSTILE)))
     assert view is not None
     assert (len(view.charts), view.notes) == (4, [])
     page = tmp_path / "index.html"
@@ -83,7 +84,7 @@ def test_markup_in_facts_and_notes_is_escaped(tmp_path: Path) -> None:
 
 def test_a_dataset_without_captions_has_no_section(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "a.parquet", as_python(batches(2)))
-    assert draw_dataset(action100m.open(path)) is None
+    assert view_dataset(action100m.open(path)) is None
     write_report(tmp_path / "a.html", RunSummary("run", "now"), [])
     assert "The dataset" not in (tmp_path / "a.html").read_text("utf-8")
 
@@ -93,7 +94,7 @@ def test_without_wordcloud_the_other_charts_and_a_hint_are_shown(
 ) -> None:
     monkeypatch.setitem(sys.modules, "wordcloud", None)
     path = with_actions(tmp_path, ["Cut paper", "Fold paper"])
-    view = draw_dataset(action100m.open(path))
+    view = view_dataset(action100m.open(path))
     assert view is not None
     assert len(view.charts) == 3
     assert view.notes == ["The word cloud needs wordcloud: pip install 'action100m[figures]'."]

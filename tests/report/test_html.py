@@ -98,7 +98,7 @@ def test_all_states_and_reasons_are_shown(tmp_path: Path) -> None:
         "A boat",
         12.0,
         int(videos[0].tree.is_leaf.sum()),  # type: ignore[union-attr]
-        int(videos[0].tree.level.max()),  # type: ignore[union-attr]
+        videos[0].tree.depth,  # type: ignore[union-attr]
         0.95,
         "3 times repaired",
     ]

@@ -211,7 +211,8 @@ def segment_command(
         fail(f"{video}: {error}", NOTHING)
     tree = segmentation.tree(settings.cut)
     if figure is not None:
-        from action100m.report.figures import save, timeline
+        from action100m.report.style import save
+        from action100m.report.timeline import timeline
 
         save(timeline(tree, segmentation.thumbnails, video.stem), figure)
     if as_json:

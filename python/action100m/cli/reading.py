@@ -107,7 +107,7 @@ def stats_command(
 
 def _draw(stats: Stats, folder: Path) -> None:
     from action100m.report.charts import charts
-    from action100m.report.figures import save
+    from action100m.report.style import save
 
     for name, figure in charts(stats):
         for suffix in ("png", "svg"):

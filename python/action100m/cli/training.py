@@ -104,7 +104,7 @@ def balance_command(
         print_lines(result.lines())
         if figure is not None:
             from action100m.report.before_after import before_after
-            from action100m.report.figures import save
+            from action100m.report.style import save
 
             save(before_after(result.tails), figure)
 

@@ -9,8 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from action100m.dataset.balance.weights import effective_number
-from action100m.report.charts import framed, label_logarithmic
-from action100m.report.figures import FONT, INK
+from action100m.report.style import add_legend, framed, label_logarithmic
 
 Shares = NDArray[np.float64]
 _COLORS = ("#3a5fa8", "#d98136", "#5d9c59")
@@ -38,5 +37,5 @@ def before_after(tails: Mapping[str, tuple[Shares, Shares]]) -> Figure:
                 label=f"{name} {when}: effective number {effective_number(shares):,.0f}",
             )
     label_logarithmic(axes, "rank", "% of the draws")
-    axes.legend(frameon=False, prop={"family": FONT, "size": 8}, labelcolor=INK)
+    add_legend(axes)
     return figure

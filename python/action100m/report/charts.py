@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont
 from matplotlib.patches import Wedge
 from matplotlib.ticker import FuncFormatter, NullLocator
 from PIL.ImageFont import truetype
 
-from action100m.dataset.read import Dataset
-from action100m.dataset.stats import Actions, Durations, Stats, measure
+from action100m.dataset.stats import Actions, Durations, Stats
 from action100m.errors import DatasetError
-from action100m.report.colors import BRANCHES
-from action100m.report.data import DatasetView
-from action100m.report.figures import DPI, FAINT, FONT, INK, drawable, rendered
+from action100m.report.colors import BRANCHES, FAINT, INK, ink_on
+from action100m.report.style import (
+    FONT,
+    add_legend,
+    drawable,
+    framed,
+    label_logarithmic,
+    short,
+    titled,
+)
 from action100m.text import clean, counted
 
-_SHOWN = {
+SHOWN = {
     "durations": "Histogram of the segments' durations",
     "long-tail": "Segments of each action over its rank",
     "sunburst": "Actions by verb",
     "word-cloud": "The words of the actions",
 }
-_ONLY_IN_FILES = re.compile(r"<!--.*?-->|<metadata>.*?</metadata>|<style.*?</style>", re.DOTALL)
 _ALL, _LEAVES = "#3a5fa8", "#84c07c"
 _REST = "#d6d8dc"
 _CLOUD = (490, 320)  # points
@@ -54,30 +56,6 @@ def charts(stats: Stats) -> Iterator[tuple[str, Figure]]:
         yield "word-cloud", word_cloud(stats.actions)
 
 
-def draw_dataset(dataset: Dataset) -> DatasetView | None:
-    """Return what a report shows of a dataset, or None if it contains no words.
-
-    Raises:
-        DatasetError: the dataset cannot be read.
-    """
-    stats = measure(dataset)
-    if not stats.words:
-        return None
-    found = DatasetView(list(stats.lines()))
-    try:
-        for name, figure in charts(stats):
-            found.charts.append((_SHOWN[name], _inline(figure)))
-    except DatasetError as error:  # a report should not fail because `wordcloud` is missing
-        found.notes.append(str(error))
-    return found
-
-
-def _inline(figure: Figure) -> str:
-    """Return the figure as an SVG element for a page, without comments, metadata and styles."""
-    document = rendered(figure, "svg").decode()
-    return _ONLY_IN_FILES.sub("", document[document.index("<svg") :])
-
-
 def durations(every: Durations, leaves: Durations | None) -> Figure:
     """Draw histograms of the durations of all segments and of leaves, on a logarithmic axis."""
     figure, axes = framed(7.2, 3.6, "How long segments last")
@@ -92,9 +70,9 @@ def durations(every: Durations, leaves: Durations | None) -> Figure:
     ticks = [tick for tick in _SECONDS if low / 1.1 <= tick <= high * 1.1]
     axes.set_xticks(ticks, [_duration(tick) for tick in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(_count))
+    axes.yaxis.set_major_formatter(FuncFormatter(short))
     axes.set_ylabel("segments", fontfamily=FONT, fontsize=8, color=FAINT)
-    axes.legend(frameon=False, prop={"family": FONT, "size": 8}, labelcolor=INK)
+    add_legend(axes)
     return figure
 
 
@@ -133,7 +111,7 @@ def sunburst(actions: Actions) -> Figure:
 
     What is too rare for its own piece is drawn as one pale piece next to the others of its verb.
     """
-    figure = _figure(7.2, 7.2, "Actions by verb")
+    figure = titled(7.2, 7.2, "Actions by verb")
     axes = figure.add_axes((0.02, 0.01, 0.96, 0.93))
     axes.set_axis_off()
     axes.set_xlim(-1.02, 1.02)
@@ -175,7 +153,6 @@ def _ring(
     angle = start - 180 * share
     middle = np.deg2rad(angle)
     room = int((outer - inner) * _POINTS / (0.6 * size))
-    luminance = float(np.dot(to_rgb(color), (0.3, 0.59, 0.11)))
     axes.text(
         (inner + outer) / 2 * np.cos(middle),
         (inner + outer) / 2 * np.sin(middle),
@@ -186,7 +163,7 @@ def _ring(
         va="center_baseline",
         fontfamily=FONT,
         fontsize=size,
-        color="white" if luminance < 0.52 else INK,
+        color=ink_on(color),
         parse_math=False,
     )
 
@@ -209,7 +186,7 @@ def word_cloud(actions: Actions) -> Figure:
             shown = drawable(clean(word, 30))
             counts[shown] = counts.get(shown, 0) + count
     width, height = _CLOUD
-    figure = _figure(7.2, height / 72 + 0.8, "The words of the actions")
+    figure = titled(7.2, height / 72 + 0.8, "The words of the actions")
     box = (0.2 / 7.2, 0.2 / (height / 72 + 0.8), width / 72 / 7.2, height / (height + 0.8 * 72))
     axes = figure.add_axes(box, xlim=(0, width), ylim=(height, 0))
     axes.set_axis_off()
@@ -235,45 +212,6 @@ def word_cloud(actions: Actions) -> Figure:
             left, top + above, word, fontfamily=FONT, fontsize=size, color=color, parse_math=False
         )
     return figure
-
-
-def _figure(width: float, height: float, title: str) -> Figure:
-    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
-    top = 1 - 0.3 / height
-    figure.text(0.3 / width, top, title, fontfamily=FONT, fontsize=11.5, color=INK)
-    return figure
-
-
-def framed(width: float, height: float, title: str) -> tuple[Figure, Axes]:
-    """Create a titled figure, sized in inches, with axes with a bottom line and a faint grid."""
-    figure = _figure(width, height, title)
-    axes = figure.add_axes((0.11, 0.145, 0.86, 0.72), facecolor="none")
-    for side, spine in axes.spines.items():
-        spine.set_visible(side == "bottom")
-        spine.set_color(FAINT)
-    axes.tick_params(colors=FAINT, labelfontfamily=FONT, labelsize=8, width=0.6, length=3)
-    axes.grid(axis="y", color="#e9eaec", linewidth=0.7)
-    axes.set_axisbelow(True)
-    return figure, axes
-
-
-def label_logarithmic(axes: Axes, x: str, y: str) -> None:
-    """Make both axes logarithmic, with short numbers, and label them."""
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_minor_locator(NullLocator())
-        axis.set_major_formatter(FuncFormatter(_count))
-    axes.set_xlabel(x, fontfamily=FONT, fontsize=8, color=FAINT)
-    axes.set_ylabel(y, fontfamily=FONT, fontsize=8, color=FAINT)
-
-
-def _count(value: float, _: object = None) -> str:
-    for unit, name in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if value >= unit:
-            return f"{value / unit:g}{name}"
-    return f"{value:g}"
 
 
 def _duration(seconds: float) -> str:

@@ -1,20 +1,29 @@
-"""Colours for branches: the closer two segments are in the tree, the more similar they are."""
+"""Colours of text, and of branches: segments that are close in the tree have similar ones."""
 
 from __future__ import annotations
 
 from itertools import groupby
 
 import numpy as np
-from matplotlib.colors import LinearSegmentedColormap, to_hex
+from matplotlib.colors import LinearSegmentedColormap, to_hex, to_rgb
+from matplotlib.typing import ColorType
 from numpy.typing import NDArray
 
 from action100m.tree import Tree
+
+INK, FAINT = "#22252b", "#757b86"
 
 # Lightness increases along the map, so its ends differ with any form of colour blindness.
 BRANCHES = LinearSegmentedColormap.from_list(
     "branches",
     ["#44408f", "#3a5fa8", "#2f7fb0", "#2f9aa6", "#4bb091", "#84c07c", "#bfc96f", "#efc877"],
 )
+
+
+def ink_on(color: ColorType) -> str:
+    """Return the colour in which text can be read on another colour."""
+    red, green, blue = to_rgb(color)
+    return "white" if 0.3 * red + 0.59 * green + 0.11 * blue < 0.52 else INK
 
 
 def palette(n: int) -> list[str]:

@@ -124,7 +124,7 @@ def _bounded(rows: dict[State, list[str]], max_rows: int) -> dict[State, list[st
 def _row(video: ReportedVideo, place: int) -> str:
     leaves = depth = None
     if video.tree is not None:
-        leaves, depth = int(video.tree.is_leaf.sum()), int(video.tree.level.max())
+        leaves, depth = int(video.tree.is_leaf.sum()), video.tree.depth
     return _json(
         [
             _STATES.index(video.state),

@@ -11,9 +11,10 @@ from itertools import islice
 from pathlib import Path
 
 from action100m.aggregation.part import kept_rounds
-from action100m.dataset.read import open_dataset
+from action100m.dataset.read import Dataset, open_dataset
+from action100m.dataset.stats import measure
 from action100m.errors import DatasetError
-from action100m.report.charts import draw_dataset
+from action100m.report.charts import SHOWN, charts
 from action100m.report.data import (
     DatasetView,
     Refinement,
@@ -22,8 +23,9 @@ from action100m.report.data import (
     Spent,
     StageCosts,
 )
-from action100m.report.figures import save, timeline
 from action100m.report.html import write_report
+from action100m.report.style import inline, save
+from action100m.report.timeline import timeline
 from action100m.runs.costs import Costs, describe_costs, read_costs
 from action100m.runs.details import Details
 from action100m.runs.folder import RunFolder
@@ -92,10 +94,28 @@ def _dataset(folder: RunFolder) -> DatasetView | None:
     if not any(folder.data.glob("*.parquet")):
         return None
     unread: list[DatasetError] = []
-    found = draw_dataset(open_dataset(folder.root, unread.append))
-    if found is not None:
-        found.notes.extend(map(str, unread))
-    return found
+    view = view_dataset(open_dataset(folder.root, unread.append))
+    if view is not None:
+        view.notes.extend(map(str, unread))
+    return view
+
+
+def view_dataset(dataset: Dataset) -> DatasetView | None:
+    """Return what a report shows of a dataset, or None if it contains no words.
+
+    Raises:
+        DatasetError: the dataset cannot be read.
+    """
+    stats = measure(dataset)
+    if not stats.words:
+        return None
+    view = DatasetView(list(stats.lines()))
+    try:
+        for name, figure in charts(stats):
+            view.charts.append((SHOWN[name], inline(figure)))
+    except DatasetError as error:  # a report should not fail because `wordcloud` is missing
+        view.notes.append(str(error))
+    return view
 
 
 def draw_timelines(folder: RunFolder, suffix: str) -> Iterator[Path]:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from action100m.report.figures import save, timeline
+from action100m.report.style import save
+from action100m.report.timeline import timeline
 from action100m.segmentation.filmstrip import Thumbnail
 from trees import random_tree
 

@@ -3,39 +3,28 @@
 from __future__ import annotations
 
 import io
-import threading
 from collections.abc import Sequence
-from functools import cache
 from itertools import groupby
-from pathlib import Path
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from action100m.files import write_atomically
-from action100m.report.colors import BRANCHES, branch_positions
+from action100m.report.colors import BRANCHES, FAINT, INK, branch_positions, ink_on
+from action100m.report.style import DPI, FONT, blank, drawable
 from action100m.segmentation.filmstrip import Thumbnail
 from action100m.text import clean, clock, counted, lasting
 from action100m.tree import Tree
 
-FONT = "DejaVu Sans"  # included in matplotlib, so figures look the same everywhere
-INK, FAINT = "#22252b", "#757b86"
-DPI = 200
 _WIDTH, _LEFT, _RIGHT = 10.0, 0.55, 0.25  # inches, like all sizes below
 _TITLE, _STRIP, _GAP, _AXIS = 0.62, 0.6, 0.09, 0.42
 _PLOT = _WIDTH - _LEFT - _RIGHT
 _STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
 _RASTER_ABOVE = 5000  # segments; beyond this, an SVG contains the chart as a bitmap
-
-_saving = threading.Lock()
 
 
 def timeline(tree: Tree, thumbnails: Sequence[Thumbnail] = (), title: str = "") -> Figure:
@@ -48,49 +37,17 @@ def timeline(tree: Tree, thumbnails: Sequence[Thumbnail] = (), title: str = "") 
         thumbnails: pictures in time order; as many are shown as fit.
         title: any text. Characters that the figure's font lacks are shown as □.
     """
-    levels = int(tree.level.max()) + 1
+    levels = tree.depth + 1
     row = float(np.clip(2.6 / levels, 0.13, 0.34))
     strip = _STRIP + _GAP if thumbnails else 0.0
     height = _TITLE + strip + levels * row + _AXIS
-    figure = Figure(figsize=(_WIDTH, height), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = blank(_WIDTH, height)
     figure.suppressComposite = True
     _write_title(figure, tree, title, height)
     if thumbnails:
         _draw_strip(_add_axes(figure, height, _TITLE, _STRIP), tree, thumbnails)
     _draw_icicle(_add_axes(figure, height, _TITLE + strip, levels * row), tree, levels, row)
     return figure
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure atomically.
-
-    Args:
-        figure: a figure of this module or of `charts`.
-        path: the file to write, ending in .png or .svg.
-
-    Raises:
-        ValueError: the path has another suffix.
-    """
-    kind = path.suffix.lower().removeprefix(".")
-    if kind not in ("png", "svg"):
-        raise ValueError(f"A figure must be saved as .png or .svg, not as {path.name!r}.")
-    written = rendered(figure, kind)
-    write_atomically(path, lambda temporary: temporary.write_bytes(written))
-
-
-def rendered(figure: Figure, kind: str) -> bytes:
-    """Return the bytes of a "png" or "svg" file; equal figures give equal bytes."""
-    metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
-    buffer = io.BytesIO()
-    with _saving:  # matplotlib reads the salt of SVG ids only from a global setting
-        salt = matplotlib.rcParams["svg.hashsalt"]
-        matplotlib.rcParams["svg.hashsalt"] = "action100m"
-        try:
-            figure.savefig(buffer, format=kind, dpi=DPI, metadata=metadata)
-        finally:
-            matplotlib.rcParams["svg.hashsalt"] = salt
-    return buffer.getvalue()
 
 
 def _add_axes(figure: Figure, height: float, top: float, tall: float) -> Axes:
@@ -107,7 +64,7 @@ def _write_title(figure: Figure, tree: Tree, title: str, height: float) -> None:
         lasting(tree.end[0]),
         counted(len(tree), "segment"),
         counted(int(tree.is_leaf.sum()), "leaf"),
-        counted(int(tree.level.max()) + 1, "level"),
+        counted(tree.depth + 1, "level"),
     ]
     lines = (
         (drawable(clean(title, 90)), 0.24, 11.5, INK),
@@ -123,17 +80,6 @@ def _write_title(figure: Figure, tree: Tree, title: str, height: float) -> None:
             color=color,
             parse_math=False,
         )
-
-
-def drawable(text: str) -> str:
-    """Return the text with □ for characters that the figures' font lacks."""
-    known = _known_characters()
-    return "".join(c if ord(c) in known else "□" for c in text)
-
-
-@cache
-def _known_characters() -> frozenset[int]:
-    return frozenset(get_font(findfont(FontProperties(family=FONT))).get_charmap())
 
 
 def _draw_strip(axes: Axes, tree: Tree, thumbnails: Sequence[Thumbnail]) -> None:
@@ -188,7 +134,6 @@ def _label_segments(
     axes: Axes, tree: Tree, colors: NDArray[np.float64], row: float, inch: float
 ) -> None:
     size = min(7.5, row * 72 * 0.62)
-    luminance = colors[:, :3] @ (0.3, 0.59, 0.11)
     for i in np.flatnonzero(tree.duration > 0.2 * inch):
         text = lasting(tree.duration[i])
         if tree.duration[i] < (0.062 * len(text) + 0.07) * inch:
@@ -201,7 +146,7 @@ def _label_segments(
             va="center_baseline",
             fontfamily=FONT,
             fontsize=size,
-            color="white" if luminance[i] < 0.52 else INK,
+            color=ink_on(colors[i]),
         )
 
 
