@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import time
+import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+import action100m
+from action100m.config_file import load_config
+from action100m.runs.run import RunResult
 from command import call, command
 from synthetic import write_video
 
@@ -119,3 +125,27 @@ def test_rows_of_a_changed_file_are_not_reused(config: Path, tmp_path: Path) -> 
     assert call(*words, tmp_path / "cut", video).returncode == 0
     ours, theirs = (next(iter(embeddings(tmp_path / name).values())) for name in ("cut", "whole"))
     assert ours == theirs
+
+
+def test_the_encoder_is_gone_when_the_models_of_other_stages_are_loaded(
+    videos: Path, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from action100m.segmentation.encoders.vjepa2 import VJepa2Model  # noqa: PLC0415
+
+    models: list[weakref.ref[Any]] = []
+    alive: list[Any] = []
+    load = VJepa2Model.load
+
+    def loaded(self: Any) -> None:
+        load(self)
+        models.append(weakref.ref(self))
+
+    def release() -> None:
+        gc.collect()
+        alive.append([model() for model in models])
+
+    monkeypatch.setattr(VJepa2Model, "load", loaded)
+    monkeypatch.setattr("action100m.runs.run.release_memory", release)
+    result: RunResult = action100m.run(videos / "star.mp4", tmp_path, load_config(config))
+    assert result.exit_code == 0
+    assert alive == [[None]]

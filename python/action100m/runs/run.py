@@ -101,15 +101,8 @@ def run(
     earlier = _earlier(work.folder, needed=config is None)
     config = config or earlier or Config()
     _check_engines(config)
-    config = _pinned(config)
-    with open_segment_stage(config, work.folder) as stage:
-        settings = _settings(config, stage)
-        _check_access(settings, work.folder, paths)
-        manifest = work.take_in(paths, config)  # not before all that is needed is known to be here
-        for change in changes(earlier, config) if earlier else ():
-            work.say(f"Settings of {work.folder.root} change: {change}")
-        work.segment(stage, settings, manifest)
-    release_memory()
+    settings, manifest = work.segment(paths, _pinned(config), earlier)
+    release_memory()  # that of the encoder, which nothing refers to any more
     work.ask_models(settings, manifest)
     del manifest  # large, and read again below: other runs may have added to it
     shards = work.export(settings)
@@ -154,7 +147,29 @@ class _Run:
             raise NothingToDoError((_NOTHING + _RESUME * resumes).format(root))
         return paths
 
-    def take_in(self, paths: list[Path], config: Config) -> Manifest:
+    def segment(
+        self, paths: list[Path], config: Config, earlier: Config | None
+    ) -> tuple[Settings, Manifest]:
+        """Take the videos in, write run.toml, and run stage 1 on every GPU that it may use.
+
+        Nothing is written before all that the run needs is known to be available.
+        """
+        with open_segment_stage(config, self.folder) as stage:
+            settings = _settings(config, stage)
+            _check_access(settings, self.folder, paths)
+            manifest = self._take_in(paths, config)
+            for change in changes(earlier, config) if earlier else ():
+                self.say(f"Settings of {self.folder.root} change: {change}")
+            write_settings(self.folder, settings)
+            self.folder.sweep()
+            todo = self._to_do(stage.key, manifest, manifest.videos)
+            gpus = other_gpus(config.segmentation) if todo else []
+            share = max(1, self.workers // (1 + len(gpus)))
+            with helpers(self.folder, gpus, share, self.console):
+                self._process(stage.loaded(), todo, share)
+        return settings, manifest
+
+    def _take_in(self, paths: list[Path], config: Config) -> Manifest:
         """Add the videos to the run's manifest; without any, check those it knows again."""
         root = self.folder.root
         root.mkdir(parents=True, exist_ok=True)
@@ -169,16 +184,6 @@ class _Run:
         if not manifest.videos:
             raise NothingToDoError(_NOTHING.format(root))
         return manifest
-
-    def segment(self, stage: SegmentStage, settings: Settings, manifest: Manifest) -> None:
-        """Write the settings to run.toml, then run stage 1 on every GPU that it may use."""
-        write_settings(self.folder, settings)
-        self.folder.sweep()
-        todo = self._to_do(stage.key, manifest, manifest.videos)
-        gpus = other_gpus(settings.config.segmentation) if todo else []
-        share = max(1, self.workers // (1 + len(gpus)))
-        with helpers(self.folder, gpus, share, self.console):
-            self._process(stage.loaded(), todo, share)
 
     def ask_models(self, settings: Settings, manifest: Manifest) -> None:
         """Run the stages that ask models, each on the videos that the previous stage has done."""
