@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from action100m.video import Clip, Decoder, Obtained
+from action100m.video import Clip, Decoder, Obtained, Preview
 
 pytestmark = pytest.mark.skipif(not shutil.which("ffmpeg"), reason="ffmpeg is not installed")
 BARS = [(200, 40, 40), (40, 200, 40), (40, 40, 200), (200, 200, 40), (40, 200, 200), (200, 40, 200)]
@@ -68,11 +68,13 @@ def test_rgb(codec: str, pixels: str, tmp_path: Path) -> None:
 
 
 def assert_same(video: Path, matrix: int) -> None:
-    """A clip of the video looks the same and has limited range."""
-    target = video.with_name("clip.mp4")
+    """A clip and a preview of the video look the same and have limited range."""
+    targets = video.with_name("clip.mp4"), video.with_name("preview.mp4")
+    clips = [Clip(0.0, 0.4, targets[0]), Clip(0.0, 0.4, targets[1], Preview(HEIGHT * 2, ""))]
     with Decoder() as decoder:
-        (outcome,) = decoder.cut(video, [Clip(0.0, 0.4, target)])
-    assert isinstance(outcome, Obtained)
-    assert tags(target) == (matrix, 1)
+        outcomes = decoder.cut(video, clips)
     assert np.abs(shown_bars(video) - BARS).max() < 5
-    assert np.abs(shown_bars(target) - BARS).max() < 7
+    for target, outcome in zip(targets, outcomes, strict=True):
+        assert isinstance(outcome, Obtained)
+        assert tags(target) == (matrix, 1)
+        assert np.abs(shown_bars(target) - BARS).max() < 7

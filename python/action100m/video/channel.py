@@ -34,6 +34,10 @@ class Cut:
     clips: list[Clip]
     copy: bool
 
+    def __post_init__(self) -> None:
+        if self.copy and any(clip.preview for clip in self.clips):
+            raise ValueError("A preview cannot be a copy, because its pictures are scaled.")
+
 
 @dataclass(frozen=True)
 class Seek:

@@ -20,17 +20,33 @@ little earlier or later, and a segment lasts at least this long."""
 
 
 @dataclass(frozen=True)
+class Preview:
+    """How to make a clip for browsers: small, and playable while it loads.
+
+    Attributes:
+        side: length of the shorter side in pixels, even.
+        comment: a note for the file's metadata.
+    """
+
+    side: int
+    comment: str
+
+
+@dataclass(frozen=True)
 class Clip:
     """A requested clip: the part of a video shown from `start` (inclusive) to `end` (exclusive).
 
     Attributes:
         start, end: seconds since the first frame.
         target: the MP4 file to write.
+        preview: how to make a preview, if it is to be one: the video may then end before `end`, and
+            no frame is shown beyond it. In other clips, the last frame lasts as in the video.
     """
 
     start: float
     end: float
     target: Path
+    preview: Preview | None = None
 
     def __post_init__(self) -> None:
         if math.isnan(self.start) or math.isnan(self.end):
@@ -82,7 +98,7 @@ def judged(clip: Clip, obtained: Outcome | None, video_end: float) -> Outcome:
         video_end: seconds at which the video ends, as far as it was read.
     """
     wanted = f"{clip.start:.2f} to {clip.end:.2f} s"
-    if video_end < clip.end - _SLACK:
+    if clip.preview is None and video_end < clip.end - _SLACK:
         reason = f"The video ends at {video_end:.2f} s, before the end of {wanted}."
         return VideoError(f"{reason} Check that the times belong to this video.")
     return obtained or VideoError(f"No frame appears in {wanted}.")

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -116,8 +116,9 @@ class Decoder:
         Raises:
             VideoError: no clip can be obtained from the file.
             OSError: the clips cannot be written, for example because the disk is full.
+            ValueError: a preview is to be a copy.
         """
-        absolute = [Clip(clip.start, clip.end, clip.target.absolute()) for clip in clips]
+        absolute = [replace(clip, target=clip.target.absolute()) for clip in clips]
         answer = self._ask(Cut(str(Path(path).absolute()), absolute, copy), "cutting it")
         assert isinstance(answer, list)
         return answer

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from itertools import chain
+from math import ceil, inf
 from pathlib import Path
 
 import av
@@ -16,7 +17,7 @@ from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 
 from action100m.errors import VideoError
-from action100m.video.clip import Clip, Obtained, Outcome, judged, tracks
+from action100m.video.clip import Clip, Obtained, Outcome, Preview, judged, tracks
 from action100m.video.geometry import Orientation
 from action100m.video.mp4 import TOO_LONG, Mp4, longest
 from action100m.video.pictures import Pictures
@@ -24,6 +25,7 @@ from action100m.video.pictures import Pictures
 ENCODER = "libx264"
 # Without B-frames a file needs no edit list, and every reader finds the first frame at 0.
 _OPTIONS = {"preset": "veryfast", "crf": "20", "bf": "0", "threads": "1"}
+_PREVIEW = {**_OPTIONS, "crf": "23", "g": "60"}  # small, and quick to seek in
 _TIME_BASE = Fraction(1, 90000)
 _ENCODERS_MEMORY = 2 << 30
 _BYTES_PER_PIXEL = 100  # of one encoder with these options: its lookahead and reference frames
@@ -37,8 +39,8 @@ def encode_clips(path: Path, clips: list[Clip], on_progress: Callable[[], None])
     """Write clips of a video, silent, upright, with square pixels, as H.264 in MP4.
 
     Each clip contains the frames that appear from its start on and before its end, at their own
-    times; the last frame lasts as long as in the video. For nested clips, one pass over the file
-    writes as many levels as fit in memory.
+    times; the last frame of a clip that is no preview lasts as long as in the video. For nested
+    clips, one pass over the file writes as many levels as fit in memory.
 
     Args:
         path: the video.
@@ -79,7 +81,9 @@ class _Pass:
         self._waiting = deque(sorted(clips, key=lambda clip: clip.start))
         self._open: list[_Encoder] = []
         self._done: list[tuple[Clip, Outcome | None]] = []
-        self._upright = _Upright(pictures)
+        self._upright = {
+            preview: _Upright(pictures, preview) for preview in {clip.preview for clip in clips}
+        }
 
     def run(self) -> dict[Path, Outcome]:
         try:
@@ -93,7 +97,7 @@ class _Pass:
                 encoder.abandon()
             raise
         end = self._pictures.end
-        self._turn_to(float("inf"))
+        self._turn_to(inf)
         return {clip.target: judged(clip, obtained, end) for clip, obtained in self._done}
 
     def _shown(self) -> Iterator[tuple[float, float, VideoFrame]]:
@@ -114,16 +118,15 @@ class _Pass:
         while self._waiting and self._waiting[0].start <= time:
             clip = self._waiting.popleft()
             if clip.end > time:
-                self._open.append(_Encoder(clip, self._pictures, self._upright))
+                self._open.append(_Encoder(clip, self._pictures, self._upright[clip.preview]))
             else:
                 self._done.append((clip, None))
 
     def _encode(self, time: float, until: float, frame: VideoFrame) -> None:
-        if not self._open:
-            return
-        upright = self._upright.frame(frame)
+        wanted = {encoder.clip.preview for encoder in self._open}
+        upright = {preview: self._upright[preview].frame(frame) for preview in wanted}
         for encoder in self._open:
-            encoder.encode(upright, time, until)
+            encoder.encode(upright[encoder.clip.preview], time, until)
             self._on_progress()
 
 
@@ -132,9 +135,10 @@ class _Encoder:
 
     def __init__(self, clip: Clip, pictures: Pictures, upright: _Upright) -> None:
         self.clip = clip
-        self._file = Mp4(clip.target)
+        self._file = Mp4(clip.target, clip.preview)
         rate = Fraction(pictures.info.frame_rate or 25).limit_denominator(1001)
-        stream = self._file.container.add_stream(ENCODER, rate, options=_OPTIONS)
+        options = _PREVIEW if clip.preview else _OPTIONS
+        stream = self._file.container.add_stream(ENCODER, rate, options=options)
         assert isinstance(stream, VideoStream)
         context = stream.codec_context
         stream.width, stream.height = upright.size
@@ -156,7 +160,8 @@ class _Encoder:
         self._torn |= time > self._end
         if self._torn:
             return
-        until = min(until, time + longest(_TIME_BASE))
+        limit = self.clip.end if self.clip.preview else inf
+        until = min(until, limit, time + longest(_TIME_BASE))
         ticks = max(self._last + 1, _ticks(time - self._begin))
         frame.pts, frame.time_base = ticks, _TIME_BASE
         frame.duration = max(1, _ticks(until - self._begin) - ticks)
@@ -181,17 +186,23 @@ def _ticks(seconds: float) -> int:
     return round(seconds * _TIME_BASE.denominator)
 
 
+def _even(length: Fraction) -> int:
+    """Return the nearest even number, the smaller one of two, but at least 2."""
+    return max(2, 2 * ceil((length - 1) / 2))
+
+
 class _Upright:
     """Converts frames to one size, upright, with square pixels, in the encoder's pixel format.
 
     Attributes:
-        size: even width and height in pixels.
+        size: width and height in pixels, the nearest even ones.
         colorspace: FFmpeg's number of the colour space of the converted frames (limited range).
     """
 
-    def __init__(self, pictures: Pictures) -> None:
-        info = pictures.info
-        self.size = max(2, info.width & ~1), max(2, info.height & ~1)
+    def __init__(self, pictures: Pictures, preview: Preview | None) -> None:
+        width, height = pictures.info.width, pictures.info.height
+        scale = Fraction(preview.side, min(width, height)) if preview else Fraction(1)
+        self.size = _even(width * scale), _even(height * scale)
         colorspace = pictures.stream.codec_context.colorspace
         self.colorspace = _BT709 if colorspace == _RGB else colorspace
         self._made_for: tuple[object, ...] = ()

@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 from av.container import OutputContainer
 
-from action100m.video.clip import TargetError
+from action100m.video.clip import Preview, TargetError
 
 TOO_LONG = (
     "One of its frames is shown for hours, longer than MP4 can represent. Cut the parts before and "
@@ -25,8 +25,12 @@ def longest(base: Fraction) -> float:
 class Mp4:
     """An MP4 file that is being written."""
 
-    def __init__(self, target: Path) -> None:
+    def __init__(self, target: Path, preview: Preview | None = None) -> None:
         """Open the file.
+
+        Args:
+            target: the file.
+            preview: the preview that it will be, if any.
 
         Raises:
             TargetError: the file cannot be opened for writing.
@@ -37,10 +41,16 @@ class Mp4:
         except OSError as error:
             raise TargetError(error.errno, error.strerror, str(target)) from error
         try:
-            self.container: OutputContainer = av.open(self._file, "w", format="mp4")
+            # The index of a preview is moved to its start. A large file would take long to move.
+            options = {"movflags": "faststart"} if preview else {}
+            self.container: OutputContainer = av.open(
+                self._file, "w", format="mp4", options=options
+            )
         except BaseException:
             self._file.close()
             raise
+        if preview:
+            self.container.metadata["comment"] = preview.comment
 
     def finish(self) -> None:
         """Write the index and close the file.
