@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from action100m.report.colors import branch_positions
+from action100m.report.colors import INK, branch_positions, ink_on, palette
 from trees import random_tree
 
 
@@ -17,3 +17,7 @@ def test_siblings_divide_their_parents_range_in_time_order() -> None:
     for row in range(1, len(tree)):
         siblings = np.flatnonzero(tree.parent == tree.parent[row])
         assert positions[siblings].min() < positions[tree.parent[row]] < positions[siblings].max()
+
+
+def test_text_is_light_on_dark_colours_and_dark_on_light_ones() -> None:
+    assert [ink_on(color) for color in palette(8)] == ["white"] * 4 + [INK] * 4

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -46,18 +45,6 @@ def test_a_figure_of_a_long_video_is_small(tmp_path: Path) -> None:
     assert (tmp_path / "hours.svg").stat().st_size < 1_000_000
 
 
-def test_the_same_figure_gives_the_same_bytes_in_any_thread(tmp_path: Path) -> None:
-    tree = random_tree(120)
-
-    def draw(number: int) -> bytes:
-        path = tmp_path / f"{number}.svg"
-        save(timeline(tree, [thumbnail(1, "navy"), thumbnail(9, "tomato")], "Twice"), path)
-        return path.read_bytes()
-
-    with ThreadPoolExecutor(4) as pool:
-        assert len(set(pool.map(draw, range(4)))) == 1
-
-
 @pytest.mark.parametrize(
     "title",
     [
@@ -90,8 +77,3 @@ def test_each_thumbnail_is_drawn_at_its_time(tmp_path: Path) -> None:
             seen = np.array(picture.convert("RGB").getpixel((column, row)))
             wanted = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
             assert np.abs(seen - wanted).max() < 12
-
-
-def test_unknown_suffixes_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"\.png or \.svg"):
-        save(timeline(random_tree(5)), tmp_path / "timeline.pdf")

@@ -22,7 +22,7 @@ from action100m.report.style import (
     drawable,
     framed,
     label_logarithmic,
-    short,
+    short_number,
     titled,
 )
 from action100m.text import clean, counted
@@ -70,7 +70,7 @@ def durations(every: Durations, leaves: Durations | None) -> Figure:
     ticks = [tick for tick in _SECONDS if low / 1.1 <= tick <= high * 1.1]
     axes.set_xticks(ticks, [_duration(tick) for tick in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(short))
+    axes.yaxis.set_major_formatter(FuncFormatter(short_number))
     axes.set_ylabel("segments", fontfamily=FONT, fontsize=8, color=FAINT)
     add_legend(axes)
     return figure

@@ -107,7 +107,7 @@ def label_logarithmic(axes: Axes, x: str, y: str) -> None:
     axes.set_yscale("log")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_minor_locator(NullLocator())
-        axis.set_major_formatter(FuncFormatter(short))
+        axis.set_major_formatter(FuncFormatter(short_number))
     axes.set_xlabel(x, fontfamily=FONT, fontsize=8, color=FAINT)
     axes.set_ylabel(y, fontfamily=FONT, fontsize=8, color=FAINT)
 
@@ -117,8 +117,8 @@ def add_legend(axes: Axes) -> None:
     axes.legend(frameon=False, prop={"family": FONT, "size": 8}, labelcolor=INK)
 
 
-def short(value: float, _: object = None) -> str:
-    """Return a number with at most a unit of thousands: a formatter of axes."""
+def short_number(value: float, _: object = None) -> str:
+    """Return a number as an axis shows it, such as "12 k"; axes also pass its position."""
     for unit, name in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if value >= unit:
             return f"{value / unit:g}{name}"
