@@ -33,6 +33,7 @@ try:
         VJepa2Model,
         make_forward,
     )
+    from action100m.segmentation.encoders.vjepa2.peak import matrix_rate
 except ImportError as missing:
     print(f"bench/encode.py needs a GPU with PyTorch and transformers: {missing}")
     raise SystemExit(2) from missing
@@ -50,7 +51,6 @@ STRIDE = 8
 SECONDS_PER_WINDOW = STRIDE * 4 / 30  # of video, every 4th of 30 frames per second
 CEILING = 7.4  # times real time, at 788 TFLOP/s
 REPEATS = 3
-WARM_UP = 1.0  # seconds of products before the peak is measured: a cold GPU clocks higher
 
 
 @dataclass(frozen=True)
@@ -85,27 +85,6 @@ def median_of(step: Callable[[], object], warm_ups: int = 2) -> float:
         if turn >= warm_ups:
             seconds.append(time.perf_counter() - start)
     return statistics.median(seconds)
-
-
-def wait(device: torch.device) -> None:
-    """Wait until the device is idle."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def matrix_rate(device: torch.device, side: int) -> float:
-    """Return the sustained FLOP/s of bf16 products of square matrices."""
-    a, b = (torch.randn((side, side), device=device, dtype=torch.bfloat16) for _ in range(2))
-
-    def step() -> None:
-        for _ in range(100):
-            a @ b
-        wait(device)
-
-    start = time.perf_counter()
-    while time.perf_counter() - start < WARM_UP:
-        step()
-    return 100 * 2 * side**3 / median_of(step)
 
 
 def make_rival(sizes: Mapping[str, Any], device: torch.device) -> Any:
@@ -272,7 +251,6 @@ def measure(
     device: torch.device,
     variants: tuple[Variant, ...],
     batches: tuple[int, ...],
-    side: int,
 ) -> None:
     """Measure everything, and print the table and the result.
 
@@ -281,9 +259,8 @@ def measure(
         device: the device to measure.
         variants: at least one in bf16; all run at the first batch size, the best at the others too.
         batches: batch sizes in windows.
-        side: side of the matrices whose product defines the peak.
     """
-    peak = matrix_rate(device, side)
+    peak = matrix_rate(device, torch.bfloat16)
     print(f"bf16 matrix product: {peak / 1e12:.1f} TFLOP/s", flush=True)
     rival = make_rival(sizes, device)
     architecture = Architecture.of({**rival.config.to_dict(), "model_type": "vjepa2"})
@@ -311,7 +288,7 @@ def measure(
         ("variant", "batch", "windows/s", "TFLOP/s", "of the peak", "x real time", "ratio"),
         found.rows,
     )
-    later = matrix_rate(device, side)
+    later = matrix_rate(device, torch.bfloat16)
     print(
         f"bf16 matrix product: {peak / 1e12:.1f} TFLOP/s before, {later / 1e12:.1f} after; "
         f"ceiling of the real-time factor: {CEILING}"
@@ -349,7 +326,7 @@ def main() -> None:
         raise SystemExit(2)
     batches = (4, 1, 2, 3, 6, 8) if full else (4, 1, 8)
     variants = [v for v in VARIANTS if (full or v.compiled) and is_available(v.attention)]
-    measure(SIZES, torch.device("cuda"), tuple(variants), batches, side=8192)
+    measure(SIZES, torch.device("cuda"), tuple(variants), batches)
 
 
 if __name__ == "__main__":

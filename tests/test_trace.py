@@ -1,18 +1,18 @@
-"""Spans as a profiler reads them, and their summary."""
+"""Spans of work in threads, in stages, and in other processes."""
 
 from __future__ import annotations
 
-import json
+import io
 import sys
 import threading
 import time
-from pathlib import Path
+from dataclasses import replace
 from types import ModuleType
 
 import pytest
 
 from action100m.device import release_memory
-from action100m.trace import span, tracing
+from action100m.trace import STAGES, current_trace, span, stage_span, tracing
 
 
 def work(name: str) -> None:
@@ -21,34 +21,37 @@ def work(name: str) -> None:
         figures["windows"] = 2
 
 
-def test_spans_of_all_threads_are_in_the_file(tmp_path: Path) -> None:
+def test_spans_of_all_threads_are_recorded() -> None:
     with tracing() as trace:
         thread = threading.Thread(target=work, args=("decode",), name="worker 7")
         thread.start()
-        work("encode")
-        thread.join()
-    trace.write(tmp_path / "trace.json")
-    events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
-    spans = {event["name"]: event for event in events if event["ph"] == "X"}
-    names = {e["tid"]: e["args"]["name"] for e in events if e["ph"] == "M"}
-    assert spans.keys() == {"decode", "encode"}
-    assert names[spans["decode"]["tid"]] == "worker 7"
-    assert spans["decode"]["dur"] >= 20_000
-    assert spans["encode"]["args"] == {"frames": 10, "windows": 2}
-
-
-def test_the_summary_adds_up() -> None:
-    with tracing() as trace:
-        for _ in range(3):
+        with stage_span("segment"):
             work("encode")
-    text = "\n".join(trace.summary())
-    assert "encode                  3" in text
-    assert "windows/s" in text
+        thread.join()
+    spans = {span.name: span for span in trace.spans}
+    assert spans.keys() == {"decode", "encode", "segment"}
+    assert spans["decode"].track == "worker 7"
+    assert spans["decode"].seconds >= 0.02
+    assert spans["encode"].figures == {"frames": 10, "windows": 2}
+    assert spans["segment"].track == STAGES
+    assert spans["segment"].start <= spans["encode"].start
+
+
+def test_another_processs_spans_are_added_under_its_name() -> None:
+    with tracing() as there:
+        work("encode")
+    file = io.StringIO()
+    there.save(file)
+    with tracing() as here:
+        work("encode")
+    here.add(file, "GPU 1")
+    assert here.spans[1:] == [replace(there.spans[0], process="GPU 1")]
 
 
 def test_nothing_is_recorded_outside_of_tracing() -> None:
     with tracing() as trace:
         pass
+    assert current_trace() is None
     work("encode")
     assert trace.spans == []
 

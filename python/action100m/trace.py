@@ -12,11 +12,37 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
+from typing import IO
 
 from action100m.device import cuda_in_use
-from action100m.files import write_text
+
+STAGES = "stages"
+PEAK = "peak"
+"""Work that only measures what the device can do: its TFLOP per second are the device's peak."""
+VIDEO_SECONDS = "video-seconds"
+"""The unit of finished video: divided by seconds, how many times faster than real time."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """Work of one kind, from its start to its end.
+
+    Attributes:
+        name: kind of work.
+        track: the thread that did it; for a whole stage of a run, `STAGES`.
+        start: seconds of `time.perf_counter`, whose zero the processes of a machine share on Linux.
+        seconds: how long it took.
+        figures: amounts of work done, by unit.
+        process: the process that did it.
+    """
+
+    name: str
+    track: str
+    start: float
+    seconds: float
+    figures: dict[str, float]
+    process: str = "run"
 
 
 @dataclass
@@ -24,56 +50,21 @@ class Trace:
     """The spans that `tracing` recorded.
 
     Attributes:
-        spans: name, thread, start and duration in seconds, and the figures of each span.
+        begin: when it started, in seconds of `time.perf_counter`.
+        spans: what was recorded, in the order of the ends.
     """
 
     begin: float = field(default_factory=time.perf_counter)
-    spans: list[tuple[str, str, float, float, dict[str, float]]] = field(default_factory=list)
+    spans: list[Span] = field(default_factory=list)
 
-    def write(self, path: Path) -> None:
-        """Write the Chrome trace event format, which Perfetto and chrome://tracing open."""
-        threads = {thread: number for number, thread in enumerate(self._threads())}
-        events: list[dict[str, object]] = [
-            {"ph": "M", "pid": 0, "tid": number, "name": "thread_name", "args": {"name": thread}}
-            for thread, number in threads.items()
-        ]
-        events += [
-            {
-                "ph": "X",
-                "pid": 0,
-                "tid": threads[thread],
-                "name": name,
-                "ts": round((start - self.begin) * 1e6, 1),
-                "dur": round(seconds * 1e6, 1),
-                "args": figures,
-            }
-            for name, thread, start, seconds, figures in self.spans
-        ]
-        write_text(path, json.dumps({"traceEvents": events, "displayTimeUnit": "ms"}))
+    def save(self, file: IO[str]) -> None:
+        """Write the spans for the process that calls `add`."""
+        json.dump([asdict(span) for span in self.spans], file)
 
-    def summary(self) -> Iterator[str]:
-        """Yield lines with the seconds of each kind of work, its share, and figures per second."""
-        wall = time.perf_counter() - self.begin
-        lanes = max(1, len(self._threads()))
-        yield f"{'work':<16}{'calls':>9}{'seconds':>10}{'share':>8}   of {lanes} threads"
-        totals = self._totals()
-        for name, (calls, seconds, figures) in sorted(totals.items(), key=lambda t: -t[1][1]):
-            rates = ", ".join(f"{total / wall:.4g} {what}/s" for what, total in figures.items())
-            share = seconds / (wall * lanes)
-            yield f"{name:<16}{calls:>9}{seconds:>10.2f}{share:>8.1%}   {rates}".rstrip()
-        yield f"{'wall clock':<25}{wall:>10.2f}"
-
-    def _threads(self) -> list[str]:
-        return list(dict.fromkeys(thread for _, thread, *_ in self.spans))
-
-    def _totals(self) -> dict[str, tuple[int, float, dict[str, float]]]:
-        totals: dict[str, tuple[int, float, dict[str, float]]] = {}
-        for name, _, _, seconds, figures in self.spans:
-            calls, spent, sums = totals.get(name, (0, 0.0, {}))
-            for what, amount in figures.items():
-                sums[what] = sums.get(what, 0.0) + amount
-            totals[name] = calls + 1, spent + seconds, sums
-        return totals
+    def add(self, file: IO[str], process: str) -> None:
+        """Add the spans that another process saved, under the name of that process."""
+        file.seek(0)
+        self.spans += [Span(**{**values, "process": process}) for values in json.load(file)]
 
 
 _recording: Trace | None = None
@@ -90,6 +81,11 @@ def tracing() -> Iterator[Trace]:
         _recording = None
 
 
+def current_trace() -> Trace | None:
+    """Return the trace that is being recorded; None outside of `tracing`."""
+    return _recording
+
+
 @contextmanager
 def span(name: str, **figures: float) -> Iterator[dict[str, float]]:
     """Mark work of one kind.
@@ -98,15 +94,28 @@ def span(name: str, **figures: float) -> Iterator[dict[str, float]]:
         name: a kind of work, such as "decode".
         figures: amounts of work done, such as frames=32; more can be added to the yielded dict.
     """
+    with _marked(name, threading.current_thread().name, figures):
+        yield figures
+
+
+@contextmanager
+def stage_span(name: str) -> Iterator[None]:
+    """Mark a whole stage of a run, from loading its models to its last video."""
+    with _marked(name, STAGES, {}):
+        yield
+
+
+@contextmanager
+def _marked(name: str, track: str, figures: dict[str, float]) -> Iterator[None]:
     trace, start = _recording, time.perf_counter()
     cuda = cuda_in_use()
     if cuda is not None:
         cuda.nvtx.range_push(name)
     try:
-        yield figures
+        yield
     finally:
         if cuda is not None:
             cuda.nvtx.range_pop()
         if trace is not None:
             seconds = time.perf_counter() - start
-            trace.spans.append((name, threading.current_thread().name, start, seconds, figures))
+            trace.spans.append(Span(name, track, start, seconds, figures))

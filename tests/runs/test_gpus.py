@@ -14,6 +14,7 @@ from action100m.config import SegmentationConfig
 from action100m.processes import python_command
 from action100m.runs.executors.gpus import helpers, other_gpus
 from action100m.runs.folder import RunFolder
+from action100m.trace import tracing
 from command import call
 from synthetic import write_video
 
@@ -39,11 +40,14 @@ def parts(run: RunFolder) -> list[Path]:
 def test_helpers_process_remaining_videos_and_end_with_the_run(begun: RunFolder) -> None:
     output = io.StringIO()
     deadline = time.monotonic() + 60
-    with helpers(begun, ["1", "2"], 1, Console(file=output)):
+    with tracing() as trace, helpers(begun, ["1", "2"], 1, Console(file=output)):
         while len(parts(begun)) < 4:
             assert time.monotonic() < deadline
             time.sleep(0.05)
     assert output.getvalue() == ""
+    commits = [span for span in trace.spans if span.name == "commit"]
+    assert len(commits) == 3
+    assert {span.process for span in commits} <= {"GPU 1", "GPU 2"}
     assert call("status", begun.root).returncode == 0
 
 

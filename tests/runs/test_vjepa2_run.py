@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import subprocess
 import time
 import weakref
@@ -50,8 +51,14 @@ def embeddings(out: Path) -> dict[str, list[float]]:
 
 
 def test_a_run_ends_with_the_models_embeddings(videos: Path, config: Path, tmp_path: Path) -> None:
-    answer = call("run", videos, "--out", tmp_path, "--config", config)
+    answer = call(
+        "run", videos, "--out", tmp_path, "--config", config, "--trace", tmp_path / "first.json"
+    )
     assert answer.returncode == 0, answer.stderr
+    assert re.search(r"^segment .*times real time$", answer.stderr, re.MULTILINE)
+    reached = re.search(r"^embed reaches ([\d.]+)% of the", answer.stderr, re.MULTILINE)
+    assert reached is not None
+    assert 0 < float(reached[1]) < 100
     assert "sha256:" in (tmp_path / "run.toml").read_text()
     rows = embeddings(tmp_path)
     assert len(rows) == 5

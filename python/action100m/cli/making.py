@@ -106,19 +106,20 @@ def _traced(path: Path | None) -> Iterator[None]:
     if path is None:
         yield
         return
+    from action100m.report.profile import summary, write_chrome_trace
     from action100m.trace import tracing
 
     with tracing() as recorded:
-        recorded.write(path)  # a path that cannot be written is an error before the work
+        write_chrome_trace(recorded, path)  # errors of the path are told before the work
         try:
             yield
         except BaseException:
             with contextlib.suppress(OSError):  # report what stopped the run instead
-                recorded.write(path)
-            print_lines(recorded.summary(), sys.stderr)
+                write_chrome_trace(recorded, path)
+            print_lines(summary(recorded), sys.stderr)
             raise
-        recorded.write(path)
-        print_lines(recorded.summary(), sys.stderr)
+        write_chrome_trace(recorded, path)
+        print_lines(summary(recorded), sys.stderr)
 
 
 @app.command("status", rich_help_panel=_PANEL)

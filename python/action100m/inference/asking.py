@@ -11,6 +11,7 @@ from queue import Empty, SimpleQueue
 from action100m.inference.answers import Answer, Journal
 from action100m.inference.engine import Request, Result, Usage
 from action100m.inference.feed import Feed
+from action100m.trace import span
 
 _POLL = 0.2  # seconds between checks whether the run was interrupted
 
@@ -150,4 +151,6 @@ class Asking:
         self.answers[asked.key] = answer
         self._answered.append(asked.key)
         if answer.final:
-            self._journal.append(answer)
+            tokens = {"prompt tokens": result.usage.prompt, "new tokens": result.usage.completion}
+            with span("journal", answers=1, **tokens):
+                self._journal.append(answer)

@@ -36,7 +36,7 @@ from action100m.runs.stages import Stage
 from action100m.runs.states import TO_DO, State, count_states, find_overall_states, find_states
 from action100m.segmentation.encoders import pin
 from action100m.text import counted, harmless
-from action100m.trace import span
+from action100m.trace import stage_span
 
 _NOTHING = (
     "No video was found: give files, folders or globs that contain videos. Files in the run folder "
@@ -166,7 +166,7 @@ class _Run:
             gpus = other_gpus(config.segmentation) if todo else []
             share = max(1, self.workers // (1 + len(gpus)))
             with helpers(self.folder, gpus, share, self.console):
-                self._process(stage.loaded(), todo, share)
+                self._process(stage.key, stage.loaded(), todo, share)
         return settings, manifest
 
     def _take_in(self, paths: list[Path], config: Config) -> Manifest:
@@ -194,14 +194,15 @@ class _Run:
         for before, key in pairwise(settings.keys):
             finished = self.folder.done_keys(before)
             ready = [video for video in manifest.videos if video.key in finished]
-            self._process(openers[key.name](), self._to_do(key, manifest, ready), self.workers)
+            todo = self._to_do(key, manifest, ready)
+            self._process(key, openers[key.name](), todo, self.workers)
             release_memory()
 
     def export(self, settings: Settings) -> list[Path]:
         """Write the dataset if it changed; return its files, or [] if the settings changed."""
         root = self.folder.root
         waiting = f"Waiting for another run that exports the dataset of {root}."
-        with span("export"):
+        with stage_span("export"):
             shards = export_what_changed(
                 self.folder, settings, self.workers, partial(self.say, waiting)
             )
@@ -224,15 +225,19 @@ class _Run:
         return todo
 
     def _process(
-        self, opened: AbstractContextManager[Stage], todo: list[Video], workers: int
+        self,
+        key: StageKey,
+        opened: AbstractContextManager[Stage],
+        todo: list[Video],
+        workers: int,
     ) -> None:
         """Process the videos; if there are none, no model is loaded."""
         if not todo:
             return
         try:
-            with opened as stage:
+            with stage_span(key.name), opened as stage:
                 sizes = {video.uid: video.size for video in todo}
-                with StageProgress(stage.key.name, sizes, self.console) as progress:
+                with StageProgress(key.name, sizes, self.console) as progress:
                     run_stage(stage, todo, self.folder, workers, progress)
         except EngineStoppedError as error:  # before the first video
             raise stopped(error) from error

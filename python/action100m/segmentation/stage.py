@@ -18,7 +18,7 @@ from action100m.segmentation.encoders import Encoder, load_encoder, open_encoder
 from action100m.segmentation.filmstrip import Filmstrip, Thumbnail
 from action100m.segmentation.pieces import Pieces, encode_in_pieces
 from action100m.segmentation.windows import WindowedEncoder
-from action100m.trace import span
+from action100m.trace import VIDEO_SECONDS, span
 from action100m.tree import ABSORB_ABOVE, MIN_DURATION, Dendrogram, Tree, cut, ward
 from action100m.video import (
     Decoder,
@@ -156,13 +156,7 @@ class Segmenter:
         times: list[NDArray[np.float64]] = []
 
         def watched() -> Iterator[FrameBatch]:
-            batches = iter(stream)
-            while True:
-                with span("decode") as figures:
-                    batch = next(batches, None)
-                    figures["sampled frames"] = len(batch.times) if batch is not None else 0
-                if batch is None:
-                    return
+            for batch in stream:
                 filmstrip.add(batch)
                 times.append(batch.times)
                 if progress is not None:
@@ -173,7 +167,7 @@ class Segmenter:
         report = stream.report
         if not len(embeddings) or report.coverage < self._config.video.min_coverage:
             raise IncompleteVideoError(report, self._config.video.min_coverage)
-        with span("ward", frames=len(embeddings)):
+        with span("ward", frames=len(embeddings), **{VIDEO_SECONDS: report.end}):
             dendrogram = ward(embeddings)
         return Segmentation(
             dendrogram=dendrogram,

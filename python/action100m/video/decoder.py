@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING
 
 from action100m.errors import VideoError
 from action100m.processes import python_command
+from action100m.trace import span
 from action100m.video.backends import require_backend
 from action100m.video.channel import Batch, Channel, Cut, Heartbeat, Open, Request, Seek
 from action100m.video.clip import Clip, Outcome
@@ -206,17 +207,23 @@ class _ChildStream:
     def __iter__(self) -> Iterator[FrameBatch]:
         seconds = 0.0
         while self._busy:
-            try:
-                answer = self._receive(f"decoding from {seconds:.1f} s on")
-            except VideoError:
-                self._child.kill()
-                raise
+            with span("decode") as figures:
+                answer = self._decoded(f"decoding from {seconds:.1f} s on")
+                if isinstance(answer, FrameBatch):
+                    figures["sampled frames"] = len(answer.times)
             if isinstance(answer, FrameBatch):
                 seconds = float(answer.times[-1])
                 yield answer
             else:
                 assert isinstance(answer, DecodeReport)
                 self._report, self._busy = answer, False
+
+    def _decoded(self, doing: str) -> object:
+        try:
+            return self._receive(doing)
+        except VideoError:
+            self._child.kill()
+            raise
 
     def close(self) -> None:
         """Stop; a child that is still decoding is killed, and replaced at the next `open`."""

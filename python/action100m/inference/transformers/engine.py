@@ -29,6 +29,7 @@ from action100m.inference.transformers.loading import Loaded, load
 from action100m.inference.transformers.prompts import Prompt, read
 from action100m.inference.transformers.schema import Grammars
 from action100m.text import clean
+from action100m.trace import span
 
 _BATCHES = 4  # pending: one is answered, one is prepared, and two more to choose from
 _WORDS = 300  # characters of an error's message that are passed on
@@ -106,7 +107,8 @@ class TransformersEngine:
     def _prepare_all(self) -> None:
         while (job := self._queue.to_prepare()) is not None:
             try:
-                prepared = self._prepare(job)
+                with span("prompt"):
+                    prepared = self._prepare(job)
             except Exception as error:
                 if self._queue.remove(job):
                     self._fail(job, error)
@@ -153,7 +155,8 @@ class TransformersEngine:
     def _try(self, jobs: list[Job]) -> Exception | None:
         """Answer jobs in one batch, or return the error."""
         try:
-            answers = generate(self._loaded, [self._row(job) for job in jobs])
+            with span("generate", requests=len(jobs)):
+                answers = generate(self._loaded, [self._row(job) for job in jobs])
         except torch.AcceleratorError:
             raise  # this process can no longer use the device
         except Exception as error:

@@ -10,9 +10,10 @@ import _thread
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -28,6 +29,7 @@ from action100m.runs.segment_stage import open_segment_stage
 from action100m.runs.settings import read_settings
 from action100m.runs.states import TO_DO, find_states
 from action100m.text import harmless
+from action100m.trace import current_trace, tracing
 
 _GRACE = 15.0  # seconds for a helper to stop its current work
 
@@ -56,17 +58,26 @@ def helpers(folder: RunFolder, gpus: list[str], workers: int, console: Console) 
         workers: number of videos that each process decodes at once.
         console: where failed helpers are reported.
     """
-    command = python_command(__name__, str(folder.root), workers)
-    started = [
-        subprocess.Popen(
-            command, stdin=subprocess.PIPE, env={**os.environ, "CUDA_VISIBLE_DEVICES": gpu}
-        )
-        for gpu in gpus
-    ]
-    try:
+    with ExitStack() as running:
+        for gpu in gpus:
+            running.enter_context(_helper(folder, gpu, workers, console))
         yield
-    finally:
-        for gpu, process in zip(gpus, started, strict=True):
+
+
+@contextmanager
+def _helper(folder: RunFolder, gpu: str, workers: int, console: Console) -> Iterator[None]:
+    trace = current_trace()
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as spans:
+        passed = [spans.fileno()] if trace is not None else []
+        process = subprocess.Popen(
+            python_command(__name__, str(folder.root), workers, *passed),
+            stdin=subprocess.PIPE,
+            pass_fds=passed,
+            env={**os.environ, "CUDA_VISIBLE_DEVICES": gpu},
+        )
+        try:
+            yield
+        finally:
             if code := _end(process):
                 console.print(
                     f"The encoding process on GPU {gpu} exited with code {code}; its videos were "
@@ -74,6 +85,8 @@ def helpers(folder: RunFolder, gpus: list[str], workers: int, console: Console) 
                     highlight=False,
                     soft_wrap=True,
                 )
+            elif trace is not None:
+                trace.add(spans, f"GPU {gpu}")
 
 
 def _end(process: subprocess.Popen[bytes]) -> int:
@@ -103,14 +116,27 @@ def _help(folder: RunFolder, workers: int) -> None:
             run_stage(stage, todo, folder, workers, progress)
 
 
-def main(root: str, workers: int) -> int:
-    """Help the run that started this process."""
+def main(root: str, workers: int, spans: int | None = None) -> int:
+    """Help the run that started this process; save a trace to the file descriptor `spans`."""
     try:
         threading.Thread(target=_end_with_the_run, daemon=True).start()
-        _help(RunFolder(Path(root)), workers)
+        with _saved_to(spans):
+            _help(RunFolder(Path(root)), workers)
     except KeyboardInterrupt:
         pass
     except (ConfigError, UsageError, RunStoppedError) as error:
         print(harmless(str(error)), file=sys.stderr)
         return 1
     return 0
+
+
+@contextmanager
+def _saved_to(spans: int | None) -> Iterator[None]:
+    if spans is None:
+        yield
+        return
+    with tracing() as trace, os.fdopen(spans, "w") as file:
+        try:
+            yield
+        finally:
+            trace.save(file)

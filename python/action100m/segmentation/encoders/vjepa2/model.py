@@ -22,9 +22,10 @@ from action100m.segmentation.encoders.vjepa2.checkpoint import VJepa2Checkpoint
 from action100m.segmentation.encoders.vjepa2.device import device_errors, find_device
 from action100m.segmentation.encoders.vjepa2.float8 import use_float8
 from action100m.segmentation.encoders.vjepa2.graphs import GraphedForward
+from action100m.segmentation.encoders.vjepa2.peak import matrix_rate
 from action100m.segmentation.encoders.vjepa2.preprocess import preprocess
 from action100m.segmentation.encoders.vjepa2.transformer import make_transformer
-from action100m.trace import span
+from action100m.trace import current_trace, span
 from action100m.video import check_pixels
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
@@ -93,6 +94,8 @@ class VJepa2Model:
             RuntimeError: the device cannot compute it.
         """
         with device_errors(self.device):
+            if current_trace() is not None:  # before the weights take the memory
+                matrix_rate(self.device, self._dtype)
             self._forward = self._make_forward()
         if self.device.type != "cuda":
             return
