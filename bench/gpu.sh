@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Builds, tests and measures the CUDA parts on a machine with an NVIDIA GPU, without network access.
 #
-#   bench/gpu.sh [tests] [encode] [kernels] [dali] [sanitizers]     without arguments, all of them
+#   bench/gpu.sh [tests] [encode] [kernels] [dali] [tensorrt] [sanitizers]     by default all of them
 #
 # The machine needs nvcc, cmake and Python with torch, transformers, pydantic (with pydantic-core and
 # annotated-types), jinja2, numpy, pybind11, pytest and hypothesis. Missing packages can be put as wheels into
 # the folder that WHEELS names. The logs, as logs.tgz, and the result of each benchmark, as NAME.json, go to
 # OUT (bench/results). Exits with 1 if a step failed. Where a command may take 10 minutes only, run
-# `tests kernels`, `encode dali` and `sanitizers` one after the other.
+# `tests kernels`, `encode dali`, `tensorrt` and `sanitizers` one after the other.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 out=$(realpath -m "${OUT:-bench/results}")
@@ -68,6 +68,10 @@ run_encode() { bench 330 encode python3 bench/encode.py; }
 run_kernels() { bench 60 kernels python3 bench/kernels.py; }
 # pytest exits with 5 (no tests were run) if DALI or PyAV is not installed.
 run_dali() { step 90 dali bash -c 'python3 -m pytest -v -m gpu tests/gpu/test_dali.py || [ $? = 5 ]'; }
+run_tensorrt() {
+  python3 -c "import tensorrt" 2>/dev/null || { echo "== no TensorRT here"; return; }
+  bench 570 encode_tensorrt python3 bench/encode_tensorrt.py
+}
 run_sanitizers() {
   local tool
   command -v compute-sanitizer >/dev/null || { echo "== no compute-sanitizer here"; return; }
@@ -79,6 +83,6 @@ run_sanitizers() {
       -k "takes_any_batch or any_address or (pool_is_the_mean and 3-7-264) or add_windows"
   done
 }
-[ $# -gt 0 ] || set -- tests encode kernels dali sanitizers
+[ $# -gt 0 ] || set -- tests encode kernels dali tensorrt sanitizers
 for part in "$@"; do "run_$part" || failed=1; done
 exit $failed

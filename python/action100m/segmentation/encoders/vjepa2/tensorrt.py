@@ -39,7 +39,7 @@ except ImportError as missing:
         "TensorRT is not installed: pip install 'action100m[tensorrt]'; it includes its libraries."
     ) from missing
 
-_VERSION = 2  # of everything here that affects an engine
+_VERSION = 3  # of everything here that affects an engine
 
 
 def build_engine(
@@ -219,6 +219,7 @@ def _compile(onnx: Path, architecture: Architecture, key: EngineKey) -> bytes:
     least, most = (1, key.window, *frame), (key.batch, key.window, *frame)
     profile.set_shape(INPUT, least, most, most)
     config = builder.create_builder_config()
+    config.clear_flag(trt.BuilderFlag.TF32)  # PyTorch's products are true float32 too
     config.add_optimization_profile(profile)
     engine = builder.build_serialized_network(network, config)
     if engine is None:
