@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,6 +58,66 @@ def test_a_video_that_another_run_failed_is_not_retried(tmp_path: Path) -> None:
             run_stage(stage, videos, folder, 1, progress)
         assert stage.tried == ["a", "c"]
         assert "3/3 videos, 3 failed" in progress.line()
+
+
+@dataclass
+class SharedStage:
+    """While its second video is processed, another run finishes the first."""
+
+    folder: RunFolder
+    videos: list[Video]
+    theirs: ExitStack
+    progress: StageProgress
+    key: StageKey = field(default=StageKey("segment", "0"))
+    lines: list[str] = field(default_factory=list)
+
+    def concurrency(self, workers: int) -> int:
+        return workers
+
+    @contextmanager
+    def open_worker(self) -> Iterator[Worker]:
+        yield self
+
+    def process(self, video: Video, progress: Progress) -> pa.Table:
+        part = pa.table({"x": [1]})
+        if video == self.videos[1]:
+            self.folder.commit_part(self.key, self.videos[0].key, part)
+            self.theirs.close()
+        progress(10.0, 10.0)
+        self.lines.append(self.progress.line())
+        return part
+
+
+def test_what_another_run_finishes_counts_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("action100m.runs.executors.local._LOOK", 0.0)
+    folder = RunFolder(tmp_path)
+    videos = [Video(uid, tmp_path, 100, "") for uid in "abc"]
+    progress = StageProgress("segment", dict.fromkeys("abc", 100), Console(file=io.StringIO()))
+    with ExitStack() as theirs, progress:
+        stage = SharedStage(folder, videos, theirs, progress)
+        assert theirs.enter_context(folder.claim(stage.key, videos[0].key))
+        run_stage(stage, videos, folder, 1, progress)
+    assert [line.split(",")[0] for line in stage.lines] == [
+        "segment: 0/3 videos",  # b; a is claimed
+        "segment: 2/3 videos",  # c; a has been found
+    ]
+    assert "3/3 videos" in progress.line()
+
+
+def test_videos_of_other_runs_count_in_the_rate_and_the_time_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    moments = iter([0.0, 10.0])
+    monkeypatch.setattr(time, "monotonic", lambda: next(moments))
+    progress = StageProgress("segment", {"a": 100, "b": 300, "c": 400}, Console())
+    progress.advance("a", 50.0, 50.0)
+    progress.finish("a", failed=False)
+    progress.find("b", failed=False)
+    assert progress.line() == (
+        "segment: 2/3 videos, 0.20 videos/s, 20.0 video-seconds/s, 0:10 left"
+    )
 
 
 def test_a_run_without_threads_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

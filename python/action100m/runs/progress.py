@@ -17,7 +17,8 @@ _REFRESH = 0.5
 class StageProgress:
     """Thread-safe context manager that counts the videos, video-seconds and bytes of a stage.
 
-    The time left is estimated from the bytes, the only size of a video known in advance.
+    The time left is estimated from the bytes, the only size of a video known in advance; so are
+    the video-seconds of videos that other processes finish.
     """
 
     def __init__(self, stage: str, sizes: dict[str, int], console: Console) -> None:
@@ -28,7 +29,8 @@ class StageProgress:
         self._lock = threading.Lock()
         self._running: dict[str, tuple[float, float]] = {}  # uid: seconds seen, share of the file
         self._seconds = 0.0
-        self._bytes = 0
+        self._bytes = 0  # of videos that this process finished
+        self._found = 0  # bytes of videos that others finished
         self._done = 0
         self._failed = 0
         self._start = time.monotonic()
@@ -64,13 +66,22 @@ class StageProgress:
             self._running[uid] = (seconds, share)
 
     def finish(self, uid: str, *, failed: bool) -> None:
-        """Record that a video is done or has failed."""
+        """Record that this process has finished a video."""
         with self._lock:
             seconds, _ = self._running.pop(uid, (0.0, 0.0))
             self._seconds += seconds
             self._bytes += self._sizes[uid]
-            self._done += not failed
-            self._failed += failed
+            self._count(failed=failed)
+
+    def find(self, uid: str, *, failed: bool) -> None:
+        """Record that another process has finished a video."""
+        with self._lock:
+            self._found += self._sizes[uid]
+            self._count(failed=failed)
+
+    def _count(self, *, failed: bool) -> None:
+        self._done += not failed
+        self._failed += failed
 
     def retry(self, uid: str) -> None:
         """Record that a video starts again."""
@@ -87,9 +98,11 @@ class StageProgress:
     def _figures(self) -> str:
         with self._lock:
             elapsed = max(time.monotonic() - self._start, 1e-9)
-            seconds = self._seconds + sum(seen for seen, _ in self._running.values())
             ended = self._done + self._failed
             read = self._read_bytes()
+            seconds = self._seconds + sum(seen for seen, _ in self._running.values())
+        if read > self._found:
+            seconds *= read / (read - self._found)
         figures = [f"{ended}/{len(self._sizes)} videos"]
         if self._failed:
             figures.append(f"{self._failed} failed")
@@ -104,7 +117,7 @@ class StageProgress:
 
     def _read_bytes(self) -> float:
         partial = sum(self._sizes[uid] * share for uid, (_, share) in self._running.items())
-        return self._bytes + partial
+        return self._bytes + self._found + partial
 
     def _tick(self) -> None:
         if not self._console.is_terminal:

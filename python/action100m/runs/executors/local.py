@@ -35,6 +35,7 @@ from action100m.trace import span
 
 _ATTEMPTS = 3  # per video, if its failure may be transient: a killed decoder, a growing file
 _POLL = 0.5  # seconds between checks of videos that another run has claimed
+_LOOK = 5.0  # seconds between checks of all of them, so that the progress and time left are right
 _TOO_MANY_OPEN = (errno.EMFILE, errno.ENFILE)
 _GRACE = 10.0  # seconds for workers to notice that the run was interrupted
 
@@ -99,6 +100,7 @@ class _Execution:
         # The largest first, so that no long video is left to run alone at the end.
         self._waiting = deque(sorted(videos, key=lambda video: (-video.size, video.uid)))
         self._elsewhere: deque[Video] = deque()
+        self._next_look = time.monotonic() + _LOOK
         failed = folder.failed_keys(stage.key)
         self._before = {v.uid: self._attempts(v) for v in videos if v.key in failed}
 
@@ -108,6 +110,7 @@ class _Execution:
             with as_run_stopped(), self._stage.open_worker() as worker:
                 while (video := self._take(self._waiting)) is not None:
                     self._do(worker, video)
+                    self._look_elsewhere()
                 while (video := self._take(self._elsewhere)) is not None:
                     if not self._do(worker, video):
                         self.stop.wait(_POLL)
@@ -134,20 +137,35 @@ class _Execution:
 
     def _do(self, worker: Worker, video: Video) -> bool:
         """Process a video; return False if another run has claimed it, to look again later."""
-        part = self._folder.part(self._stage.key, video.key)
-        if part.exists():
-            self._progress.finish(video.uid, failed=False)
+        if self._found(video):
             return True
         with self._folder.claim(self._stage.key, video.key) as mine:
             if not mine:
                 self._elsewhere.append(video)
-            elif part.exists():
-                self._progress.finish(video.uid, failed=False)
+            elif self._found(video):
+                pass
             elif self._attempts(video) > self._before.get(video.uid, 0):
-                self._progress.finish(video.uid, failed=True)
+                self._progress.find(video.uid, failed=True)
             else:
                 self._do_claimed(worker, video)
         return mine
+
+    def _look_elsewhere(self) -> None:
+        """Count the videos that other runs have finished in the meantime."""
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + _LOOK
+        for _ in range(len(self._elsewhere)):
+            video = self._take(self._elsewhere)
+            if video is not None and not self._found(video):
+                self._elsewhere.append(video)
+
+    def _found(self, video: Video) -> bool:
+        """Return whether another run has finished a video, and count it then."""
+        exists = self._folder.part(self._stage.key, video.key).exists()
+        if exists:
+            self._progress.find(video.uid, failed=False)
+        return exists
 
     def _attempts(self, video: Video) -> int:
         return self._folder.read_failure(self._stage.key, video.key).attempts
