@@ -7,7 +7,7 @@
 # annotated-types), jinja2, numpy, pybind11, pytest and hypothesis. Missing packages can be put as wheels into
 # the folder that WHEELS names. The logs, as logs.tgz, and the result of each benchmark, as NAME.json, go to
 # OUT (bench/results). Exits with 1 if a step failed. Where a command may take 10 minutes only, run
-# `tests kernels`, `encode dali`, `tensorrt` and `sanitizers` one after the other.
+# `tests kernels`, `encode dali` and `sanitizers` one after the other; `tensorrt` may take longer.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 out=$(realpath -m "${OUT:-bench/results}")
@@ -63,14 +63,16 @@ step 60 imports python3 -c "import hypothesis, jinja2, pydantic, pytest, torch, 
 assert torch.cuda.is_available(), 'PyTorch finds no GPU'" || exit 1
 step 90 build bash -euo pipefail -c build || exit 1
 
-run_tests() { step 240 tests python3 -m pytest -v -m gpu tests/gpu --ignore tests/gpu/test_dali.py; }
+run_tests() { step 240 tests python3 -m pytest -v -m gpu tests/gpu \
+  --ignore tests/gpu/test_dali.py --ignore tests/gpu/test_tensorrt.py; }
 run_encode() { bench 330 encode python3 bench/encode.py; }
 run_kernels() { bench 60 kernels python3 bench/kernels.py; }
 # pytest exits with 5 (no tests were run) if DALI or PyAV is not installed.
 run_dali() { step 90 dali bash -c 'python3 -m pytest -v -m gpu tests/gpu/test_dali.py || [ $? = 5 ]'; }
 run_tensorrt() {
-  python3 -c "import tensorrt" 2>/dev/null || { echo "== no TensorRT here"; return; }
-  bench 570 encode_tensorrt python3 bench/encode_tensorrt.py
+  python3 -c "import onnxscript, tensorrt" 2>/dev/null || { echo "== no TensorRT here"; return; }
+  step 400 tensorrt python3 -m pytest -v -m gpu tests/gpu/test_tensorrt.py
+  bench 1200 encode_tensorrt python3 bench/encode_tensorrt.py
 }
 run_sanitizers() {
   local tool

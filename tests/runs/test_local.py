@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,13 +24,11 @@ from action100m.video import Progress
 
 
 @dataclass
-class FailingStage:
-    """Fails every video; with the first one, another run fails the second."""
+class StageOf:
+    """A stage that processes each video by calling a function."""
 
-    folder: RunFolder
-    videos: list[Video]
+    process: Callable[[Video, Progress], pa.Table]
     key: StageKey = field(default=StageKey("segment", "0"))
-    tried: list[str] = field(default_factory=list)
 
     def concurrency(self, workers: int) -> int:
         return workers
@@ -39,71 +37,54 @@ class FailingStage:
     def open_worker(self) -> Iterator[Worker]:
         yield self
 
-    def process(self, video: Video, progress: Progress) -> pa.Table:
-        self.tried.append(video.uid)
-        other = self.videos[1].key
-        attempts = self.folder.read_failure(self.key, other).attempts
-        if video == self.videos[0]:
-            self.folder.record_failure(self.key, other, {"attempts": attempts + 1})
-        raise VideoError("It is broken.")
+
+def quiet(videos: list[Video]) -> StageProgress:
+    sizes = {video.uid: video.size for video in videos}
+    return StageProgress("segment", sizes, Console(file=io.StringIO()))
 
 
 def test_a_video_that_another_run_failed_is_not_retried(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
-    videos = [Video(uid, tmp_path, 9 - k, "") for k, uid in enumerate("abc")]
+    folder, tried = RunFolder(tmp_path), []
+    first, other, third = videos = [Video(uid, tmp_path, 9 - k, "") for k, uid in enumerate("abc")]
+
+    def fail(video: Video, _: Progress) -> pa.Table:
+        tried.append(video.uid)
+        if video == first:
+            attempts = folder.read_failure(stage.key, other.key).attempts
+            folder.record_failure(stage.key, other.key, {"attempts": attempts + 1})
+        raise VideoError("It is broken.")
+
+    stage = StageOf(fail)
     for _ in range(2):  # in the second run, each has already failed once
-        stage = FailingStage(folder, videos)
-        sizes = {video.uid: video.size for video in videos}
-        with StageProgress("segment", sizes, Console(file=io.StringIO())) as progress:
+        tried.clear()
+        with quiet(videos) as progress:
             run_stage(stage, videos, folder, 1, progress)
-        assert stage.tried == ["a", "c"]
+        assert tried == [first.uid, third.uid]
         assert "3/3 videos, 3 failed" in progress.line()
-
-
-@dataclass
-class SharedStage:
-    """While its second video is processed, another run finishes the first."""
-
-    folder: RunFolder
-    videos: list[Video]
-    theirs: ExitStack
-    progress: StageProgress
-    key: StageKey = field(default=StageKey("segment", "0"))
-    lines: list[str] = field(default_factory=list)
-
-    def concurrency(self, workers: int) -> int:
-        return workers
-
-    @contextmanager
-    def open_worker(self) -> Iterator[Worker]:
-        yield self
-
-    def process(self, video: Video, progress: Progress) -> pa.Table:
-        part = pa.table({"x": [1]})
-        if video == self.videos[1]:
-            self.folder.commit_part(self.key, self.videos[0].key, part)
-            self.theirs.close()
-        progress(10.0, 10.0)
-        self.lines.append(self.progress.line())
-        return part
 
 
 def test_what_another_run_finishes_counts_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("action100m.runs.executors.local._LOOK", 0.0)
-    folder = RunFolder(tmp_path)
+    folder, lines, theirs = RunFolder(tmp_path), [], ExitStack()
     videos = [Video(uid, tmp_path, 100, "") for uid in "abc"]
-    progress = StageProgress("segment", dict.fromkeys("abc", 100), Console(file=io.StringIO()))
-    with ExitStack() as theirs, progress:
-        stage = SharedStage(folder, videos, theirs, progress)
+    part = pa.table({"x": [1]})
+
+    def process(video: Video, progress: Progress) -> pa.Table:
+        if video == videos[1]:  # the other run finishes the first
+            folder.commit_part(stage.key, videos[0].key, part)
+            theirs.close()
+        progress(10.0, 10.0)
+        lines.append(shown.line().split(",")[0])
+        return part
+
+    stage = StageOf(process)
+    with theirs, quiet(videos) as shown:
         assert theirs.enter_context(folder.claim(stage.key, videos[0].key))
-        run_stage(stage, videos, folder, 1, progress)
-    assert [line.split(",")[0] for line in stage.lines] == [
-        "segment: 0/3 videos",  # b; a is claimed
-        "segment: 2/3 videos",  # c; a has been found
-    ]
-    assert "3/3 videos" in progress.line()
+        run_stage(stage, videos, folder, 1, shown)
+    assert lines == ["segment: 0/3 videos", "segment: 2/3 videos"]
+    assert "3/3 videos" in shown.line()
 
 
 def test_videos_of_other_runs_count_in_the_rate_and_the_time_left(
@@ -124,9 +105,9 @@ def test_a_run_without_threads_says_so(tmp_path: Path, monkeypatch: pytest.Monke
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    folder = RunFolder(tmp_path)
-    stage = FailingStage(folder, [Video("a", tmp_path, 1, "")])
-    progress = StageProgress("segment", {"a": 1}, Console(file=io.StringIO()))
+    videos = [Video("a", tmp_path, 1, "")]
+    progress = quiet(videos)
+    stage = StageOf(lambda _video, _progress: pa.table({}))
     monkeypatch.setattr(threading.Thread, "start", refuse)
     with pytest.raises(RunStoppedError, match="ulimit -u"):
-        run_stage(stage, stage.videos, folder, 1, progress)
+        run_stage(stage, videos, RunFolder(tmp_path), 1, progress)
