@@ -63,8 +63,10 @@ step 60 imports python3 -c "import hypothesis, jinja2, pydantic, pytest, torch, 
 assert torch.cuda.is_available(), 'PyTorch finds no GPU'" || exit 1
 step 90 build bash -euo pipefail -c build || exit 1
 
-run_tests() { step 240 tests python3 -m pytest -v -m gpu tests/gpu \
-  --ignore tests/gpu/test_dali.py --ignore tests/gpu/test_tensorrt.py; }
+run_tests() {
+  step 240 tests python3 -m pytest -v -m gpu tests/gpu \
+    --ignore tests/gpu/test_dali.py --ignore tests/gpu/test_tensorrt.py
+}
 run_encode() { bench 330 encode python3 bench/encode.py; }
 run_kernels() { bench 60 kernels python3 bench/kernels.py; }
 # pytest exits with 5 (no tests were run) if DALI or PyAV is not installed.
