@@ -64,6 +64,17 @@ def test_a_removed_video_leaves_the_dataset_until_it_is_given_again(
     assert uids(out) == ["a", "b"]
 
 
+def test_the_last_video_can_be_removed_and_a_repeated_uid_counts_once(
+    two: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    action100m.run(two, out)
+    assert "Removed 2:" in call("remove", out, "b", "a", "b").stdout
+    answer = call("export", out)
+    assert answer.returncode == 0, answer.stderr
+    assert uids(out) == []
+
+
 def test_only_videos_of_the_run_can_be_removed(two: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     action100m.run(two, out)

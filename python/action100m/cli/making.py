@@ -153,7 +153,8 @@ def remove_command(
     read_settings(folder)
     with locked(folder.manifest_lock):
         Manifest(folder).remove(uids)
-    print_lines([f"Removed {len(uids)}: `action100m export {run_folder}` writes the dataset anew."])
+    command = f"`action100m export {run_folder}`"
+    print_lines([f"Removed {len({*uids})}: {command} writes the dataset anew."])
 
 
 class FigureFormat(str, Enum):

@@ -53,11 +53,11 @@ def export(folder: RunFolder, manifest: Manifest, settings: Settings, processes:
         processes: maximum number of processes that write shards.
 
     Raises:
-        NothingToDoError: the run has no videos; the shards are kept.
+        NothingToDoError: the run never had a video; the shards are kept.
         OSError: the shards cannot be written; the previous ones are kept.
         RunStoppedError: a part or the manifest is damaged, or a process died.
     """
-    if not manifest.videos:
+    if manifest.is_empty:
         raise NothingToDoError(
             f"{folder.root} lists no videos, so {folder.data} stays as it is: if the manifest was "
             "deleted, run `action100m run` with the videos again."

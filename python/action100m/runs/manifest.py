@@ -119,6 +119,11 @@ class Manifest:
                 latest[video.uid] = video
         self.videos = [latest[uid] for uid in sorted(latest)]
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no video was ever added: one whose videos were all removed is not empty."""
+        return not self._rows
+
     def earlier_keys(self, video: Video) -> set[str]:
         """Return the other keys that the video's uid has had."""
         return self._earlier_keys.get(video.uid, set()) - {video.key}
