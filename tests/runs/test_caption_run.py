@@ -22,13 +22,15 @@ import action100m
 from action100m.config import Config, parse_config
 from action100m.config_file import load_config
 from action100m.dataset.validate import validate
-from action100m.errors import RunStoppedError
+from action100m.errors import ConfigError, RunStoppedError
 from action100m.report import of_run
 from action100m.report.data import ReportedVideo
 from action100m.runs.folder import RunFolder
+from action100m.runs.manifest import Manifest
 from action100m.runs.status import describe_run
 from command import call, command
 from servers import MODEL, Call, serve
+from synthetic import write_video
 
 pytest.importorskip("httpx")
 
@@ -147,6 +149,27 @@ def test_a_wrong_key_stops_the_run_and_fails_no_video(videos: Path, tmp_path: Pa
     ):
         run(videos, tmp_path, configured(url))
     assert "failed" not in "\n".join(describe_run(tmp_path))
+
+
+def test_only_a_run_that_would_ask_needs_the_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    write_video(tmp_path / "here" / "a.mp4", [0.6])
+    out = tmp_path / "run"
+    monkeypatch.setenv("THE_KEY", "secret")
+    with serve(caption) as (url, _):
+        model = {"engine": "openai", "model": MODEL, "urls": [url], "key_variable": "THE_KEY"}
+        captioning = {"frames": 4, "side": 32, "segments": {"model": model}}
+        run(tmp_path / "here", out, parse_config({"captioning": captioning}, "test"))
+    monkeypatch.delenv("THE_KEY")
+    moved = (tmp_path / "here").rename(tmp_path / "there")
+    assert action100m.run(moved, out).exit_code == 0
+    for inputs in ([moved], []):
+        write_video(moved / "a.mp4", [1.6])
+        with pytest.raises(ConfigError, match="THE_KEY holds no key"):
+            action100m.run(inputs, out)
+        assert Manifest(RunFolder(out)).videos[0].size != (moved / "a.mp4").stat().st_size
 
 
 def test_a_killed_run_repeats_few_requests(videos: Path, tmp_path: Path) -> None:

@@ -160,6 +160,27 @@ class Manifest:
             RunStoppedError: a process died.
         """
         sidecars = Sidecars(config or MetadataConfig())
+        new = self._find_new(paths, sidecars, processes)
+        problems = [text for _, metadata in new for text in metadata.problems]
+        problems += self._write(new, sidecars, processes)
+        return sidecars.doubts((video.path, video.uid) for video in self.videos) + problems
+
+    def preview(
+        self, paths: Sequence[Path], config: MetadataConfig | None = None, processes: int = 1
+    ) -> None:
+        """Add files in memory only, to see what a run would do with them.
+
+        Args, Raises: as for `add`.
+        """
+        new = self._find_new(paths, Sidecars(config or MetadataConfig()), processes)
+        added = self._next_time()
+        self._rows += [(added, video) for video, _ in new]
+        self._index()
+
+    def _find_new(
+        self, paths: Sequence[Path], sidecars: Sidecars, processes: int
+    ) -> list[tuple[Video, VideoMetadata]]:
+        """Return the files that are not known or have changed, in the order of later lookups."""
         known = {video.path: video for video in self.videos}
         sizes = zip(ask_for_each(_size, paths), sidecars.states(paths), strict=True)
         seen = dict(zip(paths, sizes, strict=True))
@@ -172,11 +193,8 @@ class Manifest:
         read = dict(zip(changed, sidecars.metadata(changed, processes), strict=True))
         fresh = [Video(uid_of(path, read[path]), path, *seen[path]) for path in changed]
         self._refuse_duplicates([*unchanged.values(), *fresh])
-        fresh.sort(key=lambda video: video.uid)  # the order of later lookups, see Details
-        new = [(video, read[video.path]) for video in fresh]
-        problems = [text for _, metadata in new for text in metadata.problems]
-        problems += self._write(new, sidecars, processes)
-        return sidecars.doubts((video.path, video.uid) for video in self.videos) + problems
+        fresh.sort(key=lambda video: video.uid)  # see Details
+        return [(video, read[video.path]) for video in fresh]
 
     def remove(self, uids: Sequence[str]) -> None:
         """Take videos out of the run; what was done for them is kept, in case they come back.

@@ -156,7 +156,8 @@ class _Run:
         """
         with open_segment_stage(config, self.folder) as stage:
             settings = _settings(config, stage)
-            _check_access(settings, self.folder, paths)
+            if settings.keys[1:]:
+                _check_access(settings, self.folder, self._preview(paths, config))
             manifest = self._take_in(paths, config)
             for change in changes(earlier, config) if earlier else ():
                 self.say(f"Settings of {self.folder.root} change: {change}")
@@ -168,6 +169,13 @@ class _Run:
             with helpers(self.folder, gpus, share, self.console):
                 self._process(stage.key, stage.loaded(), todo, share)
         return settings, manifest
+
+    def _preview(self, paths: list[Path], config: Config) -> Manifest:
+        """Return the manifest as it will be; that of a new run is left empty."""
+        manifest = Manifest(self.folder)
+        if not manifest.is_empty:  # else machines that start together would all read all sidecars
+            manifest.preview(paths or manifest.existing_files(), config.metadata, self.workers)
+        return manifest
 
     def _take_in(self, paths: list[Path], config: Config) -> Manifest:
         """Add the videos to the run's manifest; without any, check those it knows again."""
@@ -274,15 +282,11 @@ def _check_engines(config: Config) -> None:
         check_engine(config.aggregation.model, annotates=True)
 
 
-def _check_access(settings: Settings, folder: RunFolder, paths: list[Path]) -> None:
+def _check_access(settings: Settings, folder: RunFolder, manifest: Manifest) -> None:
     """Check the keys and tokenizers of the stages that have videos to process."""
-    if not settings.keys[1:]:
-        return
-    manifest = Manifest(folder)
-    has_new = not {video.path for video in manifest.videos}.issuperset(paths)
     for key in settings.keys[1:]:
         states = find_states(folder, manifest, key)
-        if not (has_new or any(state in TO_DO for state in states.values())):
+        if not (manifest.is_empty or any(state in TO_DO for state in states.values())):
             continue
         captioning, aggregation = settings.config.captioning, settings.config.aggregation
         if key.name == "aggregate" and aggregation.model is not None:
