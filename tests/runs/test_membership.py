@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -88,12 +89,26 @@ def test_only_videos_of_the_run_can_be_removed(two: Path, tmp_path: Path) -> Non
         manifest.remove(["a"])
 
 
+def test_a_video_can_be_removed_that_a_machine_added_whose_clock_is_ahead(
+    two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time_ns", lambda: 2**62)
+        Manifest(folder).add([two / "a.mp4", two / "b.mp4"])
+    Manifest(folder).remove(["b"])
+    assert [video.uid for video in Manifest(folder).videos] == ["a"]
+
+
 def test_videos_that_new_settings_cannot_reach_are_told(two: Path, tmp_path: Path) -> None:
+    (two / "c.mp4").write_bytes(b"")
     action100m.run(two, tmp_path / "run")
     (two / "b.mp4").unlink()
+    (two / "c.mp4").unlink()  # never done, so nothing is lost
     text = io.StringIO()
     action100m.run([], tmp_path / "run", STRIDE, console=Console(file=text, width=200))
     assert "1 video done with other settings cannot be done again" in text.getvalue()
+    assert "left unchanged" not in text.getvalue()
     assert uids(tmp_path / "run") == ["a"]
 
 
