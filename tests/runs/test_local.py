@@ -20,7 +20,8 @@ from action100m.runs.folder import RunFolder, StageKey
 from action100m.runs.manifest import Video
 from action100m.runs.progress import StageProgress
 from action100m.runs.stages import Worker
-from action100m.video import Progress
+from action100m.segmentation.stage import IncompleteVideoError
+from action100m.video import DecodeReport, Progress
 
 
 @dataclass
@@ -99,6 +100,18 @@ def test_videos_of_other_runs_count_in_the_rate_and_the_time_left(
     assert progress.line() == (
         "segment: 2/3 videos, 0.20 videos/s, 20.0 video-seconds/s, 0:10 left"
     )
+
+
+def test_the_record_of_an_incomplete_video_has_its_coverage(tmp_path: Path) -> None:
+    def give_up(_video: Video, _progress: Progress) -> pa.Table:
+        raise IncompleteVideoError(DecodeReport(45, 60, 2.0, 0, 1, "torn"), 0.9)
+
+    folder, videos, stage = RunFolder(tmp_path), [Video("a", tmp_path, 1, "")], StageOf(give_up)
+    with quiet(videos) as progress:
+        run_stage(stage, videos, folder, 1, progress)
+    failure = folder.read_failure(stage.key, videos[0].key)
+    assert (failure.coverage, failure.attempts) == (0.75, 1)
+    assert failure.reason.startswith("Only 45 of 60 frames")
 
 
 def test_a_run_without_threads_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,8 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 
 import action100m
+from action100m.config import SegmentationConfig
 from action100m.config_file import load_config
+from action100m.errors import ConfigError
 from action100m.runs.run import RunResult
+from action100m.segmentation.encoders import pin
 from command import call, command
 from synthetic import write_video
 
@@ -115,6 +118,12 @@ def test_unavailable_settings_are_reported_before_any_work(
     assert answer.returncode == 2, answer.stderr
     assert message in answer.stderr
     assert "Traceback" not in answer.stderr
+
+
+def test_the_device_is_checked_before_the_checkpoint_is_fetched() -> None:
+    vjepa2 = {"model": "/no/such/folder", "device": "cuda:99"}
+    with pytest.raises(ConfigError, match="no device 'cuda:99'"):
+        pin(SegmentationConfig.model_validate({"encoder": "vjepa2_torch", "vjepa2": vjepa2}))
 
 
 def test_rows_of_a_changed_file_are_not_reused(config: Path, tmp_path: Path) -> None:
