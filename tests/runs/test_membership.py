@@ -82,6 +82,7 @@ def test_only_videos_of_the_run_can_be_removed(two: Path, tmp_path: Path) -> Non
     answer = call("remove", out, "a", "x")
     assert answer.returncode == 2
     assert "has no video x." in answer.stderr
+    assert "has no video -x." in call("remove", out, "--", "-x").stderr
     assert call("remove", two, "a").returncode == 2
     manifest = Manifest(RunFolder(out))
     manifest.remove(["a", "a"])

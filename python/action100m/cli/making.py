@@ -136,7 +136,12 @@ def status_command(run_folder: RunFolderArgument) -> None:
 def remove_command(
     run_folder: RunFolderArgument,
     uids: Annotated[
-        list[str], typer.Argument(metavar="UID…", help="Names of videos.", show_default=False)
+        list[str],
+        typer.Argument(
+            metavar="UID…",
+            help="Names of videos; write -- before one that starts with a hyphen.",
+            show_default=False,
+        ),
     ],
 ) -> None:
     """Take videos out of a run, and out of its dataset the next time that it is written.

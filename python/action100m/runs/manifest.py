@@ -1,7 +1,7 @@
 """The manifest: the list of a run's videos.
 
-A folder of immutable pieces, each written atomically by one `run` that found something new: two
-runs can add to it at once without a lock. The latest row of a uid counts.
+A folder of immutable pieces, each written atomically by one `run` that found something new, or by
+`remove`: two runs can add to it at once without a lock. The latest row of a uid counts.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Manifest:
     """All rows of a run's manifest.
 
     Attributes:
-        videos: the latest row of every uid, sorted by uid.
+        videos: the latest row of every uid that was not removed, sorted by uid.
     """
 
     def __init__(self, folder: RunFolder) -> None:
