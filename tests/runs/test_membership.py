@@ -115,7 +115,8 @@ def test_videos_that_new_settings_cannot_reach_are_told(two: Path, tmp_path: Pat
 
 def test_a_place_that_cannot_be_a_run_is_said(two: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UsageError, match="file is a file: a run needs a folder"):
-        action100m.run(two, tmp_path / "file")
+    for out in (tmp_path / "file", tmp_path / "file" / "sub" / "run"):
+        with pytest.raises(UsageError, match="/file is a file: a run needs a folder"):
+            action100m.run(two, out)
     with pytest.raises(NothingToDoError, match="is no run yet"):
         action100m.run([], tmp_path / "new")

@@ -137,8 +137,9 @@ class _Run:
             self.say(f"{left_out} contains output made from videos and is not searched.")
 
         root = self.folder.root
-        if root.exists() and not root.is_dir():
-            raise UsageError(f"{root} is a file: a run needs a folder.")
+        for path in (root, *root.parents):
+            if path.exists() and not path.is_dir():
+                raise UsageError(f"{path} is a file: a run needs a folder.")
         paths = find_videos(inputs, leave_out=root, tell=tell)
         resumes = self.folder.manifest.is_dir()
         if not (inputs or resumes):
