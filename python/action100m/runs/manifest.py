@@ -10,7 +10,7 @@ import hashlib
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -99,11 +99,11 @@ class Manifest:
 
     def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
-        self._rows = sorted(_read(folder), key=lambda row: row[0])
         self._gone: dict[Path, bool] = {}
-        self._index()
+        self._set(sorted(_read(folder), key=lambda row: row[0]))
 
-    def _index(self) -> None:
+    def _set(self, rows: list[tuple[int, Video]]) -> None:
+        self._rows = rows
         latest: dict[str, Video] = {}
         uids: dict[Path, str] = {}
         self._earlier_keys: defaultdict[str, set[str]] = defaultdict(set)
@@ -142,7 +142,11 @@ class Manifest:
         return {video for video in asked if self._gone[video.path]}
 
     def add(
-        self, paths: Sequence[Path], config: MetadataConfig | None = None, processes: int = 1
+        self,
+        paths: Sequence[Path],
+        config: MetadataConfig | None = None,
+        processes: int = 1,
+        check: Callable[[Manifest], None] | None = None,
     ) -> list[str]:
         """Add files; those that are known and unchanged are not opened.
 
@@ -150,6 +154,7 @@ class Manifest:
             paths: paths of video files.
             config: how their metadata and subtitles are read.
             processes: maximum number of processes that read them.
+            check: called with the manifest as it will be, before anything is written; may raise.
 
         Returns:
             Sentences about metadata and subtitles that could not be used.
@@ -161,21 +166,14 @@ class Manifest:
         """
         sidecars = Sidecars(config or MetadataConfig())
         new = self._find_new(paths, sidecars, processes)
+        known, added = self._rows, self._next_time()
+        if check is not None:
+            self._set([*known, *((added, video) for video, _ in new)])
+            check(self)
         problems = [text for _, metadata in new for text in metadata.problems]
-        problems += self._write(new, sidecars, processes)
-        return sidecars.doubts((video.path, video.uid) for video in self.videos) + problems
-
-    def preview(
-        self, paths: Sequence[Path], config: MetadataConfig | None = None, processes: int = 1
-    ) -> None:
-        """Add files in memory only, to see what a run would do with them.
-
-        Args, Raises: as for `add`.
-        """
-        new = self._find_new(paths, Sidecars(config or MetadataConfig()), processes)
-        added = self._next_time()
-        self._rows += [(added, video) for video, _ in new]
-        self._index()
+        placed, more = self._write(new, added, sidecars, processes)
+        self._set([*known, *((added, video) for video in placed)])
+        return sidecars.doubts((video.path, video.uid) for video in self.videos) + problems + more
 
     def _find_new(
         self, paths: Sequence[Path], sidecars: Sidecars, processes: int
@@ -209,18 +207,24 @@ class Manifest:
         added = self._next_time()
         rows = [(video, VideoMetadata()) for video in gone]
         _write_piece(self._folder, rows, added, [[]] * len(gone), [])
-        self._rows += [(added, video) for video in gone]
-        self._index()
+        self._set([*self._rows, *((added, video) for video in gone)])
 
     def _next_time(self) -> int:
         """Return the time, in nanoseconds, at which rows are added now: after all others."""
         return max(time.time_ns(), self._rows[-1][0] + 1 if self._rows else 0)
 
     def _write(
-        self, new: list[tuple[Video, VideoMetadata]], sidecars: Sidecars, processes: int
-    ) -> list[str]:
-        """Write pieces with the transcripts; return sentences about what could not be used."""
-        added = self._next_time()
+        self,
+        new: list[tuple[Video, VideoMetadata]],
+        added: int,
+        sidecars: Sidecars,
+        processes: int,
+    ) -> tuple[list[Video], list[str]]:
+        """Write pieces with the transcripts.
+
+        Returns:
+            The videos with their places, and sentences about what could not be used.
+        """
         pieces = [new[k : k + _ROWS_PER_PIECE] for k in range(0, len(new), _ROWS_PER_PIECE)]
 
         def call(piece: list[tuple[Video, VideoMetadata]]) -> tuple[Any, ...]:
@@ -228,14 +232,12 @@ class Manifest:
             return self._folder, piece, added, subtitles, sidecars.languages
 
         written = call_in_processes(_write_piece, list(map(call, pieces)), processes)
+        placed: list[Video] = []
         problems: list[str] = []
         for piece, (file, found) in zip(pieces, written, strict=True):
+            placed += [replace(video, place=(file, row)) for row, (video, _) in enumerate(piece)]
             problems += found
-            placed = (replace(video, place=(file, row)) for row, (video, _) in enumerate(piece))
-            self._rows += [(added, video) for video in placed]
-        if new:
-            self._index()
-        return problems
+        return placed, problems
 
     def _refuse_duplicates(self, seen: list[Video]) -> None:
         given = {video.path for video in seen}

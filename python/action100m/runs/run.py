@@ -157,9 +157,10 @@ class _Run:
         """
         with open_segment_stage(config, self.folder) as stage:
             settings = _settings(config, stage)
-            if settings.keys[1:]:
-                _check_access(settings, self.folder, self._preview(paths, config))
-            manifest = self._take_in(paths, config)
+            check = partial(_check_access, settings, self.folder)
+            if not self.folder.manifest.is_dir():  # before any file of a new run
+                check(Manifest(self.folder))
+            manifest = self._take_in(paths, config, check)
             for change in changes(earlier, config) if earlier else ():
                 self.say(f"Settings of {self.folder.root} change: {change}")
             write_settings(self.folder, settings)
@@ -171,15 +172,10 @@ class _Run:
                 self._process(stage.key, stage.loaded(), todo, share)
         return settings, manifest
 
-    def _preview(self, paths: list[Path], config: Config) -> Manifest:
-        """Return the manifest as it will be; that of a new run is left empty."""
-        manifest = Manifest(self.folder)
-        if not manifest.is_empty:  # else machines that start together would all read all sidecars
-            manifest.preview(paths or manifest.existing_files(), config.metadata, self.workers)
-        return manifest
-
-    def _take_in(self, paths: list[Path], config: Config) -> Manifest:
-        """Add the videos to the run's manifest; without any, check those it knows again."""
+    def _take_in(
+        self, paths: list[Path], config: Config, check: Callable[[Manifest], None]
+    ) -> Manifest:
+        """Add the videos to the run's manifest; without any, look at those it knows again."""
         root = self.folder.root
         root.mkdir(parents=True, exist_ok=True)
         waiting = f"Waiting for another run that reads the sidecars for {root}."
@@ -187,7 +183,7 @@ class _Run:
         with locked(self.folder.manifest_lock, partial(self.say, waiting)):
             manifest = Manifest(self.folder)
             paths = paths or manifest.existing_files()
-            problems = manifest.add(paths, config.metadata, self.workers)
+            problems = manifest.add(paths, config.metadata, self.workers, check)
         for problem in problems:
             self.say(f"Sidecar: {problem}")
         if not manifest.videos:
