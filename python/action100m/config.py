@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
 from pydantic_core import ErrorDetails
@@ -29,6 +30,16 @@ def _located(name: str, info: ValidationInfo) -> str:
 
 _Place = Annotated[str, AfterValidator(_located)]
 """A file, or a model: a local folder or a name on the Hugging Face hub."""
+
+
+def _without_password(url: str) -> str:
+    """Refuse what would be written to run.toml and to logs."""
+    if "@" in urlsplit(url).netloc:
+        raise ValueError("a password must be given by key_variable or key_file instead")
+    return url
+
+
+_Url = Annotated[str, Field(pattern="^https?://"), AfterValidator(_without_password)]
 
 
 Backend = Literal["pyav", "dali-cpu", "dali-gpu"]
@@ -184,7 +195,7 @@ class OpenAIConfig(_Table):
     engine: Literal["openai"]
     model: str
     revision: str | None = None
-    urls: list[Annotated[str, Field(pattern="^https?://")]] = Field(min_length=1)
+    urls: list[_Url] = Field(min_length=1)
     key_variable: str | None = None
     key_file: _Place | None = None
     concurrency: int = Field(default=64, ge=1)
@@ -363,7 +374,8 @@ def parse_config(
         return Config.model_validate(values, context=bases)
     except ValidationError as error:
         complaints = "; ".join(map(_complaint, error.errors()))
-        raise ConfigError(f"{source}: {complaints}.") from error
+        # Not `from error`, which would show all values.
+        raise ConfigError(f"{source}: {complaints}.") from None
 
 
 def changes(before: Config, after: Config) -> list[str]:
@@ -388,6 +400,9 @@ def _flat(values: dict[str, Any], place: str = "") -> Iterator[tuple[str, Any]]:
             yield place + name, value
 
 
+_REASONS = {"extra_forbidden": "there is no such setting", "missing": "is missing"}
+
+
 def _complaint(error: ErrorDetails) -> str:
     places = [str(place) for place in error["loc"]]
     names = [  # without the engine, which pydantic adds to the path
@@ -396,10 +411,8 @@ def _complaint(error: ErrorDetails) -> str:
         if before != "model" or name not in _ENGINES
     ]
     setting = ".".join(names) or "the settings"
-    if error["type"] == "extra_forbidden":
-        return f"{setting}: there is no such setting"
-    if error["type"] == "missing":
-        return f"{setting}: is missing"
+    if reason := _REASONS.get(error["type"]):
+        return f"{setting}: {reason}"
     if error["type"] == "union_tag_not_found":
         return f"{setting}.engine: is missing; it must be one of {', '.join(_ENGINES)}"
     if error["type"] == "union_tag_invalid":
@@ -407,6 +420,8 @@ def _complaint(error: ErrorDetails) -> str:
         return f"{setting}.engine: must be one of {', '.join(_ENGINES)}, not {given!r}"
     if error["type"] in ("model_type", "model_attributes_type"):
         return f"{setting}: must be a table of settings, not {error['input']!r}"
+    if error["type"] == "value_error":  # a check of ours, which says what is wrong
+        return f"{setting}: {error['ctx']['error']}"
     return f"{setting}: {error['msg']}, not {error['input']!r}"
 
 

@@ -15,6 +15,7 @@ from action100m.config import Config
 from action100m.errors import ConfigError, NothingToDoError, UsageError
 from action100m.runs.folder import RunFolder
 from action100m.runs.manifest import Manifest
+from action100m.runs.settings import read_settings
 from command import call
 from synthetic import write_video
 
@@ -45,6 +46,21 @@ def test_a_run_that_is_refused_takes_no_video_in(two: Path, tmp_path: Path) -> N
         action100m.run(two, tmp_path / "run", config)
     action100m.run([], tmp_path / "run")
     assert uids(tmp_path / "run") == ["a"]
+
+
+def test_a_run_killed_while_it_takes_videos_in_remembers_its_settings(
+    two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr("action100m.runs.manifest._write_piece", die)
+        with pytest.raises(KeyboardInterrupt):
+            action100m.run(two, out, STRIDE)
+    action100m.run(two, out)
+    assert read_settings(RunFolder(out)).config.video.stride == 2
 
 
 def test_a_removed_video_leaves_the_dataset_until_it_is_given_again(

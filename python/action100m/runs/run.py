@@ -160,10 +160,15 @@ class _Run:
             check = partial(_check_access, settings, self.folder)
             if not self.folder.manifest.is_dir():  # before any file of a new run
                 check(Manifest(self.folder))
-            manifest = self._take_in(paths, config, check)
-            for change in changes(earlier, config) if earlier else ():
-                self.say(f"Settings of {self.folder.root} change: {change}")
-            write_settings(self.folder, settings)
+
+            def ready(manifest: Manifest) -> None:
+                check(manifest)
+                for change in changes(earlier, config) if earlier else ():
+                    self.say(f"Settings of {self.folder.root} change: {change}")
+                # Before the videos: if the run is killed in between, its settings are not lost.
+                write_settings(self.folder, settings)
+
+            manifest = self._take_in(paths, config, ready)
             self.folder.sweep()
             todo = self._to_do(stage.key, manifest, manifest.videos)
             gpus = other_gpus(config.segmentation) if todo else []
@@ -173,9 +178,12 @@ class _Run:
         return settings, manifest
 
     def _take_in(
-        self, paths: list[Path], config: Config, check: Callable[[Manifest], None]
+        self, paths: list[Path], config: Config, ready: Callable[[Manifest], None]
     ) -> Manifest:
-        """Add the videos to the run's manifest; without any, look at those it knows again."""
+        """Add the videos to the run's manifest; without any, look at those it knows again.
+
+        `ready` is called with the manifest as it will be, before it is written.
+        """
         root = self.folder.root
         root.mkdir(parents=True, exist_ok=True)
         waiting = f"Waiting for another run that reads the sidecars for {root}."
@@ -183,11 +191,11 @@ class _Run:
         with locked(self.folder.manifest_lock, partial(self.say, waiting)):
             manifest = Manifest(self.folder)
             paths = paths or manifest.existing_files()
-            problems = manifest.add(paths, config.metadata, self.workers, check)
+            if not (paths or manifest.videos):
+                raise NothingToDoError(_NOTHING.format(root))
+            problems = manifest.add(paths, config.metadata, self.workers, ready)
         for problem in problems:
             self.say(f"Sidecar: {problem}")
-        if not manifest.videos:
-            raise NothingToDoError(_NOTHING.format(root))
         return manifest
 
     def ask_models(self, settings: Settings, manifest: Manifest) -> None:
