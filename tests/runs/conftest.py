@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -24,3 +25,9 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed, (name, scenes) in enumerate(SCENES.items()):
         write_video(folder / f"{name}.mp4", scenes, seed=seed)
     return folder
+
+
+@pytest.fixture
+def own_videos(videos: Path, tmp_path: Path) -> Path:
+    """A copy of the videos that a test may modify."""
+    return Path(shutil.copytree(videos, tmp_path / "videos"))

@@ -9,7 +9,6 @@ import os
 import shutil
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,53 +17,24 @@ import pytest
 from rich.console import Console
 
 import action100m
-from action100m.config import Config, CutConfig, ExportConfig, VideoConfig
+from action100m.config import Config, ExportConfig
 from action100m.dataset.validate import validate
-from action100m.errors import ConfigError, NothingToDoError, RunStoppedError, UsageError
+from action100m.errors import NothingToDoError, RunStoppedError
 from action100m.locks import locked
 from action100m.report.of_run import report_run
-from action100m.runs.discovery import local_videos
 from action100m.runs.executors.local import run_stage
 from action100m.runs.export import export_what_changed
 from action100m.runs.folder import RunFolder
 from action100m.runs.manifest import Manifest
 from action100m.runs.progress import StageProgress
-from action100m.runs.run import RunResult
 from action100m.runs.segment_stage import open_segment_stage
 from action100m.runs.settings import read_settings
-from action100m.runs.states import State, find_states
+from action100m.runs.states import State
 from action100m.runs.status import describe_run
 from action100m.schema import SCHEMA
 from action100m.segmentation.stage import Segmenter
+from running import dataset, run, states
 from synthetic import write_video
-
-
-def run(
-    videos: Path | list[Path], out: Path, config: Config | None = None, workers: int = 2
-) -> tuple[RunResult, str]:
-    """Run, and return the result and what was printed."""
-    text = io.StringIO()
-    inputs = videos if isinstance(videos, list) else [videos]
-    result = action100m.run(
-        inputs, out, config, workers=workers, console=Console(file=text, width=200)
-    )
-    return result, text.getvalue()
-
-
-def dataset(out: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in (out / "data").iterdir()}
-
-
-def states(out: Path, config: Config) -> dict[str, State]:
-    folder = RunFolder(out)
-    with open_segment_stage(config, folder) as stage:
-        return find_states(folder, Manifest(folder), stage.key)
-
-
-@pytest.fixture
-def own_videos(videos: Path, tmp_path: Path) -> Path:
-    """A copy of the videos that a test may modify."""
-    return Path(shutil.copytree(videos, tmp_path / "videos"))
 
 
 def test_a_folder_becomes_a_dataset(videos: Path, tmp_path: Path) -> None:
@@ -102,32 +72,6 @@ def test_the_order_and_the_number_of_runs_do_not_change_a_byte(
     assert dataset(tmp_path / "at_once") == dataset(tmp_path / "bit_by_bit")
 
 
-def test_changing_the_cut_decodes_nothing(videos: Path, tmp_path: Path) -> None:
-    run(videos, tmp_path)
-    _, text = run(videos, tmp_path, Config(cut=CutConfig(min_duration=1.5)))
-    assert "5 of 5 videos left unchanged" in text
-    for nodes in pq.read_table(tmp_path / "data")["nodes"].to_pylist():
-        assert all(node["end"] - node["start"] > 1.49 for node in nodes[1:])
-
-
-def test_results_of_another_stride_are_kept_separately(videos: Path, tmp_path: Path) -> None:
-    run(videos, tmp_path)
-    other = Config(video=VideoConfig(stride=2))
-    assert set(states(tmp_path, other).values()) == {State.STALE}
-    run(videos, tmp_path, other)
-    assert set(states(tmp_path, other).values()) == {State.DONE}
-    assert set(states(tmp_path, Config()).values()) == {State.DONE}
-
-
-def test_the_run_folder_remembers_its_configuration(videos: Path, tmp_path: Path) -> None:
-    config = Config(video=VideoConfig(stride=2), cut=CutConfig(min_duration=1.0))
-    run(videos, tmp_path, config)
-    before = dataset(tmp_path)
-    _, text = run([], tmp_path)
-    assert "5 of 5 videos left unchanged" in text
-    assert dataset(tmp_path) == before
-
-
 def test_a_broken_file_fails_alone_and_is_retried(own_videos: Path, tmp_path: Path) -> None:
     whole = (own_videos / "hat.mp4").read_bytes()
     (own_videos / "hat.mp4").write_bytes(b"not a video at all" * 100)
@@ -143,41 +87,6 @@ def test_a_broken_file_fails_alone_and_is_retried(own_videos: Path, tmp_path: Pa
     result, _ = run(own_videos, out)
     assert result.exit_code == 0
     assert result.counts[State.DONE] == 5
-
-
-def test_a_changed_file_is_processed_again(own_videos: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    run(own_videos, out)
-    shutil.copy(own_videos / "crane.mp4", own_videos / "hat.mp4")
-    Manifest(RunFolder(out)).add([own_videos / "hat.mp4"])
-    assert states(out, Config())["hat"] is State.STALE
-    run(own_videos, out)
-    nodes = {row["video_uid"]: row["nodes"] for row in pq.read_table(out / "data").to_pylist()}
-    times = {uid: [(node["start"], node["end"]) for node in nodes[uid]] for uid in nodes}
-    assert times["hat"] == times["crane"]
-
-
-def test_a_copied_folder_has_the_same_videos(videos: Path, tmp_path: Path) -> None:
-    first = shutil.copytree(videos, tmp_path / "first")
-    run(first, tmp_path / "run")
-    shutil.rmtree(first)
-    second = shutil.copytree(videos, tmp_path / "second")
-    for path in second.iterdir():
-        path.touch()
-    _, text = run(second, tmp_path / "run")
-    assert "5 of 5 videos left unchanged" in text
-
-
-def test_a_file_that_was_removed_is_skipped(own_videos: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    (own_videos / "hat.mp4").write_bytes(b"broken" * 100)
-    run(own_videos, out)
-    (own_videos / "hat.mp4").unlink()
-    (own_videos / "boat.mp4").unlink()
-    result, _ = run([], out)
-    assert result.exit_code == 0
-    assert result.counts[State.SKIPPED] == 1
-    assert states(out, Config())["boat"] is State.DONE
 
 
 def test_sidecars_name_the_video_and_fill_its_metadata(own_videos: Path, tmp_path: Path) -> None:
@@ -199,43 +108,9 @@ def test_sidecars_name_the_video_and_fill_its_metadata(own_videos: Path, tmp_pat
     assert rows["aBc-123"]["view_count"] == 8
 
 
-def test_a_sidecar_added_later_renames_the_video(own_videos: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    for name in ("abc", "def", None):
-        sidecar = own_videos / "hat.info.json"
-        if name:
-            sidecar.write_text(json.dumps({"id": name}))
-        else:
-            sidecar.unlink()
-        for _ in range(2):
-            run(own_videos, out)
-            pieces = len(list((out / "manifest").iterdir()))
-        uids = pq.read_table(out / "data")["video_uid"].to_pylist()
-        assert uids == sorted(["boat", "crane", name or "hat", "star", "swan"])
-    assert pieces == 3
-
-
-def test_duplicate_uids_are_refused(own_videos: Path, tmp_path: Path) -> None:
-    (own_videos / "more").mkdir()
-    shutil.copy(own_videos / "hat.mp4", own_videos / "more" / "hat.mp4")
-    with pytest.raises(UsageError, match=r"videos/hat\.mp4.*videos/more/hat\.mp4"):
-        run(own_videos, tmp_path / "run")
-
-
 def test_a_single_file_needs_no_list(videos: Path, tmp_path: Path) -> None:
     result = action100m.run(str(videos / "star.mp4"), tmp_path, console=Console(file=io.StringIO()))
     assert result.counts[State.DONE] == 1
-
-
-def test_a_dataset_has_no_results_of_another_configuration(
-    own_videos: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "run"
-    run(own_videos, out)
-    shutil.rmtree(own_videos)
-    result, _ = run([], out, Config(video=VideoConfig(stride=2)))
-    assert result.exit_code == 1
-    assert pq.read_table(out / "data").num_rows == 0
 
 
 def test_unusual_files_do_not_stop_a_run(own_videos: Path, tmp_path: Path) -> None:
@@ -355,95 +230,6 @@ def test_outputs_inside_the_video_folder_are_not_inputs(own_videos: Path, tmp_pa
     result, text = run(own_videos, tmp_path / "run")
     assert result.counts[State.DONE] == 5
     assert text.count("is not searched") == 3
-
-
-def test_files_that_swapped_names_keep_their_uids(tmp_path: Path) -> None:
-    folder = tmp_path / "videos"
-    folder.mkdir()
-    for number, name in enumerate("XYZ", 1):
-        write_video(folder / f"{number}.mp4", [0.5], seed=number)
-        (folder / f"{number}.info.json").write_text(json.dumps({"id": name}))
-    run(folder, tmp_path / "run")
-    for suffix in ("mp4", "info.json"):
-        for old, new in ((1, 0), (2, 1), (3, 2), (0, 3)):
-            (folder / f"{old}.{suffix}").rename(folder / f"{new}.{suffix}")
-    result, _ = run(folder, tmp_path / "run")
-    assert result.exit_code == 0
-    found = {video.uid: video.path.name for video in Manifest(RunFolder(tmp_path / "run")).videos}
-    assert found == {"X": "3.mp4", "Y": "1.mp4", "Z": "2.mp4"}
-
-
-def test_copies_and_links_are_the_same_video(videos: Path, tmp_path: Path) -> None:
-    run(videos, tmp_path / "run")
-    before = dataset(tmp_path / "run")
-    shutil.copytree(videos, tmp_path / "copy")
-    (tmp_path / "link").symlink_to(videos)
-    for place in ("copy", "link"):
-        _, text = run(tmp_path / place, tmp_path / "run")
-        assert "5 of 5 videos left unchanged" in text
-    assert dataset(tmp_path / "run") == before
-    shutil.copytree(videos, tmp_path / "twice" / "a")
-    shutil.copytree(videos, tmp_path / "twice" / "b")
-    with pytest.raises(UsageError, match="Two files have the uid"):
-        run(tmp_path / "twice", tmp_path / "run")
-
-
-def test_without_inputs_changed_files_are_processed_again(own_videos: Path, tmp_path: Path) -> None:
-    run(own_videos, tmp_path / "run")
-    write_video(own_videos / "boat.mp4", [4.0, 2.0], seed=9)
-    (own_videos / "hat.mp4").unlink()
-    assert local_videos([tmp_path / "run"], []).keys() == {"crane", "star", "swan"}
-    result, text = run([], tmp_path / "run")
-    assert "segment: 1/1 videos" in text
-    assert result.exit_code == 0
-
-
-def test_another_file_of_the_same_name_and_size_is_reported(tmp_path: Path) -> None:
-    files = [tmp_path / name / "a.mp4" for name in ("one", "other")]
-    for seed, path in enumerate(files):
-        path.parent.mkdir()
-        write_video(path, [1.0 + seed], seed=seed)
-    size = max(path.stat().st_size for path in files)
-    for path in files:
-        path.write_bytes(path.read_bytes().ljust(size, b"\0"))
-    run(files[0], tmp_path / "run")
-    with pytest.raises(UsageError, match="Two files have the uid 'a'"):
-        run(files[1], tmp_path / "run")
-
-
-def test_an_invalid_run_toml_is_replaced_by_a_configuration(videos: Path, tmp_path: Path) -> None:
-    run(videos, tmp_path)
-    for content, message in (
-        ("[config.video]\nold_setting = 1\n", "old_setting"),
-        ("", "has lost its settings.* --config FILE"),
-        ("[stages.segment]\n", "has lost its settings.* --config FILE"),
-    ):
-        (tmp_path / "run.toml").write_text(content)
-        with pytest.raises(ConfigError, match=message):
-            run(videos, tmp_path)
-        with pytest.raises(ConfigError, match=message):
-            read_settings(RunFolder(tmp_path))
-    assert "5 of 5 videos left unchanged" in run(videos, tmp_path, Config())[1]
-
-
-def test_changed_settings_are_reported(videos: Path, tmp_path: Path) -> None:
-    _, text = run(videos, tmp_path, Config(video=VideoConfig(stride=8)))
-    assert "change" not in text
-    _, text = run(videos, tmp_path, Config(cut=CutConfig(min_duration=1.0)))
-    assert "video.stride: 8 before, 4 now" in text
-    assert "cut.min_duration: 0.5 before, 1.0 now" in text
-    assert text.count("Settings of") == 2
-
-
-def test_a_run_with_outdated_settings_does_not_export(videos: Path, tmp_path: Path) -> None:
-    run(videos, tmp_path)
-    before = dataset(tmp_path)
-    folder = RunFolder(tmp_path)
-    settings = read_settings(folder)
-    config = settings.config.model_copy(update={"cut": CutConfig(min_duration=1.5)})
-    overtaken = replace(settings, config=config)
-    assert export_what_changed(folder, overtaken, 1, lambda: None) is None
-    assert dataset(tmp_path) == before
 
 
 @pytest.mark.parametrize(
