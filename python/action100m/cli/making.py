@@ -58,7 +58,11 @@ def run_command(
         ),
     ] = None,
     keep_rounds: Annotated[
-        bool, typer.Option("--keep-rounds", help="Keep every round of Self-Refine for the report.")
+        bool,
+        typer.Option(
+            "--keep-rounds",
+            help="Keep every round of Self-Refine for the report, of videos not yet annotated.",
+        ),
     ] = False,
     workers: Annotated[
         int | None,
