@@ -160,6 +160,16 @@ def test_human_transcripts_are_preferred_to_recognised_ones(tmp_path: Path) -> N
     assert found.row() == [{"time": "1", "text": "heard"}]
 
 
+def test_the_site_says_which_subtitles_a_machine_wrote(tmp_path: Path) -> None:
+    info = {"subtitles": {"en-GB": []}, "automatic_captions": {"en": [], "en-GB": []}}
+    (tmp_path / "clip.info.json").write_text(json.dumps(info))
+    files = {"clip__en__srt": SRT.format("herd"), "clip__en_GB__srt": SRT.format("heard")}
+    assert beside(tmp_path, ["en"], **files).lines[0].text == "heard"
+    for broken in ("[1]", '{"automatic_captions": [7], "subtitles": null}'):
+        (tmp_path / "clip.info.json").write_text(broken)
+        assert beside(tmp_path, ["en"], **files).lines[0].text == "herd"
+
+
 def test_languages_are_preferred_in_the_given_order(tmp_path: Path) -> None:
     files = {"clip__de__srt": SRT.format("eins"), "clip__en_orig__srt": SRT.format("one")}
     assert beside(tmp_path, ["en", "de"], **files).lines[0].text == "one"

@@ -86,6 +86,19 @@ def read_sidecar(video: Path) -> VideoMetadata:
     return VideoMetadata(problems=(f"{shown} was not used: {reason}.",))
 
 
+def automatic_languages(video: Path) -> set[str]:
+    """Return the languages in which the site has only subtitles by a machine, by the sidecar."""
+    try:
+        fields = _load(sidecar_path(video))
+    except (OSError, ValueError, RecursionError):  # `read_sidecar` reports it
+        return set()
+    machine, human = fields.get("automatic_captions"), fields.get("subtitles")
+    # Where there are both, yt-dlp downloads those by people.
+    return set(machine if isinstance(machine, dict) else ()) - set(
+        human if isinstance(human, dict) else ()
+    )
+
+
 def _load(path: Path) -> Mapping[str, object]:
     content = read_content(path)
     try:

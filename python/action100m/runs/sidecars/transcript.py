@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from action100m.runs.sidecars.cues import FORMATS, Cue, Cues, read_cues
+from action100m.runs.sidecars.metadata import automatic_languages
 
 _TAG = re.compile(r"</?[a-zA-Z!][^<>]*>|<[0-9]{2}:[0-9:.]+>|\{\\[^{}]*\}")
 _ROLLING = 0.3  # least share of cue pairs that repeat lines, if lines roll up the screen
@@ -84,8 +85,9 @@ def _list(folder: Path) -> dict[str, list[Path]]:
 def read_transcript(video: Path, files: Iterable[Path], languages: Sequence[str]) -> Transcript:
     """Read the best of the subtitle files of a video.
 
-    The first available language counts; in it, human before machine transcripts, then exact
-    language tags, then json3 before vtt before srt. Never raises: errors are in `problems`.
+    The first available language counts; in it, human before machine transcripts (as the file or
+    the info.json shows), then exact language tags, then json3 before vtt before srt. Never raises:
+    errors are in `problems`.
 
     Args:
         video: video of the files.
@@ -96,13 +98,13 @@ def read_transcript(video: Path, files: Iterable[Path], languages: Sequence[str]
     problems: list[str] = []
     tagged = [(file, _language(file, video)) for file in files]
     for wanted in languages:
-        usable = []
-        for file, language in tagged:
-            if _is(language, wanted) and (cues := _read(file, problems)) and cues.cues:
-                rank = cues.by_machine, language != wanted, FORMATS.index(file.suffix[1:].lower())
-                usable.append((rank, cues))
+        usable = [
+            (file, language, cues)
+            for file, language in tagged
+            if _is(language, wanted) and (cues := _read(file, problems)) and cues.cues
+        ]
         if usable:
-            _, best = min(usable, key=lambda each: each[0])
+            best = _best(usable, wanted, video) if len(usable) > 1 else usable[0][2]
             return Transcript(tuple(spoken_lines(best)), tuple(problems))
     others = {language for _, language in tagged if not any(_is(language, w) for w in languages)}
     if others:
@@ -111,6 +113,17 @@ def read_transcript(video: Path, files: Iterable[Path], languages: Sequence[str]
             f"{', '.join(languages)}: set metadata.languages to those to use."
         )
     return Transcript((), tuple(problems))
+
+
+def _best(usable: Sequence[tuple[Path, str, Cues]], wanted: str, video: Path) -> Cues:
+    automatic = automatic_languages(video)  # an SRT file does not show that a machine wrote it
+
+    def rank(each: tuple[Path, str, Cues]) -> tuple[bool, bool, int]:
+        file, language, cues = each
+        by_machine = cues.by_machine or language in automatic
+        return by_machine, language != wanted, FORMATS.index(file.suffix[1:].lower())
+
+    return min(usable, key=rank)[2]
 
 
 def _read(file: Path, problems: list[str]) -> Cues | None:
