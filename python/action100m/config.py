@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -35,11 +36,19 @@ _Place = Annotated[str, AfterValidator(_located)]
 def _without_password(url: str) -> str:
     """Refuse what would be written to run.toml and to logs."""
     if "@" in urlsplit(url).netloc:
-        raise ValueError("a password must be given by key_variable or key_file instead")
+        raise ValueError("must not hold a key or a password: use key_variable or key_file")
     return url
 
 
+def _variable(name: str) -> str:
+    """Refuse the key itself."""
+    if not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name):
+        raise ValueError("must be the name of an environment variable that holds the key")
+    return name
+
+
 _Url = Annotated[str, Field(pattern="^https?://"), AfterValidator(_without_password)]
+_Variable = Annotated[str, AfterValidator(_variable)]
 
 
 Backend = Literal["pyav", "dali-cpu", "dali-gpu"]
@@ -196,7 +205,7 @@ class OpenAIConfig(_Table):
     model: str
     revision: str | None = None
     urls: list[_Url] = Field(min_length=1)
-    key_variable: str | None = None
+    key_variable: _Variable | None = None
     key_file: _Place | None = None
     concurrency: int = Field(default=64, ge=1)
     timeout_seconds: float = Field(default=600.0, gt=0)

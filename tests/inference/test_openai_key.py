@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 pytest.importorskip("httpx")
 pytest.importorskip("tenacity")
 
+from action100m.config import parse_config
 from action100m.errors import ConfigError
 from action100m.inference import EngineStoppedError, Outcome, check_access
 from action100m.inference.openai import open_openai
@@ -109,3 +111,16 @@ def test_a_key_file_without_a_valid_key_is_an_error(
     with pytest.raises(ConfigError, match=error) as refused:
         check_access(config, annotates=False)
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"urls": ["https://me:sk-secret@host/v1"]}, {"key_variable": "sk-secret"}],
+    ids=["address", "variable"],
+)
+def test_a_key_in_the_settings_is_refused_and_not_repeated(changes: dict[str, Any]) -> None:
+    model = {"engine": "openai", "model": "m", "urls": ["https://host/v1"], **changes}
+    complaint = "urls.0: must not hold a key|key_variable: must be the name"
+    with pytest.raises(ConfigError, match=complaint) as refused:
+        parse_config({"aggregation": {"model": model}}, "settings")
+    assert "secret" not in "".join(traceback.format_exception(refused.value))
