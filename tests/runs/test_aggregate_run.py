@@ -78,6 +78,14 @@ def annotated(out: Path) -> list[dict[str, Any] | None]:
     return found
 
 
+def report_share(name: str, found: list[Any], capsys: pytest.CaptureFixture[str]) -> float:
+    """Print, also for a test that passes, how many nodes are annotated and how many null."""
+    share = sum(gpt is not None for gpt in found) / len(found)
+    with capsys.disabled():
+        print(f"\n{name}: of {len(found)} nodes {share:.0%} annotated, {1 - share:.0%} null")
+    return share
+
+
 def speaking(answer: Callable[[Call], None]) -> Callable[[Call], None]:
     """Reply with captions, or with `answer` if an annotation is requested."""
 
@@ -142,6 +150,20 @@ def test_the_report_shows_draft_and_rounds(videos: Path, tokenizer: Path, tmp_pa
     assert "<b>moves</b>" not in page
 
 
+def test_a_run_says_which_rounds_it_no_longer_has(
+    videos: Path, tokenizer: Path, tmp_path: Path
+) -> None:
+    with serve(speaking(lambda call: call.complete(json.dumps(ANSWER)))) as (url, calls):
+        run(videos, tmp_path, served(url, tokenizer))
+        before = len(calls)
+        console = Console(file=io.StringIO(), width=200)
+        config = served(url, tokenizer, keep_rounds=True)
+        for _ in range(2):
+            action100m.run([], tmp_path, config, console=console)
+    assert len(calls) == before
+    assert console.file.getvalue().count("rounds that were not kept are not asked for again") == 1
+
+
 def test_the_report_shows_the_cost_of_each_video(tokenizer: Path, tmp_path: Path) -> None:
     (tmp_path / "videos").mkdir()
     for name, seconds in {"long": 6.0, "short": 2.5}.items():
@@ -167,7 +189,9 @@ def test_the_report_shows_the_cost_of_each_video(tokenizer: Path, tmp_path: Path
     assert sum(read for read, *_ in spent.values()) == 7 * len(asked)
 
 
-def test_a_server_that_ignores_the_schema(videos: Path, tokenizer: Path, tmp_path: Path) -> None:
+def test_a_server_that_ignores_the_schema(
+    videos: Path, tokenizer: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     def answer(call: Call) -> None:
         corrected = "cannot be used" in call.text
         if corrected and call.number % 3:
@@ -179,7 +203,7 @@ def test_a_server_that_ignores_the_schema(videos: Path, tokenizer: Path, tmp_pat
         code = run(videos, tmp_path, served(url, tokenizer, max_failed=1.0))
     assert code == 0
     found = annotated(tmp_path)
-    assert any(found)
+    assert report_share("a server that ignores the schema", found, capsys) > 0
     assert all(gpt is None or gpt["summary"] == ANSWER["summary"] for gpt in found)
     assert validate([tmp_path / "data"]).ok
 
@@ -221,7 +245,7 @@ def test_missing_requirements_are_reported_before_any_work(
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", ["gpt_oss", "qwen3"])
 def test_real_model_classes_annotate_with_a_grammar(
-    name: str, videos: Path, tmp_path: Path
+    name: str, videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("llguidance")
@@ -238,14 +262,14 @@ def test_real_model_classes_annotate_with_a_grammar(
         )
         assert run(videos, tmp_path / "run", config) == 0
     found = annotated(tmp_path / "run")
-    share = sum(gpt is not None for gpt in found) / len(found)
-    print(f"{name}: {share:.0%} of {len(found)} annotated")
-    assert share > 0.5
+    assert report_share(name, found, capsys) > 0.5
     assert validate([tmp_path / "run" / "data"]).ok
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_llama_server_follows_the_schema(videos: Path, tokenizer: Path, tmp_path: Path) -> None:
+def test_llama_server_follows_the_schema(
+    videos: Path, tokenizer: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("xllamacpp")
     pytest.importorskip("gguf")
     tiny_gguf = pytest.importorskip("tiny_gguf", exc_type=ImportError)
@@ -260,7 +284,7 @@ def test_llama_server_follows_the_schema(videos: Path, tokenizer: Path, tmp_path
         )
         assert run(videos, tmp_path / "run", config) == 0
     found = annotated(tmp_path / "run")
-    assert any(found)
+    assert report_share("llama.cpp's server", found, capsys) > 0
     assert validate([tmp_path / "run" / "data"]).ok
 
 

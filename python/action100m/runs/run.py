@@ -157,18 +157,9 @@ class _Run:
         """
         with open_segment_stage(config, self.folder) as stage:
             settings = _settings(config, stage)
-            check = partial(_check_access, settings, self.folder)
             if not self.folder.manifest.is_dir():  # before any file of a new run
-                check(Manifest(self.folder))
-
-            def ready(manifest: Manifest) -> None:
-                check(manifest)
-                for change in changes(earlier, config) if earlier else ():
-                    self.say(f"Settings of {self.folder.root} change: {change}")
-                # Before the videos: if the run is killed in between, its settings are not lost.
-                write_settings(self.folder, settings)
-
-            manifest = self._take_in(paths, config, ready)
+                _check_access(settings, self.folder, Manifest(self.folder))
+            manifest = self._take_in(paths, config, partial(self._begin, settings, earlier))
             self.folder.sweep()
             todo = self._to_do(stage.key, manifest, manifest.videos)
             gpus = other_gpus(config.segmentation) if todo else []
@@ -176,6 +167,28 @@ class _Run:
             with helpers(self.folder, gpus, share, self.console):
                 self._process(stage.key, stage.loaded(), todo, share)
         return settings, manifest
+
+    def _begin(self, settings: Settings, earlier: Config | None, manifest: Manifest) -> None:
+        """Check, tell and write the settings: a run that is killed while it adds videos keeps them.
+
+        `manifest`: the manifest as it will be.
+        """
+        _check_access(settings, self.folder, manifest)
+        if earlier is not None:
+            self._tell_changes(settings, earlier)
+        write_settings(self.folder, settings)
+
+    def _tell_changes(self, settings: Settings, earlier: Config) -> None:
+        for change in changes(earlier, settings.config):
+            self.say(f"Settings of {self.folder.root} change: {change}")
+        keeps_rounds = settings.config.aggregation.keep_rounds
+        if keeps_rounds > earlier.aggregation.keep_rounds and "aggregate" in settings.identities:
+            done = len(self.folder.done_keys(settings.key("aggregate")))
+            if done:  # asking again would cost as much as the first time
+                self.say(
+                    f"aggregate: {counted(done, 'video')} annotated before: rounds that were not "
+                    "kept are not asked for again, and the report cannot show them."
+                )
 
     def _take_in(
         self, paths: list[Path], config: Config, ready: Callable[[Manifest], None]
