@@ -199,6 +199,10 @@ BREAKS: dict[str, tuple[Callable[[Row], object], set[str]]] = {
     ),
     "gpt missing": (lambda row: inner_node(row, long=True).update(gpt=None), {"gpt"}),
     "gpt without summary": (lambda row: row["nodes"][0]["gpt"].update(summary=None), {"gpt"}),
+    "an action that is described but not there": (
+        lambda row: row["nodes"][0]["gpt"]["action"].update(brief="N/A", detailed="Fold it."),
+        {"gpt"},
+    ),
     "gpt without actor": (
         lambda row: row["nodes"][0]["gpt"]["action"].update(actor=None),
         {"gpt"},

@@ -12,7 +12,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from action100m.dataset.columns import ORPHAN, ROOT, Batch, mask, present
-from action100m.schema import HUNDREDTHS, MIN_ANNOTATED, MIN_SEGMENT, to_hundredths
+from action100m.schema import (
+    HUNDREDTHS,
+    MIN_ANNOTATED,
+    MIN_SEGMENT,
+    NO_ACTION,
+    to_hundredths,
+)
 
 # Both times of a segment were rounded, so its duration is known only to a hundredth.
 _SHORTEST = round(MIN_SEGMENT * HUNDREDTHS) - 1
@@ -232,6 +238,17 @@ def gpt_annotations(batch: Batch) -> Iterator[Breach]:
         yield _nodes("gpt", given & ~present(strings), _null(path))
 
 
+def no_actions(batch: Batch) -> Iterator[Breach]:
+    """If the brief action is "N/A", so is the detailed one."""
+    nothing = {
+        name: mask(pc.equal(batch.gpt_strings[f"action.{name}"], NO_ACTION))
+        for name in ("brief", "detailed")
+    }
+    wrong = nothing["brief"] & ~nothing["detailed"] & present(batch.gpt_strings["action.detailed"])
+    say = f"gpt.action.brief is {NO_ACTION}, but gpt.action.detailed is not."
+    yield _nodes("gpt", wrong, _always(say))
+
+
 def _null(path: str) -> Callable[[int], str]:
     return lambda n: f"gpt.{path} is null."
 
@@ -251,4 +268,5 @@ RULES = (
     order,
     leaf_captions,
     gpt_annotations,
+    no_actions,
 )
