@@ -82,9 +82,14 @@ def test_markup_in_facts_and_notes_is_escaped(tmp_path: Path) -> None:
     assert '<figure role="img" aria-label="&lt;b&gt;shown&lt;/b&gt;"><svg></svg></figure>' in text
 
 
-def test_a_dataset_without_captions_has_no_section(tmp_path: Path) -> None:
-    path = write_rows(tmp_path / "a.parquet", as_python(batches(2)))
-    assert view_dataset(action100m.open(path)) is None
+def test_a_dataset_without_captions_shows_its_durations(tmp_path: Path) -> None:
+    view = view_dataset(action100m.open(write_rows(tmp_path / "a.parquet", as_python(batches(2)))))
+    assert view is not None
+    assert [shown for shown, _ in view.charts] == ["Histogram of the segments' durations"]
+
+
+def test_a_dataset_without_segments_has_no_section(tmp_path: Path) -> None:
+    assert view_dataset(action100m.open(write_rows(tmp_path / "a.parquet", []))) is None
     write_report(tmp_path / "a.html", RunSummary("run", "now"), [])
     assert "The dataset" not in (tmp_path / "a.html").read_text("utf-8")
 

@@ -119,7 +119,7 @@ class RunSummary:
         config: the resolved configuration, as text.
         costs: the costs of each stage that uses models.
         refinements: a few segments whose rounds were kept.
-        dataset: the contents of the dataset, if anything was captioned.
+        dataset: the contents of the dataset, if it has segments.
     """
 
     title: str

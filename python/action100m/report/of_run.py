@@ -101,13 +101,13 @@ def _dataset(folder: RunFolder) -> DatasetView | None:
 
 
 def view_dataset(dataset: Dataset) -> DatasetView | None:
-    """Return what a report shows of a dataset, or None if it contains no words.
+    """Return what a report shows of a dataset, or None if it has no segments.
 
     Raises:
         DatasetError: the dataset cannot be read.
     """
     stats = measure(dataset)
-    if not stats.words:
+    if not stats.segments:
         return None
     view = DatasetView(list(stats.lines()))
     try:
