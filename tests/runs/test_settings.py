@@ -1,15 +1,18 @@
-"""Settings of a run that change from one call to the next."""
+"""Settings of a run, which it keeps, and which may change from one call to the next."""
 
 from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
 from action100m.config import Config, CutConfig, VideoConfig
+from action100m.config_file import read_toml
 from action100m.errors import ConfigError
 from action100m.runs.export import export_what_changed
 from action100m.runs.folder import RunFolder
@@ -88,3 +91,11 @@ def test_a_run_with_outdated_settings_does_not_export(videos: Path, tmp_path: Pa
     overtaken = replace(settings, config=config)
     assert export_what_changed(folder, overtaken, 1, lambda: None) is None
     assert dataset(tmp_path) == before
+
+
+def test_run_toml_names_the_versions_of_installed_libraries(videos: Path, tmp_path: Path) -> None:
+    run(videos, tmp_path)
+    versions = read_toml(tmp_path / "run.toml")["versions"]
+    assert versions["av"] == version("av")
+    for name in ("torch", "transformers", "vllm"):
+        assert (name in versions) == (find_spec(name) is not None)

@@ -7,8 +7,9 @@ the models nor the machine that it was made on.
 from __future__ import annotations
 
 import platform
+from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import tomli_w
@@ -21,6 +22,8 @@ from action100m.runs.folder import RunFolder, StageKey
 
 STAGES = ("segment", "caption", "aggregate")
 _LIBRARIES = ("action100m", "av", "numpy", "pillow", "pyarrow")
+_OPTIONAL = ("llguidance", "nvidia-dali-cuda130", "tensorrt-cu13", "torch", "transformers", "vllm")
+"""Libraries that decode, or that run the models; named if they are installed."""
 
 
 @dataclass(frozen=True)
@@ -103,9 +106,14 @@ def write_settings(folder: RunFolder, settings: Settings) -> None:
     values = {
         "config": settings.config.model_dump(mode="json", exclude_none=True),
         "stages": settings.identities,
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in _LIBRARIES},
-        },
+        "versions": _versions(),
     }
     write_text(folder.settings_file, tomli_w.dumps(values))
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}}
+    for name in _OPTIONAL:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
