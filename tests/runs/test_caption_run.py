@@ -6,6 +6,7 @@ import io
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -127,6 +128,21 @@ def test_a_server_that_rejects_everything_fails_videos_not_the_run(
     with serve(caption) as (url, _):
         good = configured(url)
         assert run(videos, tmp_path, good)[0] == 0
+
+
+def test_answers_for_failed_videos_are_counted_too(videos: Path, tmp_path: Path) -> None:
+    def answer(call: Call) -> None:
+        if "Name the main action" in call.text:
+            call.reply(400, json.dumps({"error": {"message": "I will not."}}))
+        else:
+            caption(call)
+
+    with serve(answer) as (url, calls):
+        assert run(videos, tmp_path, configured(url))[0] == 1
+    status = "\n".join(describe_run(tmp_path))
+    count = sum("Name the main action" not in call.text for call in calls)
+    assert re.search(rf"kept for \d unfinished videos: answers: {count} complete", status)
+    assert f"unfinished videos: tokens: {7 * count:,} read" in status
 
 
 def test_the_report_shows_failures_of_any_stage(videos: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 
 from action100m.aggregation.part import ANNOTATION, Effort, read_effort
 from action100m.inference import Outcome, Usage
+from action100m.inference.answers import Journal
 from action100m.runs.folder import RunFolder, StageKey
 from action100m.runs.manifest import Manifest, Video
 from action100m.text import counted
@@ -70,6 +71,17 @@ def read_costs(
                 yield video, _costs_of(folder.read_part(stage, video.key))
             else:
                 yield video, _COSTS.validate_json(footer)
+
+
+def describe_unfinished(folder: RunFolder, manifest: Manifest, stage: StageKey) -> Iterator[str]:
+    """Yield lines about the answers that are kept for videos that failed or were interrupted."""
+    keys = folder.unfinished_keys(stage) & {video.key for video in manifest.videos}
+    whole = Costs()
+    for key in sorted(keys):
+        for answer in Journal(folder.journal(stage, key)).read().values():
+            whole.add(Costs(Counter([answer.outcome]), usage=answer.usage))
+    for line in describe_costs(whole):
+        yield f"kept for {counted(len(keys), 'unfinished video')}: {line}"
 
 
 def describe_costs(whole: Costs) -> Iterator[str]:

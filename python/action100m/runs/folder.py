@@ -137,6 +137,10 @@ class RunFolder:
         """Return the keys of the videos with a recorded failure."""
         return set(_keys(self._stage("failures", stage), ".json"))
 
+    def unfinished_keys(self, stage: StageKey) -> set[str]:
+        """Return the keys of the videos that are not done and have a journal."""
+        return set(_keys(self._stage("journal", stage), "")) - self.done_keys(stage)
+
     def commit_part(self, stage: StageKey, key: str, table: pa.Table) -> None:
         """Write a part; remove the video's failure and journal. Committing twice is harmless."""
         write_atomically(self.part(stage, key), lambda path: pq.write_table(table, path))

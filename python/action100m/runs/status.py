@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from action100m.runs.costs import Costs, describe_costs, read_costs
+from action100m.runs.costs import Costs, describe_costs, describe_unfinished, read_costs
 from action100m.runs.folder import RunFolder, StageKey
 from action100m.runs.manifest import Manifest
 from action100m.runs.settings import Settings, read_settings
@@ -47,7 +47,7 @@ def describe_run(out: Path) -> Iterator[str]:
         costs = Costs()
         for _, found in read_costs(folder, manifest, stage):
             costs.add(found)
-        for line in describe_costs(costs):
+        for line in (*describe_costs(costs), *describe_unfinished(folder, manifest, stage)):
             yield f"  {stage.name:<10}{line}"
     shards = sorted(folder.data.glob("*.parquet"))
     if shards:
