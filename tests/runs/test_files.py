@@ -11,6 +11,7 @@ import pytest
 
 from action100m.config import Config
 from action100m.errors import UsageError
+from action100m.report.of_run import report_run
 from action100m.runs.discovery import local_videos
 from action100m.runs.folder import RunFolder
 from action100m.runs.manifest import Manifest
@@ -52,6 +53,7 @@ def test_a_file_that_was_removed_is_skipped(own_videos: Path, tmp_path: Path) ->
     assert result.exit_code == 0
     assert result.counts[State.SKIPPED] == 1
     assert states(out, Config())["boat"] is State.DONE
+    assert "Its file does not exist." in report_run(RunFolder(out)).read_text("utf-8")
 
 
 def test_a_sidecar_added_later_renames_the_video(own_videos: Path, tmp_path: Path) -> None:

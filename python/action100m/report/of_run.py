@@ -166,6 +166,8 @@ class _View:
             if state is State.FAILED:
                 failure = self.folder.read_failure(stage, video.key)
                 shown = replace(shown, reason=failure.reason, coverage=failure.coverage)
+            elif state is State.SKIPPED:
+                shown = replace(shown, reason="Its file does not exist.")
             yield self._with_tree(shown, video) if self._is_segmented(video) else shown
 
     def done(self) -> Iterator[tuple[Video, Segmentation]]:
