@@ -27,6 +27,14 @@ def test_no_frame_is_shown_beyond_the_end(tmp_path: Path) -> None:
         assert container.metadata["comment"] == "made so"
 
 
+def test_a_frame_that_appears_less_than_a_tick_before_the_end_is_left_out(tmp_path: Path) -> None:
+    video = write_video(tmp_path / "a.mp4", [2.0])
+    target = tmp_path / "preview.mp4"
+    assert preview(video, target, 1.000001) == Obtained(0.0, pytest.approx(1.0), 30)
+    with av.open(str(target)) as container:
+        assert container.streams.video[0].average_rate == 30
+
+
 def test_the_video_may_end_earlier(tmp_path: Path) -> None:
     video = write_video(tmp_path / "a.mp4", [2.0])
     assert preview(video, tmp_path / "preview.mp4", 90.0) == Obtained(0.0, pytest.approx(2.0), 60)

@@ -27,6 +27,7 @@ ENCODER = "libx264"
 _OPTIONS = {"preset": "veryfast", "crf": "20", "bf": "0", "threads": "1"}
 _PREVIEW = {**_OPTIONS, "crf": "23", "g": "60"}  # small, and quick to seek in
 _TIME_BASE = Fraction(1, 90000)
+_TICK = float(_TIME_BASE)  # seconds
 _ENCODERS_MEMORY = 2 << 30
 _BYTES_PER_PIXEL = 100  # of one encoder with these options: its lookahead and reference frames
 _MOST_OPEN = 16
@@ -161,6 +162,8 @@ class _Encoder:
         if self._torn:
             return
         limit = self.clip.end if self.clip.preview else inf
+        if self._frames and limit - time < _TICK:
+            return  # a frame is shown for one tick at least, which would be beyond the end
         until = min(until, limit, time + longest(_TIME_BASE))
         ticks = max(self._last + 1, _ticks(time - self._begin))
         frame.pts, frame.time_base = ticks, _TIME_BASE
