@@ -21,9 +21,10 @@ import action100m
 from action100m.dataset.clips.choice import Choice
 from action100m.dataset.clips.write import Written, cut_clips
 from action100m.dataset.select import Selection
+from action100m.dataset.write import node_rows, video_row
 from command import call, command
 from footage import TIMES, write_footage
-from rows import write_rows
+from rows import as_python, write_rows
 from synthetic import read_numbers, write_video
 
 Row = dict[str, Any]
@@ -271,6 +272,16 @@ def test_no_uid_can_escape_the_output_folder(tmp_path: Path) -> None:
     assert len(set(clips)) == len(clips)
     assert all(clip.parent.parent == (out / "clips").resolve() for clip in clips)
     assert not (tmp_path / "evil").exists()
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_a_video_of_one_frame_has_its_clip(copied: bool, tmp_path: Path) -> None:
+    video = write_video(tmp_path / "a.mp4", [0.04])
+    nodes = node_rows("a", action100m.segment(video))
+    write_rows(tmp_path / "data.parquet", as_python(iter([video_row("a", {}, nodes)])))
+    dataset, out = action100m.open(tmp_path / "data.parquet"), tmp_path / "out"
+    assert cut_clips(dataset, out, Choice(), {"a": video}, copy=copied).left_out == []
+    assert [row["frames"] for row in table(out)] == [1]
 
 
 def test_unavailable_clips_are_listed_with_their_reason(place: Path, tmp_path: Path) -> None:

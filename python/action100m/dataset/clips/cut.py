@@ -124,8 +124,9 @@ class Order:
         if not segment.start < segment.end:  # also if one is NaN
             raise ValueError("It does not end after it starts.")
         # The frame at the true start must be included, the one at the true end must not. A copy
-        # must begin with the key frame at the start, not with the one before.
-        start = segment.start + (_ROUNDED if self.copy else -_ROUNDED)
+        # must begin with the key frame at the start, not with the one before. Before 0 is none,
+        # and after 0, a video may have no other frame.
+        start = segment.start + (_ROUNDED if self.copy and segment.start > 0 else -_ROUNDED)
         end = segment.end - _ROUNDED
         name = file_name(segment.node_id, ".mp4", dots=False)
         return Clip(max(0.0, start), end, folder / name)
