@@ -114,6 +114,7 @@ def main() -> None:
         in_flight_drafts=flying.drafts_cached / flying.drafts,
         occupancy=flight.occupancy,
         tokens_to_naive=ours.tokens / naive.tokens,
+        tokenizer="words and punctuation marks",
     )
 
 

@@ -88,7 +88,7 @@ def _answers(tree: Tree) -> dict[str, object]:
 
 def main() -> None:
     """Measure and print."""
-    videos = 20_000 if parse_arguments(__doc__).full else 1024
+    videos = 20_000 if parse_arguments(__doc__).full else 512
     with tempfile.TemporaryDirectory() as temporary:
         folder, video = RunFolder(Path(temporary) / "run"), Path(temporary) / "tea.mp4"
         draw_demo_video(video)

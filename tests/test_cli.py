@@ -209,7 +209,7 @@ def test_wrong_settings_are_named(finished: Path, tmp_path: Path) -> None:
 def test_doctor_reports_on_every_component(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     answer = call("doctor", "--out", tmp_path / "loop")
-    for what in ("CPU", "decoding", "codecs", "GPU", "disk"):
+    for what in ("CPU", "decoding", "codecs", "encoder of clips", "GPU", "disk"):
         assert what in answer.stdout
 
 

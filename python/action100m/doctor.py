@@ -16,6 +16,7 @@ from action100m import __version__, _core
 from action100m.extras import MODULES, missing_modules
 from action100m.processes import available_cpus
 from action100m.segmentation import kernels
+from action100m.video import ENCODER
 
 _DECODERS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mpeg2video", "wmv2", "theora")
 _LITTLE_SPACE = 10 * 2**30  # bytes; enough for a run of a few thousand videos
@@ -56,10 +57,15 @@ def _decoding() -> Iterator[Check]:
         if name in ("libavcodec", "libavformat", "libswscale")
     )
     yield Check("decoding", True, f"PyAV {av.__version__} ({libraries})")
-    missing = [name for name in _DECODERS if name not in av.codecs_available]
+    yield _codecs("codecs", _DECODERS)
+    yield _codecs("encoder of clips", (ENCODER,))
+
+
+def _codecs(what: str, names: tuple[str, ...]) -> Check:
+    missing = [name for name in names if name not in av.codecs_available]
     remedy = "pip install --force-reinstall --only-binary av av" if missing else ""
-    detail = f"without {', '.join(missing)}" if missing else ", ".join(_DECODERS)
-    yield Check("codecs", not missing, detail, remedy)
+    detail = f"without {', '.join(missing)}" if missing else ", ".join(names)
+    return Check(what, not missing, detail, remedy)
 
 
 def _gpu() -> Check:

@@ -264,6 +264,9 @@ def test_real_model_classes_caption_real_videos(
     assert all(node["llama3_caption"] is None for node in found if node["node_id"] in parents)
     assert sum(node["llama3_caption"] is not None for node in found) > len(found) / 3
     assert validate([tmp_path / "run" / "data"]).ok
+    metadata = pq.read_schema(next((tmp_path / "run" / "data").iterdir())).metadata
+    assert metadata[b"action100m.plm_caption.model"].startswith(f"{segments} sha256:".encode())
+    assert metadata[b"action100m.llama3_caption.model"].startswith(f"{leaves} sha256:".encode())
 
 
 @pytest.mark.filterwarnings("ignore")

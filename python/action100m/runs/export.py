@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from action100m import __version__
 from action100m.captioning.questions import FIELDS
-from action100m.config import MetadataConfig
+from action100m.config import AggregationConfig, CaptionerConfig, MetadataConfig
 from action100m.dataset.swap import replaced
 from action100m.dataset.write import (
     SHARD_NAME,
@@ -178,12 +178,25 @@ def _file_metadata(settings: Settings) -> dict[str, str]:
         for stage, values in identities.items()
         for name, value in values.items()
     }
-    captioners = settings.identities.get("caption", {})
+    captioning, aggregation = settings.config.captioning, settings.config.aggregation
+    askers = {"segments": captioning.segments, "leaves": captioning.leaves}
+    captions = settings.identities.get("caption", {})
     models = {
-        f"action100m.{field}.model": captioners[captioner]["model"]
+        f"action100m.{field}.model": _named(captions[captioner], askers[captioner])
         for field, captioner in FIELDS.items()
-        if captioner in captioners
+        if captioner in captions
     }
     if "aggregate" in settings.identities:
-        models["action100m.gpt.model"] = settings.identities["aggregate"]["model"]
+        models["action100m.gpt.model"] = _named(settings.identities["aggregate"], aggregation)
     return {**metadata, **models}
+
+
+def _named(identity: dict[str, Any], asker: CaptionerConfig | AggregationConfig | None) -> str:
+    """Return a model's name with its revision; for a local folder, with the checksum of its files.
+
+    The identity of a local folder is its checksum alone.
+    """
+    model: str = identity["model"]
+    if asker is None or asker.model is None or not model.startswith("sha256:"):
+        return model
+    return f"{Path(asker.model.model).name} {model}"

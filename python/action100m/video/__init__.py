@@ -1,7 +1,7 @@
 """Read videos in one pass, in order, sampling every `stride`-th frame; and cut clips from them."""
 
 from action100m.video.backends import require_backend
-from action100m.video.clip import Clip, Obtained, Outcome, Preview
+from action100m.video.clip import ENCODER, Clip, Obtained, Outcome, Preview
 from action100m.video.decoder import DecodeLimits, Decoder
 from action100m.video.frames import (
     DecodeReport,
@@ -15,6 +15,7 @@ from action100m.video.frames import (
 from action100m.video.pool import DecoderPool
 
 __all__ = [
+    "ENCODER",
     "Clip",
     "DecodeLimits",
     "DecodeReport",

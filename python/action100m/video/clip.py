@@ -9,6 +9,9 @@ from pathlib import Path
 
 from action100m.errors import VideoError
 
+ENCODER = "libx264"
+"""FFmpeg's encoder of clips that are not copies."""
+
 
 class TargetError(OSError):
     """A clip's file cannot be opened for writing."""

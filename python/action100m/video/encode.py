@@ -17,12 +17,11 @@ from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 
 from action100m.errors import VideoError
-from action100m.video.clip import Clip, Obtained, Outcome, Preview, judged, tracks
+from action100m.video.clip import ENCODER, Clip, Obtained, Outcome, Preview, judged, tracks
 from action100m.video.geometry import Orientation
 from action100m.video.mp4 import TOO_LONG, Mp4, longest
 from action100m.video.pictures import Pictures
 
-ENCODER = "libx264"
 # Without B-frames a file needs no edit list, and every reader finds the first frame at 0.
 _OPTIONS = {"preset": "veryfast", "crf": "20", "bf": "0", "threads": "1"}
 _PREVIEW = {**_OPTIONS, "crf": "23", "g": "60"}  # small, and quick to seek in
