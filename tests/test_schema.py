@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
 
 from action100m import schema
@@ -33,3 +34,16 @@ def test_every_field_may_be_null() -> None:
     everything = fields(pa.struct(list(schema.SCHEMA)))
     assert len(everything) == 30
     assert all(field.nullable for field in everything)
+
+
+def test_stored_times_of_a_day_give_the_hundredths_that_they_were_rounded_to() -> None:
+    hundredths = np.arange(24 * 3600 * 100)
+    stored = (hundredths / 100).astype(np.float32)
+    assert np.array_equal(schema.to_hundredths(stored), hundredths)
+    assert [schema.stored_time(stored[h]) for h in hundredths[::99_991]] == [
+        h / 100 for h in hundredths[::99_991].tolist()
+    ]
+
+
+def test_halves_are_rounded_to_even_because_node_ids_are_made_of_these_times() -> None:
+    assert schema.to_hundredths(np.array([0.125, 0.375, -0.125])).tolist() == [12, 38, -12]
