@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from action100m import cut, ward
+from action100m import Tree, cut, ward
 from action100m.dataset.findings import LISTED_PER_RULE
 from action100m.dataset.validate import validate
 from action100m.dataset.write import node_rows, video_row, write_shards
@@ -260,6 +260,29 @@ def test_optional_values_may_be_absent(
     rows = deepcopy(sound)
     change(rows[BROKEN])
     assert validate([write_rows(tmp_path / "a.parquet", rows)]).errors == ()
+
+
+@pytest.mark.parametrize(
+    ("length", "given", "leaf", "rules"),
+    [
+        (3.99, True, 1.0, set()),
+        (3.98, True, 1.0, {"gpt"}),
+        (4.0, False, 1.0, set()),
+        (4.01, False, 1.0, {"gpt"}),
+        (5.0, True, 0.49, set()),
+        (5.0, True, 0.48, {"duration"}),
+    ],
+)
+def test_bounds_allow_for_the_rounding_of_both_times(
+    length: float, given: bool, leaf: float, rules: set[str], tmp_path: Path
+) -> None:
+    start, end = [0.0, 0.0, length, 0.0, leaf], [20.0, length, 20.0, leaf, length]
+    parent, level = [-1, 0, 0, 1, 1], [0, 1, 1, 2, 2]
+    tree = Tree(np.array(start), np.array(end), np.array(parent), np.array(level))
+    (row,) = as_python(iter([video_row("any", METADATA, node_rows("any", tree, annotate(tree)))]))
+    row["nodes"][1]["gpt"] = row["nodes"][0]["gpt"] if given else None
+    report = validate([write_rows(tmp_path / "a.parquet", [row])])
+    assert {error.rule for error in report.errors} == rules
 
 
 def test_ids_are_unique_across_files(sound: list[Row], tmp_path: Path) -> None:
