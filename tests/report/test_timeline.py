@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from action100m import Tree
+from action100m.report.colors import ink_on
 from action100m.report.style import save
 from action100m.report.timeline import timeline
 from action100m.segmentation.filmstrip import Thumbnail
@@ -18,6 +20,11 @@ def thumbnail(seconds: float, color: str, size: tuple[int, int] = (160, 90)) -> 
     buffer = io.BytesIO()
     Image.new("RGB", size, color).save(buffer, "JPEG")
     return Thumbnail(seconds, buffer.getvalue())
+
+
+def three_segments() -> Tree:
+    start, end = np.array([0.0, 0.0, 40.0]), np.array([100.0, 40.0, 100.0])
+    return Tree(start, end, np.array([-1, 0, 0]), np.array([0, 1, 1]))
 
 
 @pytest.mark.parametrize(
@@ -36,6 +43,26 @@ def test_trees_of_every_size_are_drawn(
     else:
         assert ET.parse(path).getroot().tag.endswith("svg")
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_the_chart_says_how_many_segments_and_levels_there_are() -> None:
+    figure = timeline(three_segments(), title="A walk")
+    assert [text.get_text() for text in figure.texts] == [
+        "A walk",
+        "1:40  ·  3 segments  ·  2 leaves  ·  2 levels",
+    ]
+    (chart,) = figure.axes
+    assert chart.get_ylim() == (2, 0)
+    assert [label.get_text() for label in chart.get_yticklabels()] == ["0", "1"]
+
+
+def test_segments_are_labelled_with_their_durations_in_a_readable_colour() -> None:
+    (chart,) = timeline(three_segments()).axes
+    assert [text.get_text() for text in chart.texts] == ["1:40", "40 s", "1:00"]
+    (bars,) = chart.collections
+    colors = [text.get_color() for text in chart.texts]
+    assert colors == [ink_on(color) for color in bars.get_facecolor()]
+    assert len(set(colors)) == 2
 
 
 def test_a_figure_of_a_long_video_is_small(tmp_path: Path) -> None:
