@@ -9,13 +9,21 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from action100m.errors import VideoError
 from action100m.video import Clip, Decoder, Obtained, Outcome
-from synthetic import ORIENTATIONS, read_numbers, with_matrix, write_numbered, write_video
+from synthetic import (
+    ORIENTATIONS,
+    read_numbers,
+    with_matrix,
+    write_numbered,
+    write_tagged,
+    write_video,
+)
 
 pytestmark = pytest.mark.skipif(
     not (shutil.which("ffmpeg") and shutil.which("ffprobe")), reason="ffmpeg is not installed"
@@ -306,3 +314,11 @@ def test_every_damaged_file(copy: bool, shared: Path, tmp_path: Path) -> None:
             frames = ffmpeg_frames(target, damaged=copy and name == "m_bitrot.mp4")
             assert outcome.frames == len(frames), name
     assert refused == (NO_VIDEO | NO_COPY if copy else NO_VIDEO)
+
+
+def test_odd_sides_lose_a_pixel(tmp_path: Path) -> None:
+    video = write_tagged(tmp_path / "a.mkv", codec="ffv1", size=(97, 51))
+    with Decoder() as decoder:
+        decoder.cut(video, [Clip(0.0, 0.2, tmp_path / "clip.mp4")])
+    with av.open(str(tmp_path / "clip.mp4")) as container:
+        assert (container.streams.video[0].width, container.streams.video[0].height) == (96, 50)

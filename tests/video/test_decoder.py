@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from action100m.errors import VideoError
+from action100m.trace import tracing
 from action100m.video import Clip, DecodeLimits, Decoder, FrameBatch, FrameSpec
 from action100m.video.pyav import PyAVStream
 from synthetic import write_video
@@ -49,6 +50,13 @@ def test_the_child_gives_the_same_frames_as_this_process(clip: Path) -> None:
             assert [b.times.tolist() for b in batches] == [b.times.tolist() for b in truth]
             assert (stream.info, stream.report) == (direct.info, direct.report)
             stream.close()
+
+
+def test_a_trace_counts_the_sampled_frames(clip: Path) -> None:
+    with tracing() as trace, Decoder() as decoder:
+        frames = sum(len(batch.times) for batch in decoder.open(clip, SPEC))
+    spans = [span for span in trace.spans if span.name == "decode"]
+    assert sum(span.figures.get("sampled frames", 0) for span in spans) == frames > 0
 
 
 def test_one_child_decodes_many_files_good_and_bad(clip: Path, tmp_path: Path) -> None:

@@ -81,6 +81,13 @@ def test_hidden_pictures_are_refused_where_a_decoder_would_show_them(tmp_path: P
     assert len(timeline_of(shown, stream.info, one_picture_per_packet=True).times) == len(STEADY)
 
 
+def test_only_vp9_packets_are_searched_for_hidden_pictures(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", [1.0, 1.5])
+    stream = PyAVStream(path, ALL)
+    stream.close()
+    assert len(timeline_of(path, stream.info, one_picture_per_packet=True).times) == 75
+
+
 def test_the_real_clips(shared: Path) -> None:
     clips = [path for path in (shared / "videos").rglob("*") if path.suffix in {".mp4", ".mkv"}]
     assert clips
