@@ -176,6 +176,11 @@ def test_links_point_to_the_time_in_the_video(uid: str, file: str | None, link: 
     assert Hit(uid, "id", 3, 12.75, 15.0, "plm_action", "cut").link(file) == link
 
 
+def test_links_into_long_videos_keep_the_hundredths() -> None:
+    hit = Hit("uid", "id", 3, 43_198.76, 43_199.5, "plm_action", "cut")
+    assert hit.link("/v/a.mp4") == "file:///v/a.mp4#t=43198.76,43199.5"
+
+
 def test_a_long_text_is_shown_around_the_match() -> None:
     text = f"{'so ' * 200}then they FOLD it {'so ' * 200}"
     line = Hit("u", "id", 3, 0.0, 1.0, "plm_caption", text).line(Words("fold"))

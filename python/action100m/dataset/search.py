@@ -68,7 +68,7 @@ class Hit:
             The link; None without a file if the uid is not a YouTube id of 11 characters.
         """
         if file is not None:
-            return f"{Path(file).absolute().as_uri()}#t={self.start:g},{self.end:g}"
+            return f"{Path(file).absolute().as_uri()}#t={self.start:.8g},{self.end:.8g}"
         if _SITE_UID.fullmatch(self.video_uid):
             return f"https://www.youtube.com/watch?v={self.video_uid}&t={int(self.start)}s"
         return None
