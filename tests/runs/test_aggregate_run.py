@@ -122,6 +122,17 @@ def test_exactly_the_nodes_of_the_format_are_annotated(
     assert metadata[b"action100m.gpt.model"] == MODEL.encode()
 
 
+def test_every_stage_counts_whole_videos(videos: Path, tokenizer: Path, tmp_path: Path) -> None:
+    console = Console(file=io.StringIO(), width=200)
+    with serve(speaking(lambda call: call.complete(json.dumps(ANSWER)))) as (url, _):
+        action100m.run([videos], tmp_path, served(url, tokenizer), workers=2, console=console)
+    pattern = r"(\w+): 5/5 videos, ([\d.]+) videos/s, ([\d.]+) video-seconds/s"
+    rates = re.findall(pattern, console.file.getvalue())
+    assert [stage for stage, *_ in rates] == ["segment", "caption", "aggregate"]
+    for _, per_second, seconds in rates:
+        assert float(seconds) / float(per_second) == pytest.approx(3.96, rel=0.15)
+
+
 def test_the_model_receives_the_transcript(tokenizer: Path, tmp_path: Path) -> None:
     (tmp_path / "videos").mkdir()
     video = write_video(tmp_path / "videos" / "crane.mp4", [3.0, 3.0])

@@ -133,6 +133,7 @@ class VideoAggregator:
         talks = [Conversation(prompt, self._config, self._identity, group) for prompt in prompts]
         with Journal(journal) as kept, Asking(kept, known, self._config.attempts) as asking:
             self._talk(talks, asking, lambda share: progress(end * share, end))
+        progress(end, end)
         self._check_share(talks)
         return to_table(
             row for talk in talks for row in talk.rows(keep_rounds=self._config.keep_rounds)

@@ -123,6 +123,7 @@ class VideoCaptioner:
             if unknown:
                 self._ask(path, times, unknown, asking, progress, journal)
             answers = [(q.field, q.node, asking.answers[q.key]) for q in questions]
+        progress(float(times[-1]), float(times[-1]))
         self._check_share([answer for _, _, answer in answers])
         return to_table(answers)
 
