@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
 from pydantic_core import ErrorDetails
@@ -35,7 +34,7 @@ _Place = Annotated[str, AfterValidator(_located)]
 
 def _without_password(url: str) -> str:
     """Refuse what would be written to run.toml and to logs."""
-    if "@" in urlsplit(url).netloc:
+    if re.match("https?://[^/?#]*@", url):
         raise ValueError("must not hold a key or a password: use key_variable or key_file")
     return url
 
