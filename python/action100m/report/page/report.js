@@ -8,6 +8,7 @@
     return element;
   };
   const number = (value) => value.toLocaleString("en-US");
+  const counted = (count, one, many) => `${number(count)} ${count === 1 ? one : many}`;
   const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 
   // Formats seconds as [h:]mm:ss, with the given number of decimals.
@@ -252,7 +253,8 @@
     id("next").disabled = at === details.length - 1;
     id("tree-title").textContent = tree.title || tree.uid;
     id("tree-facts").textContent = [
-      lasting(tree.end[0]), `${number(tree.n)} segments`, `${number(tree.leaves[0])} leaves`, `${tree.levels} levels`,
+      lasting(tree.end[0]), counted(tree.n, "segment", "segments"),
+      counted(tree.leaves[0], "leaf", "leaves"), counted(tree.levels, "level", "levels"),
       ...tree.notes, tree.path,
     ].join("  ·  ");
     id("tree-segment").textContent = "";
