@@ -110,7 +110,7 @@ def _traced(path: Path | None) -> Iterator[None]:
     if path is None:
         yield
         return
-    from action100m.report.profile import summary, write_chrome_trace
+    from action100m.report.trace import summary, write_chrome_trace
     from action100m.trace import tracing
 
     with tracing() as recorded:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from action100m.report.profile import summary, write_chrome_trace
+from action100m.report.trace import summary, write_chrome_trace
 from action100m.trace import PEAK, STAGES, Span, Trace
 
 BEGIN = 1000.0
