@@ -99,11 +99,11 @@ class Manifest:
 
     def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
-        self._gone: dict[Path, bool] = {}
         self._rows = sorted(_read(folder), key=lambda row: row[0])
+        self._gone: dict[Path, bool] = {}
         self._index()
 
-    def _set(self, known: list[tuple[int, Video]], added: int, videos: list[Video]) -> None:
+    def _set_rows(self, known: list[tuple[int, Video]], added: int, videos: list[Video]) -> None:
         if videos:
             self._rows = [*known, *((added, video) for video in videos)]
             self._index()
@@ -172,12 +172,12 @@ class Manifest:
         sidecars = Sidecars(config or MetadataConfig())
         new = self._find_new(paths, sidecars, processes)
         known, added = self._rows, self._next_time()
-        self._set(known, added, [video for video, _ in new])
+        self._set_rows(known, added, [video for video, _ in new])
         if check is not None:
             check(self)
         problems = [text for _, metadata in new for text in metadata.problems]
         placed, more = self._write(new, added, sidecars, processes)
-        self._set(known, added, placed)
+        self._set_rows(known, added, placed)
         return sidecars.doubts((video.path, video.uid) for video in self.videos) + problems + more
 
     def _find_new(
@@ -212,7 +212,7 @@ class Manifest:
         added = self._next_time()
         rows = [(video, VideoMetadata()) for video in gone]
         _write_piece(self._folder, rows, added, [[]] * len(gone), [])
-        self._set(self._rows, added, gone)
+        self._set_rows(self._rows, added, gone)
 
     def _next_time(self) -> int:
         """Return the time, in nanoseconds, at which rows are added now: after all others."""

@@ -142,11 +142,7 @@ class _Execution:
         with self._folder.claim(self._stage.key, video.key) as mine:
             if not mine:
                 self._elsewhere.append(video)
-            elif self._found(video):
-                pass
-            elif self._attempts(video) > self._before.get(video.uid, 0):
-                self._progress.find(video.uid, failed=True)
-            else:
+            elif not self._found(video):
                 self._do_claimed(worker, video)
         return mine
 
@@ -171,6 +167,9 @@ class _Execution:
         return self._folder.read_failure(self._stage.key, video.key).attempts
 
     def _do_claimed(self, worker: Worker, video: Video) -> None:
+        if self._attempts(video) > self._before.get(video.uid, 0):  # another run has tried it
+            self._progress.find(video.uid, failed=True)
+            return
         key = self._stage.key
         try:
             part = self._attempt(worker, video)
