@@ -430,7 +430,9 @@ def _complaint(error: ErrorDetails) -> str:
         return f"{setting}: must be a table of settings, not {error['input']!r}"
     if error["type"] == "value_error":  # a check of ours, which says what is wrong
         return f"{setting}: {error['ctx']['error']}"
-    return f"{setting}: {error['msg']}, not {error['input']!r}"
+    # An address may contain a password.
+    given = "" if "urls" in names else f", not {error['input']!r}"
+    return f"{setting}: {error['msg']}{given}"
 
 
 def fingerprint(values: Mapping[str, Any], digits: int = 16) -> str:

@@ -115,12 +115,19 @@ def test_a_key_file_without_a_valid_key_is_an_error(
 
 @pytest.mark.parametrize(
     "changes",
-    [{"urls": ["https://me:sk-secret@host/v1"]}, {"key_variable": "sk-secret"}],
-    ids=["address", "variable"],
+    [
+        {"urls": ["https://me:sk-secret@host/v1"]},
+        {"urls": ["me:sk-secret@host/v1"]},
+        {"urls": "https://me:sk-secret@host/v1"},
+        {"key_variable": "sk-secret"},
+    ],
+    ids=str,
 )
 def test_a_key_in_the_settings_is_refused_and_not_repeated(changes: dict[str, Any]) -> None:
     model = {"engine": "openai", "model": "m", "urls": ["https://host/v1"], **changes}
-    complaint = "urls.0: must not hold a key|key_variable: must be the name"
+    complaint = (
+        "urls.0: must not hold a key|urls.0: String|urls: Input|key_variable: must be the name"
+    )
     with pytest.raises(ConfigError, match=complaint) as refused:
         parse_config({"aggregation": {"model": model}}, "settings")
     assert "secret" not in "".join(traceback.format_exception(refused.value))
