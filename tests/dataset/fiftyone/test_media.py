@@ -89,12 +89,14 @@ def test_existing_clips_are_kept_and_changed_ones_are_made_again(tmp_path: Path)
     assert clip(video, target, 0.5)[0] == 15
     write_video(video, [0.2, 0.2])
     assert clip(video, target, 0.5)[0] == 12
-    assert clip(video, target)[0] == 12
+    write_video(video, [0.3, 0.4])
+    assert clip(video, target, 0.5)[0] == 15
+    assert clip(video, target)[0] == 21
     target.write_bytes(target.read_bytes()[:3000])
-    assert clip(video, target)[0] == 12
+    assert clip(video, target)[0] == 21
     video.unlink()
-    assert clip(video, target)[0] == 12  # it could not be made again
-    assert clip(None, target)[0] == 12
+    assert clip(video, target)[0] == 21  # it could not be made again
+    assert clip(None, target)[0] == 21
     with pytest.raises(VideoError):
         clip(video, target, 0.5)
     with pytest.raises(VideoError, match="no file with its uid"):
