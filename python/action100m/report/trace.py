@@ -85,8 +85,8 @@ def _peak_lines(
     peak = statistics.mean(span.figures["TFLOP"] / span.seconds for span in peaks)
     for name, spans in work.items():
         done = _figures(spans).get("TFLOP", 0.0) / peak
-        if done:
-            whole = _seconds(_around(spans, stages)) * len(peaks)
+        whole = _seconds(_around(spans, stages)) * len(peaks)
+        if done and whole:
             yield (
                 f"{name} reaches {done / _seconds(spans):.1%} of the {peak:.4g} TFLOP/s that a "
                 f"large matrix product reaches here, or {done / whole:.1%} over the whole stage"
